@@ -1,0 +1,35 @@
+"""
+The errors this package raises.
+
+    FrameError        a client's message that cannot be understood; answered 400
+
+Wrong configuration raises Django's `ImproperlyConfigured`. What an action raises is DRF's
+business: its exception handler turns it into the reply.
+"""
+
+from __future__ import annotations
+
+
+class FrameError(Exception):
+    """
+    A message that is no frame.
+
+    The connection answers it with `status`, echoing `action` and `request_id` where they could
+    be read (None where not), and goes on. `detail` is shown to the client: it never quotes code.
+    """
+
+    status = 400
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        code: str = "parse_error",
+        action: str | None = None,
+        request_id: str | int | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.code = code
+        self.action = action
+        self.request_id = request_id

@@ -1,0 +1,219 @@
+"""
+One frame and its replies: the way through DRF, from top to bottom.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from dataclasses import replace
+from typing import Any, Final
+
+from asgiref.sync import sync_to_async
+from django.http import HttpResponseBase
+from django.urls import NoReverseMatch
+from rest_framework.response import Response
+
+from rest_channels.exceptions import FrameError
+from rest_channels.protocol import Frame, Reply
+from rest_channels.request import (
+    Handshake,
+    MessageRequest,
+    activate_language,
+    activate_script_prefix,
+)
+from rest_channels.response import reply_to, reply_to_cancel, reply_to_crash
+from rest_channels.streams import Stream
+from rest_channels.threads import close_old_connections, workers
+
+_DONE: Final = object()
+
+# Items of a generator drawn ahead of the client's reading.
+_PARTS_AHEAD: Final = 4
+
+
+def is_unfinished(response: Any) -> bool:
+    """Whether an action returned a coroutine or a generator where DRF expects a response."""
+    return isinstance(response, (Coroutine, Generator, AsyncGenerator))
+
+
+# For the thread in which asgiref runs the queries of async code.
+_renew_connections = sync_to_async(close_old_connections)
+
+
+class Exchange:
+    """
+    The life of one frame.
+
+    1. One hop into a worker thread: `begin` finds the view, and DRF's `dispatch()` runs, from
+       authentication to the renderer. Mostly that is the reply.
+    2. An `async def` action leaves a coroutine; it runs on the loop. A generator leaves items;
+       each is a reply with status 206.
+    3. `finish`, in a second hop, gives DRF the response or the exception of such an action.
+    """
+
+    def __init__(
+        self, stream: Stream, frame: Frame, handshake: Handshake, *, is_row: bool = False
+    ) -> None:
+        self.stream = stream
+        self.frame = frame
+        self.handshake = handshake
+        self.is_row = is_row
+        self.request: MessageRequest | None = None
+        self._unfinished: Any = None
+        self._step: asyncio.Future[Any] | None = None
+        self._is_stopped = False
+        self._is_cancelled = False
+
+    async def replies(self) -> AsyncIterator[Reply]:
+        """Everything the client is told; on the loop. Ends with exactly one last reply."""
+        if self._is_cancelled:
+            yield reply_to_cancel(self.frame)
+            return
+        reply = await workers.run(self.begin)
+        if reply is not None:
+            yield reply
+            return
+        outcome: HttpResponseBase | Exception
+        try:
+            if self._is_stopped:
+                raise asyncio.CancelledError
+            await _renew_connections()
+            if inspect.iscoroutine(self._unfinished):
+                outcome = await self._stoppable(self._unfinished)
+            else:
+                async for part in self._parts():
+                    yield part
+                outcome = Response()
+        except asyncio.CancelledError:
+            if not self._is_stopped:
+                raise
+            yield reply_to_cancel(self.frame)
+            return
+        except Exception as exc:
+            outcome = exc
+        finally:
+            if inspect.iscoroutine(self._unfinished):
+                self._unfinished.close()
+            await _renew_connections()
+        yield await workers.run(self.finish, outcome)
+
+    def stop(self) -> None:
+        """Stop an async or generator action, now or when it turns out to be one; on the loop."""
+        self._is_stopped = True
+        if self._step is not None:
+            self._step.cancel()
+
+    def cancel(self) -> None:
+        """Stop, and do not begin where it has not begun. A plain action goes on to its end."""
+        self._is_cancelled = True
+        self.stop()
+
+    def begin(self) -> Reply | None:
+        """Run DRF's dispatch; in a worker thread. None where the action left something to do."""
+        activate_script_prefix(self.handshake.scope)
+        try:
+            frame = replace(self.frame, query=self.stream.query(self.frame))
+            call = self.stream.call(frame, self.handshake, is_row=self.is_row)
+            self.request = MessageRequest(self.handshake, frame, call)
+            activate_language(self.request)
+            response = call.view(self.request, **call.kwargs)
+            if is_unfinished(response):
+                self._unfinished = response
+                return None
+            return self._settled(response)
+        except FrameError as error:
+            return Reply.error(400, error.detail, error.code, **self._address)
+        except NoReverseMatch:
+            return Reply.error(404, "Not found.", "not_found", **self._address)
+        except Exception as exc:
+            return reply_to_crash(self.frame, self.request, exc)
+
+    def finish(self, outcome: HttpResponseBase | Exception) -> Reply:
+        """Let DRF handle the outcome of an async or generator action; in a worker thread."""
+        try:
+            return self._settled(self._finalized(outcome))
+        except Exception as exc:
+            return reply_to_crash(self.frame, self.request, exc)
+
+    def part(self, item: Any) -> Reply:
+        """The reply for one item of a generator, data or a response; in a worker thread."""
+        response = item if isinstance(item, HttpResponseBase) else Response(item)
+        response.status_code = 206
+        return reply_to(self.frame, self._finalized(response))
+
+    def _finalized(self, outcome: HttpResponseBase | Exception) -> HttpResponseBase:
+        # The last two of DRF's dispatch() steps, for a response that came after it returned.
+        activate_script_prefix(self.handshake.scope)
+        activate_language(self.request)
+        view = self.request.view
+        if isinstance(outcome, Exception):
+            outcome = view.handle_exception(outcome)
+        view.response = view.finalize_response(view.request, outcome, *view.args, **view.kwargs)
+        return view.response
+
+    def _settled(self, response: HttpResponseBase) -> Reply:
+        reply = reply_to(self.frame, response)
+        self.handshake.credentials.settle(self.request, reply.status)
+        return reply
+
+    @property
+    def _address(self) -> dict[str, Any]:
+        return {"action": self.frame.action, "request_id": self.frame.request_id}
+
+    async def _stoppable(self, awaitable: Awaitable[Any]) -> Any:
+        self._step = asyncio.ensure_future(awaitable)
+        try:
+            return await self._step
+        except asyncio.CancelledError:
+            self._step.cancel()
+            raise
+
+    def _parts(self) -> AsyncIterator[Reply]:
+        if inspect.isasyncgen(self._unfinished):
+            return self._parts_of_loop()
+        return self._parts_of_thread()
+
+    async def _parts_of_loop(self) -> AsyncIterator[Reply]:
+        items = self._unfinished
+        try:
+            while (item := await self._stoppable(anext(items, _DONE))) is not _DONE:
+                yield await workers.run(self.part, item)
+        finally:
+            await items.aclose()
+
+    async def _parts_of_thread(self) -> AsyncIterator[Reply]:
+        loop = asyncio.get_running_loop()
+        parts: asyncio.Queue[Any] = asyncio.Queue()
+        room = threading.Semaphore(_PARTS_AHEAD)
+
+        def emit(part: Reply) -> bool:
+            room.acquire()
+            if not self._is_stopped:
+                loop.call_soon_threadsafe(parts.put_nowait, part)
+            return not self._is_stopped
+
+        drawing = asyncio.ensure_future(workers.run(self._draw, emit))
+        # Callbacks of a loop run in order: this one comes after the last part.
+        drawing.add_done_callback(lambda _: parts.put_nowait(_DONE))
+        try:
+            while (part := await self._stoppable(parts.get())) is not _DONE:
+                yield part
+                room.release()
+            drawing.result()
+        finally:
+            self._is_stopped = self._is_stopped or not drawing.done()
+            room.release()
+            await asyncio.wait([drawing])
+
+    def _draw(self, emit: Callable[[Reply], bool]) -> None:
+        # All items in one thread, the one whose database connection the generator's cursor uses.
+        items = self._unfinished
+        try:
+            for item in items:
+                if not emit(self.part(item)):
+                    break
+        finally:
+            items.close()

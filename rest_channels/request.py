@@ -1,0 +1,189 @@
+"""
+A frame as Django and DRF see it: a request.
+
+`Handshake` is what holds for all frames of a socket; `MessageRequest` is one frame, with the verb
+of its action, the path HTTP would use, the handshake's headers and cookies, and the frame's data.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Final
+
+from django.conf import settings
+from django.core.handlers.asgi import ASGIRequest, get_script_prefix
+from django.http import HttpResponseBase, QueryDict
+from django.urls import Resolver404, ResolverMatch, resolve, set_script_prefix
+from django.utils import translation
+
+from rest_channels.protocol import MISSING, Frame
+
+if TYPE_CHECKING:
+    from rest_framework.views import APIView
+
+    from rest_channels.authentication import Credentials
+
+Scope = Mapping[str, Any]
+
+#: Where the test client puts `{"user": ..., "token": ...}`; no server fills it.
+FORCED_AUTHENTICATION: Final = "rest_channels.forced_authentication"
+
+# They describe the upgrade, not what is asked for.
+_HANDSHAKE_ONLY = frozenset({b"connection", b"upgrade", b"content-type", b"content-length"})
+
+# JSON where the view can write it, else what the view writes first, as without the header.
+_ACCEPT = (b"accept", b"application/json, */*")
+
+
+@dataclass(frozen=True)
+class Handshake:
+    """
+    What all frames of one socket share.
+
+    `kwargs` are the lookups bound by the URL; `mount` is the path below which the router's own
+    paths begin, with a slash at its end.
+    """
+
+    scope: Scope
+    credentials: Credentials
+    kwargs: Mapping[str, Any]
+    mount: str = "/"
+
+    @cached_property
+    def headers(self) -> dict[bytes, bytes]:
+        """The headers a frame inherits."""
+        headers: dict[bytes, bytes] = {}
+        for name, value in self.scope.get("headers", []):
+            if name in _HANDSHAKE_ONLY or name.startswith(b"sec-websocket-"):
+                continue
+            headers[name] = headers[name] + b"," + value if name in headers else value
+        return headers
+
+
+@dataclass(frozen=True)
+class Call:
+    """
+    What a frame comes down to: a view, and what to call it with.
+
+    `refusal` is an exception to raise once authentication, permissions and throttles have had
+    their say; `own_match` stands in where Django's URLconf does not know `path`.
+    """
+
+    view: Callable[..., HttpResponseBase]
+    method: str
+    path: str
+    kwargs: Mapping[str, Any]
+    own_match: ResolverMatch | None = None
+    refusal: Exception | None = None
+
+
+class HandshakeRequest(ASGIRequest):
+    """The handshake itself as a GET request: for its host, origin and cookies."""
+
+    def __init__(self, scope: Scope) -> None:
+        super().__init__({**_as_http(scope), "method": "GET"}, io.BytesIO())
+
+
+class MessageRequest(ASGIRequest):
+    """
+    One frame as a Django request.
+
+    DRF's `Request` wraps it as it wraps any other. `view` is the view instance that took it.
+    """
+
+    view: APIView | None = None
+
+    def __init__(
+        self,
+        handshake: Handshake,
+        frame: Frame,
+        call: Call,
+    ) -> None:
+        scope = _as_http(handshake.scope)
+        scope["method"] = call.method.upper()
+        scope["path"] = call.path
+        scope["query_string"] = _merged_query(scope.get("query_string", b""), frame)
+        scope["headers"] = _merged_headers(handshake, frame)
+        self.frame = frame
+        self.call = call
+        super().__init__(scope, io.BytesIO())
+        # The Origin check at the handshake stands in for the token: `rest_channels.origin`.
+        self._dont_enforce_csrf_checks = True
+        forced = scope.get(FORCED_AUTHENTICATION)
+        if forced:
+            self._force_auth_user = forced.get("user")
+            self._force_auth_token = forced.get("token")
+        handshake.credentials.attach(self)
+
+    @property
+    def body(self) -> bytes:
+        """The frame's data as the JSON it came as, for code that reads it."""
+        if not hasattr(self, "_body"):
+            data = self.frame.data
+            self._body = b"" if data is MISSING else json.dumps(data).encode()
+        return self._body
+
+    def fill_stream(self) -> None:
+        """Let a parser read `body` as from an HTTP request."""
+        self.META["CONTENT_LENGTH"] = str(len(self.body))
+        self._stream = io.BytesIO(self.body)
+
+    @property
+    def resolver_match(self) -> ResolverMatch | None:
+        """How Django's URLconf resolves the path; the socket router's own match where it doesn't."""
+        if self._resolver_match is None:
+            try:
+                self._resolver_match = self.call.own_match or resolve(self.path_info)
+            except Resolver404:
+                return None
+        return self._resolver_match
+
+    @resolver_match.setter
+    def resolver_match(self, match: ResolverMatch | None) -> None:
+        self._resolver_match = match
+
+
+def activate_script_prefix(scope: Scope) -> None:
+    """What Django's handler does first: make `reverse()` know where the site is mounted."""
+    set_script_prefix(get_script_prefix(scope))
+
+
+def activate_language(request: MessageRequest) -> None:
+    """What LocaleMiddleware does over HTTP, where the project uses it."""
+    if settings.USE_I18N and "django.middleware.locale.LocaleMiddleware" in settings.MIDDLEWARE:
+        translation.activate(translation.get_language_from_request(request))
+        request.LANGUAGE_CODE = translation.get_language()
+
+
+def _as_http(scope: Scope) -> dict[str, Any]:
+    http = dict(scope)
+    http["type"] = "http"
+    http["scheme"] = "https" if scope.get("scheme") in ("wss", "https") else "http"
+    if not scope.get("server") and not any(name == b"host" for name, _ in scope.get("headers", [])):
+        # Only a scope made by hand has neither; the name is Django's test client's, which
+        # ALLOWED_HOSTS admits in tests alone.
+        http["server"] = ("testserver", 80)
+    return http
+
+
+def _merged_query(query_string: bytes, frame: Frame) -> bytes:
+    if not frame.query:
+        return query_string
+    query = QueryDict(query_string, mutable=True)
+    for name, values in frame.query.items():
+        query.setlist(name, values)
+    return query.urlencode().encode()
+
+
+def _merged_headers(handshake: Handshake, frame: Frame) -> list[tuple[bytes, bytes]]:
+    headers = dict([_ACCEPT])
+    headers.update(handshake.headers)
+    headers.update(handshake.credentials.headers)
+    for name, value in frame.headers.items():
+        headers[name.encode()] = value.encode("latin-1")
+    headers[b"content-type"] = b"application/json"
+    return list(headers.items())

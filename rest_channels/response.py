@@ -1,0 +1,151 @@
+"""
+DRF's response as a `Reply`: the renderer's own text, spliced, not encoded again.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import uuid
+from typing import Any, Final
+
+from django.conf import settings
+from django.core import signals
+from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
+from django.db import InterfaceError, OperationalError
+from django.http import Http404, HttpResponseBase
+from rest_framework.exceptions import ErrorDetail
+from rest_framework.response import Response
+
+from rest_channels.protocol import Frame, Reply
+from rest_channels.request import MessageRequest
+
+logger = logging.getLogger("rest_channels")
+
+#: nginx's number for a client that closed its request before the answer.
+CLIENT_CLOSED_REQUEST: Final = 499
+
+# Every DRF response carries them; they say nothing about this one.
+_USUAL_HEADERS = frozenset({"allow", "vary", "content-type", "content-length"})
+
+
+def reply_to(frame: Frame, response: HttpResponseBase) -> Reply:
+    """
+    The reply that carries `response`, rendered by the renderer DRF negotiated.
+
+    From status 400 on, the response's data are errors: `data` is null then.
+    """
+    failed = response.status_code >= 400
+    codes = None
+    if isinstance(response, Response):
+        if failed:
+            response.data = _error_list(response.data)
+            codes = _codes(response.data)
+        response.render()
+    text = _json_text(response)
+    if failed and not isinstance(response, Response):
+        text = f"[{text}]"
+    return Reply(
+        response.status_code,
+        data="null" if failed else text,
+        errors=text if failed else "[]",
+        codes=json.dumps(codes) if codes else None,
+        headers=_notable_headers(response),
+        action=frame.action,
+        request_id=frame.request_id,
+    )
+
+
+def reply_to_crash(frame: Frame, request: MessageRequest | None, exc: Exception) -> Reply:
+    """
+    The reply to an exception that DRF's handler left alone: the status Django would give.
+
+    A server error is logged once, with its traceback and the opaque id that the client is shown.
+    Raises it again under `DEBUG_PROPAGATE_EXCEPTIONS`, as Django does.
+    """
+    match exc:
+        case Http404():
+            return _error(frame, 404, "Not found.", "not_found")
+        case PermissionDenied():
+            return _error(frame, 403, "You do not have permission to perform this action.", "permission_denied")
+        case BadRequest() | SuspiciousOperation():
+            logger.warning("Bad request: %s", exc, extra={"request": request, "status_code": 400})
+            return _error(frame, 400, "Bad request.", "bad_request")
+    signals.got_request_exception.send(sender=MessageRequest, request=request)
+    if settings.DEBUG_PROPAGATE_EXCEPTIONS:
+        raise exc
+    unavailable = isinstance(exc, (OperationalError, InterfaceError))
+    status = 503 if unavailable else 500
+    error_id = uuid.uuid4().hex
+    logger.error(
+        "%s while answering %r (error %s)",
+        "Database unavailable" if unavailable else "Server error",
+        frame.action,
+        error_id,
+        exc_info=exc,
+        extra={"request": request, "status_code": status, "error_id": error_id},
+    )
+    if unavailable:
+        return _error(frame, 503, f"Service unavailable, try again later (error {error_id}).", "unavailable")
+    return _error(frame, 500, f"Server error (error {error_id}).", "error")
+
+
+def reply_to_cancel(frame: Frame) -> Reply:
+    """The reply to a frame whose client cancelled it."""
+    return _error(frame, CLIENT_CLOSED_REQUEST, "The request was cancelled.", "cancelled")
+
+
+def _error(frame: Frame, status: int, detail: str, code: str) -> Reply:
+    return Reply.error(status, detail, code, action=frame.action, request_id=frame.request_id)
+
+
+def _error_list(data: Any) -> list[Any]:
+    if isinstance(data, list):
+        return data
+    if isinstance(data, dict) and data.keys() == {"detail"} and isinstance(data["detail"], str):
+        # How DRF's exception handler wraps a string detail; DCRF's wire shows the string.
+        return [data["detail"]]
+    return [data]
+
+
+def _codes(errors: Any) -> Any:
+    """DRF's error codes in the shape of `errors`; None where it holds none."""
+    match errors:
+        case ErrorDetail():
+            return errors.code
+        case dict():
+            codes = {name: code for name, item in errors.items() if (code := _codes(item)) is not None}
+            return codes or None
+        case list() | tuple():
+            # Items of `many=True` that are right stand as {}: the shape keeps their place.
+            codes = [_codes(item) for item in errors]
+            return [{} if code is None else code for code in codes] if any(codes) else None
+    return None
+
+
+def _json_text(response: HttpResponseBase) -> str:
+    content = b"".join(response.streaming_content) if response.streaming else response.content
+    if not content:
+        return "null"
+    if _is_json(response):
+        return content.decode()
+    try:
+        return json.dumps(content.decode(response.charset))
+    except UnicodeDecodeError:
+        response["Content-Transfer-Encoding"] = "base64"
+        return json.dumps(base64.b64encode(content).decode())
+
+
+def _notable_headers(response: HttpResponseBase) -> dict[str, str] | None:
+    usual = _USUAL_HEADERS
+    if response.status_code == 405:
+        usual = usual - {"allow"}
+    if not _is_json(response):
+        usual = usual - {"content-type"}
+    return {name: value for name, value in response.items() if name.lower() not in usual} or None
+
+
+def _is_json(response: HttpResponseBase) -> bool:
+    media_type = response.get("Content-Type", "").partition(";")[0].strip().lower()
+    return media_type in ("", "application/json") or media_type.endswith("+json")

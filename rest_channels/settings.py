@@ -1,0 +1,80 @@
+"""
+Settings, all in one dictionary of the project's settings module:
+
+    REST_CHANNELS = {"WORKER_THREADS": 16, "MAX_FRAME_BYTES": 16 * 1024}
+
+Read them as attributes of `socket_settings`. `docs/settings.md` says what a client meets at
+each bound; `rest_channels.checks` refuses unknown names and values that make no sense.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.conf import settings
+from django.core.signals import setting_changed
+from django.utils.module_loading import import_string
+
+DEFAULTS: dict[str, Any] = {
+    # Threads in which permissions, queries and serializers run; also the most database
+    # connections this process holds for sockets. Fast queries are served best by few threads
+    # (the interpreter lock), slow ones by many; threads start only when work waits.
+    "WORKER_THREADS": 8,
+    # True: all of it runs where asgiref runs thread-sensitive code, which in a test is the
+    # thread that holds the transaction.
+    "THREAD_SENSITIVE": False,
+    # A message longer than this closes the socket with 1009. Phoenix and AnyCable ask for
+    # similar sizes; a form with a few thousand words fits.
+    "MAX_FRAME_BYTES": 64 * 1024,
+    # Arrays and objects within one another.
+    "MAX_FRAME_DEPTH": 32,
+    "MAX_REQUEST_ID_CHARS": 128,
+    # Frames of one connection received and not yet answered.
+    "MAX_IN_FLIGHT": 16,
+    # Text waiting to be read by the client; beyond it the socket closes with 4408.
+    "MAX_QUEUE_BYTES": 1024 * 1024,
+    # How long what was read of a session and its user may be relied on.
+    "LEASE_SECONDS": 5,
+    # Origins, beside the site's own and CSRF_TRUSTED_ORIGINS, whose pages may open a socket.
+    "ALLOWED_ORIGINS": [],
+    # The classes that serve one socket: a viewset's own, and the root's with many streams.
+    "CONNECTION_CLASS": "rest_channels.connection.Connection",
+    "DEMULTIPLEXER_CLASS": "rest_channels.demultiplexer.Demultiplexer",
+}
+
+IMPORT_STRINGS = {"CONNECTION_CLASS", "DEMULTIPLEXER_CLASS"}
+
+
+class SocketSettings:
+    """`REST_CHANNELS` over `DEFAULTS`; dotted names of `IMPORT_STRINGS` become what they name."""
+
+    @property
+    def user_settings(self) -> dict[str, Any]:
+        return getattr(settings, "REST_CHANNELS", {})
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in DEFAULTS:
+            raise AttributeError(
+                f"REST_CHANNELS has no setting {name!r}; there are {', '.join(sorted(DEFAULTS))}."
+            )
+        value = self.user_settings.get(name, DEFAULTS[name])
+        if name in IMPORT_STRINGS and isinstance(value, str):
+            value = import_string(value)
+        # Found without __getattr__ from now on: settings are read for every frame.
+        self.__dict__[name] = value
+        return value
+
+    def reload(self) -> None:
+        self.__dict__.clear()
+
+
+socket_settings = SocketSettings()
+
+
+def reload_socket_settings(*, setting: str, **kwargs: Any) -> None:
+    """Forget what was read when a test overrides `REST_CHANNELS`."""
+    if setting == "REST_CHANNELS":
+        socket_settings.reload()
+
+
+setting_changed.connect(reload_socket_settings)

@@ -1,0 +1,258 @@
+"""
+What one registered viewset answers: its actions, each with the URL and the verbs DRF gives it.
+
+The table is made once, when routes are built, from the URL patterns that DRF's own router makes of
+the viewset; `Stream.call` finds in it what a frame asks for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import unquote
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.handlers.base import BaseHandler
+from django.http import HttpResponseBase
+from django.urls import NoReverseMatch, ResolverMatch, URLPattern, URLResolver, reverse
+from django.urls.resolvers import RegexPattern
+from rest_framework.exceptions import MethodNotAllowed, ValidationError
+from rest_framework.routers import SimpleRouter
+from rest_framework.viewsets import ViewSetMixin
+
+from rest_channels.exceptions import FrameError
+from rest_channels.protocol import Frame, query_values
+from rest_channels.request import Call, Handshake
+
+#: DCRF's words for two of DRF's actions.
+ALIASES = {"patch": "partial_update", "delete": "destroy"}
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One URL of a viewset as DRF's router made it, with the view behind it."""
+
+    pattern: URLPattern
+    view: Callable[..., HttpResponseBase]
+
+    @property
+    def name(self) -> str:
+        return self.pattern.name
+
+    @property
+    def mapping(self) -> Mapping[str, str]:
+        """Verbs to actions, in the order they were declared."""
+        return self.pattern.callback.actions
+
+    @property
+    def is_detail(self) -> bool:
+        return bool(self.pattern.callback.initkwargs["detail"])
+
+    @cached_property
+    def lookups(self) -> frozenset[str]:
+        """The names the URL captures: all that a frame may give as a lookup."""
+        return frozenset(self.pattern.pattern.regex.groupindex)
+
+
+class Stream:
+    """
+    One registered viewset on a socket.
+
+    `prefix` is what it was registered under, its name on a shared socket; `namespace` the
+    namespace under which the same router is included in Django's URLconf, if any.
+    """
+
+    def __init__(
+        self,
+        viewset: type[ViewSetMixin],
+        prefix: str,
+        basename: str,
+        router: SimpleRouter,
+        namespace: str | None = None,
+    ) -> None:
+        self.viewset = viewset
+        self.prefix = prefix
+        self.basename = basename
+        self.namespace = namespace
+        self.endpoints = _endpoints(viewset, prefix, basename, router)
+        if not self.endpoints:
+            raise ImproperlyConfigured(
+                f"{viewset.__name__} has no actions to route: give it list(), retrieve(), ... "
+                "or a method decorated with @action."
+            )
+        self.actions = {
+            action: endpoint
+            for endpoint in reversed(self.endpoints)
+            for action in endpoint.mapping.values()
+        }
+        self.max_in_flight: int = getattr(viewset, "max_in_flight", 1)
+        self.query_keys = _declared_query_keys(viewset)
+        self._resolver = URLResolver(RegexPattern(r"^/"), [e.pattern for e in self.endpoints])
+
+    def __repr__(self) -> str:
+        return f"<Stream {self.prefix!r}: {self.viewset.__name__}>"
+
+    def action_name(self, word: str) -> str:
+        """The action a frame's word stands for: itself, or DRF's name for DCRF's word."""
+        return word if word in self.actions else ALIASES.get(word, word)
+
+    def verbs(self, action: str) -> list[str]:
+        """The HTTP verbs `action` declares, the default one first."""
+        endpoint = self.actions[action]
+        return [verb for verb, name in endpoint.mapping.items() if name == action and verb != "head"]
+
+    def call(self, frame: Frame, handshake: Handshake, *, is_row: bool) -> Call:
+        """
+        Find the view, verb, path and lookups for `frame`.
+
+        `is_row`: the socket is a row's, where only actions on that row exist. What cannot be
+        served becomes a call that is refused after authentication, permissions and throttles, so
+        that a stranger meets 401 before 405. Raises `NoReverseMatch` where a lookup has a form
+        that the URL does not admit: over HTTP there is no such page, 404.
+        """
+        action = self.action_name(frame.action)
+        given = self._lookups(frame, handshake)
+        if action == "metadata" and action not in self.actions:
+            endpoint, verb = self._described(given, is_row), "options"
+        else:
+            found = self.actions.get(action)
+            if found is None or (is_row and not found.is_detail):
+                nearest = next((e for e in self.endpoints if e.is_detail is is_row), self.endpoints[0])
+                return self._refuse(nearest, handshake, MethodNotAllowed(frame.action))
+            endpoint, verbs = found, self.verbs(action)
+            verb = frame.method or verbs[0]
+            if verb not in verbs:
+                return self._refuse(endpoint, handshake, MethodNotAllowed(verb.upper()))
+        missing = sorted(endpoint.lookups - given.keys())
+        if missing:
+            required = {name: ["This field is required."] for name in missing}
+            return self._refuse(endpoint, handshake, ValidationError(required, code="required"))
+        return self._located(endpoint, verb, given, handshake)
+
+    def query(self, frame: Frame) -> dict[str, list[str]]:
+        """The frame's query, with the top-level keys by which DCRF's clients page and filter."""
+        query = dict(frame.query)
+        for name in frame.rest.keys() & self.query_keys:
+            try:
+                query.setdefault(name, query_values(frame.rest[name]))
+            except FrameError as error:
+                error.action, error.request_id = frame.action, frame.request_id
+                raise
+        return query
+
+    def _lookups(self, frame: Frame, handshake: Handshake) -> dict[str, Any]:
+        """Every lookup known, by name. What the URL bound wins over what the frame says."""
+        given: dict[str, Any] = {}
+        for name, value in frame.rest.items():
+            if isinstance(value, (str, int)) and not isinstance(value, bool):
+                given[name] = value
+        lookup = self._lookup_url_kwarg
+        if "pk" in given and lookup is not None:
+            given.setdefault(lookup, given["pk"])
+        return {**given, **handshake.kwargs}
+
+    @cached_property
+    def _lookup_url_kwarg(self) -> str | None:
+        return getattr(self.viewset, "lookup_url_kwarg", None) or getattr(
+            self.viewset, "lookup_field", None
+        )
+
+    def _described(self, given: Mapping[str, Any], is_row: bool) -> Endpoint:
+        """The endpoint that `metadata` is about: the row where one is named, else the collection."""
+        candidates = [e for e in self.endpoints if e.lookups <= given.keys()] or self.endpoints
+        rows = [e for e in candidates if e.is_detail]
+        names_row = is_row or self._lookup_url_kwarg in given
+        return rows[0] if rows and names_row else candidates[0]
+
+    def _located(
+        self, endpoint: Endpoint, verb: str, given: Mapping[str, Any], handshake: Handshake
+    ) -> Call:
+        lookups = {name: given[name] for name in endpoint.lookups}
+        own_path = self._resolver.reverse(endpoint.pattern.callback, **lookups)
+        match = endpoint.pattern.pattern.match(unquote(own_path))
+        if match is None:
+            raise NoReverseMatch(own_path)
+        kwargs = {**handshake.kwargs, **match[2]}
+        path = self._http_path(endpoint, kwargs)
+        if path is not None:
+            return Call(endpoint.view, verb, path, kwargs)
+        return Call(
+            endpoint.view,
+            verb,
+            handshake.mount + unquote(own_path),
+            kwargs,
+            own_match=self._own_match(endpoint, kwargs),
+        )
+
+    def _http_path(self, endpoint: Endpoint, kwargs: Mapping[str, Any]) -> str | None:
+        """Where Django's URLconf has the same endpoint, so that links are those HTTP gives."""
+        if not getattr(settings, "ROOT_URLCONF", None):
+            return None
+        name = f"{self.namespace}:{endpoint.name}" if self.namespace else endpoint.name
+        try:
+            return unquote(reverse(name, kwargs=kwargs))
+        except NoReverseMatch:
+            return None
+
+    def _own_match(self, endpoint: Endpoint, kwargs: Mapping[str, Any]) -> ResolverMatch:
+        return ResolverMatch(
+            endpoint.view,
+            (),
+            dict(kwargs),
+            url_name=endpoint.name,
+            namespaces=[self.namespace] if self.namespace else [],
+            route=str(endpoint.pattern.pattern),
+        )
+
+    def _refuse(self, endpoint: Endpoint, handshake: Handshake, refusal: Exception) -> Call:
+        kwargs = dict(handshake.kwargs)
+        return Call(
+            endpoint.view,
+            "get",
+            handshake.mount,
+            kwargs,
+            own_match=self._own_match(endpoint, kwargs),
+            refusal=refusal,
+        )
+
+
+def _endpoints(
+    viewset: type[ViewSetMixin], prefix: str, basename: str, router: SimpleRouter
+) -> list[Endpoint]:
+    """What DRF's router makes of the viewset, each view atomic as `ATOMIC_REQUESTS` asks."""
+    router.registry = [(prefix, viewset, basename)]
+    handler = BaseHandler()
+    return [
+        Endpoint(pattern, handler.make_view_atomic(pattern.callback))
+        for pattern in SimpleRouter.get_urls(router)
+    ]
+
+
+def _declared_query_keys(viewset: type[ViewSetMixin]) -> frozenset[str]:
+    """The query keys that the viewset's paginator and filter backends declare."""
+    backends = list(getattr(viewset, "filter_backends", []))
+    if getattr(viewset, "pagination_class", None):
+        backends.append(viewset.pagination_class)
+    keys = {
+        getattr(backend, name)
+        for backend in backends
+        for name in dir(backend)
+        if name.endswith("_param") and isinstance(getattr(backend, name), str)
+    }
+    return frozenset(keys | _filterset_keys(viewset, backends))
+
+
+def _filterset_keys(viewset: type[ViewSetMixin], backends: list[type]) -> set[str]:
+    queryset = getattr(viewset, "queryset", None)
+    keys: set[str] = set()
+    for backend in backends:
+        if not hasattr(backend, "get_filterset_class"):
+            continue
+        declares = getattr(viewset, "filterset_class", None) or queryset is not None
+        filterset = backend().get_filterset_class(viewset(), queryset) if declares else None
+        if filterset is not None:
+            keys |= filterset.base_filters.keys()
+    return keys

@@ -1,0 +1,94 @@
+"""
+The worker pool: the one place where frames leave the event loop.
+
+    reply = await workers.run(function, argument)
+
+Channels runs all sync work of a process on a single thread. Here it is a pool of at most
+`REST_CHANNELS["WORKER_THREADS"]` threads, which start only while work waits.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar, copy_context
+from typing import Any, TypeVar
+
+from asgiref.sync import sync_to_async
+from django.core.signals import setting_changed
+from django.db import connections
+
+from rest_channels.settings import socket_settings
+
+T = TypeVar("T")
+
+#: Overrides the setting THREAD_SENSITIVE for what starts in this context: the test client's way
+#: of running a socket's work in the test's own thread.
+thread_sensitive: ContextVar[bool | None] = ContextVar("thread_sensitive", default=None)
+
+
+class Workers:
+    """A bounded pool of threads, made when first used."""
+
+    def __init__(self) -> None:
+        self._executor: ThreadPoolExecutor | None = None
+
+    async def run(self, function: Callable[..., T], *args: Any) -> T:
+        """
+        Call `function` in a worker thread and wait for it: one hop there, one back.
+
+        It runs in a copy of the caller's context, so that a language, time zone or URLconf
+        activated in it is forgotten afterwards. Cancelling the caller does not stop a function
+        that has begun; the wait goes on until it ends.
+        """
+        forced = thread_sensitive.get()
+        if socket_settings.THREAD_SENSITIVE if forced is None else forced:
+            where = {"thread_sensitive": True}
+        else:
+            where = {"thread_sensitive": False, "executor": self.executor}
+        job = functools.partial(_with_usable_connections, function, *args)
+        return await sync_to_async(job, context=copy_context(), **where)()
+
+    @property
+    def executor(self) -> ThreadPoolExecutor:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(
+                socket_settings.WORKER_THREADS, thread_name_prefix="rest_channels"
+            )
+        return self._executor
+
+    def shutdown(self) -> None:
+        """Let the threads end after the work they have; the next `run` makes new ones."""
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=False)
+
+
+def close_old_connections() -> None:
+    """
+    Django's function of that name, which begins and ends a request (CONN_MAX_AGE, broken
+    connections), for connections outside a transaction: within one is only a test.
+    """
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
+
+
+def _with_usable_connections(function: Callable[..., T], *args: Any) -> T:
+    close_old_connections()
+    try:
+        return function(*args)
+    finally:
+        close_old_connections()
+
+
+workers = Workers()
+
+
+def _forget_threads(*, setting: str, **kwargs: Any) -> None:
+    if setting == "REST_CHANNELS":
+        workers.shutdown()
+
+
+setting_changed.connect(_forget_threads)

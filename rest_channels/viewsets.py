@@ -1,0 +1,189 @@
+"""
+Viewsets that answer over a websocket.
+
+    class MessageViewSet(ModelConsumerViewSet):
+        queryset = Message.objects.all()
+        serializer_class = MessageSerializer
+
+    router.register("messages", MessageViewSet)                      # with a router, or
+    URLRouter(MessageViewSet.as_routes("messages", page_size=10))    # by themselves
+
+They are DRF's own viewsets and serve HTTP as well. DRF viewsets that are not ours need no change:
+the routers put `ConsumerViewSetMixin` in front of them.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest, HttpResponseBase
+from django.urls import URLPattern
+from django.urls.resolvers import RegexPattern, RoutePattern
+from rest_framework import routers
+from rest_framework.parsers import JSONParser
+from rest_framework.request import Request
+from rest_framework.viewsets import (
+    GenericViewSet,
+    ModelViewSet,
+    ReadOnlyModelViewSet,
+    ViewSetMixin,
+)
+
+from rest_channels.exchange import is_unfinished
+from rest_channels.protocol import MISSING
+from rest_channels.request import MessageRequest
+from rest_channels.settings import socket_settings
+from rest_channels.streams import Stream
+
+
+class ConsumerViewSetMixin:
+    """
+    What lets a DRF viewset take a frame as a request. Put it before the viewset's other bases.
+
+    `max_in_flight` is how many frames of one socket this viewset works on at a time. At 1, the
+    default, replies come in the order of the frames; above, as they are ready.
+    """
+
+    max_in_flight: int = 1
+
+    @classmethod
+    def as_routes(
+        cls,
+        path: str = "",
+        basename: str | None = None,
+        *,
+        router: routers.SimpleRouter | None = None,
+        **initkwargs: Any,
+    ) -> list[URLPattern]:
+        """
+        The sockets of this viewset, for Channels' `URLRouter`: the collection at `path`, and the
+        row below it, its lookup bound.
+
+        `initkwargs` replace attributes of the class for these routes alone, as with DRF's
+        `as_view`; a name that is none raises TypeError. `basename` names the URLs for
+        `reverse()`, and is the model's name where it is left out. `router` lends its style of
+        URLs, DRF's `SimpleRouter()` unless given.
+        """
+        router = routers.SimpleRouter() if router is None else router
+        viewset = _configured(cls, initkwargs)
+        basename = router.get_default_basename(viewset) if basename is None else basename
+        stream = Stream(viewset, path, basename, router, getattr(router, "namespace", None))
+        has_rows = any(endpoint.is_detail for endpoint in stream.endpoints)
+        return [
+            _route(stream, router, is_row=is_row) for is_row in ([False, True] if has_rows else [False])
+        ]
+
+    def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
+        """DRF's request, over a socket with the frame's data in it as if parsed already."""
+        drf_request = super().initialize_request(request, *args, **kwargs)
+        if isinstance(request, MessageRequest):
+            request.view = self
+            if isinstance(request.call.refusal, Exception):
+                # As over HTTP for a verb that the URL does not have.
+                self.action = None
+            _preset_data(drf_request, request)
+        return drf_request
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        """DRF's checks; then the refusal of what does not exist, so that 401 comes before 405."""
+        super().initial(request, *args, **kwargs)
+        http_request = request._request
+        if isinstance(http_request, MessageRequest) and http_request.call.refusal is not None:
+            raise http_request.call.refusal
+
+    def finalize_response(
+        self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any
+    ) -> HttpResponseBase:
+        """DRF's last step; a coroutine or generator passes, and comes again as a response."""
+        if is_unfinished(response) and isinstance(request._request, MessageRequest):
+            return response
+        return super().finalize_response(request, response, *args, **kwargs)
+
+
+class ConsumerViewSet(ConsumerViewSetMixin, GenericViewSet):
+    """DRF's `GenericViewSet` over a websocket: no actions of its own."""
+
+
+class ModelConsumerViewSet(ConsumerViewSetMixin, ModelViewSet):
+    """list, retrieve, create, update, partial_update, destroy: DRF's own, over a websocket."""
+
+
+class ReadOnlyModelConsumerViewSet(ConsumerViewSetMixin, ReadOnlyModelViewSet):
+    """list, retrieve: DRF's own, over a websocket."""
+
+
+def as_consumer(viewset: type[ViewSetMixin]) -> type[ConsumerViewSetMixin]:
+    """`viewset` itself where it can take frames, else a subclass of it that can."""
+    if issubclass(viewset, ConsumerViewSetMixin):
+        return viewset
+    return _subclass(viewset, (ConsumerViewSetMixin, viewset), {})
+
+
+def _configured(viewset: type, initkwargs: dict[str, Any]) -> type:
+    known = _configurable(viewset)
+    unknown = sorted(initkwargs.keys() - known)
+    if unknown:
+        raise TypeError(
+            f"{viewset.__name__}.as_routes() got unknown keywords: {', '.join(unknown)}. "
+            f"Known are: {', '.join(sorted(known))}."
+        )
+    return _subclass(viewset, (viewset,), initkwargs) if initkwargs else viewset
+
+
+def _configurable(viewset: type) -> set[str]:
+    """Attributes that are configuration: public, no methods, no properties."""
+    return {
+        name
+        for name, value in inspect.getmembers_static(viewset)
+        if not name.startswith("_")
+        and name not in viewset.http_method_names
+        and not inspect.isroutine(value)
+        and not isinstance(value, (classmethod, staticmethod, property))
+    }
+
+
+def _subclass(viewset: type, bases: tuple[type, ...], attributes: dict[str, Any]) -> type:
+    # DRF names the view in metadata and in messages after its class.
+    own = {name: getattr(viewset, name) for name in ("__module__", "__qualname__", "__doc__")}
+    return type(viewset.__name__, bases, {**own, **attributes})
+
+
+def _route(stream: Stream, router: routers.SimpleRouter, *, is_row: bool) -> URLPattern:
+    route = next(
+        (r for r in router.routes if isinstance(r, routers.Route) and r.detail is is_row), None
+    )
+    if route is None:
+        raise ImproperlyConfigured(
+            f"{type(router).__name__}.routes has no Route with detail={is_row}: a socket takes its "
+            "path from there."
+        )
+    url = route.url.format(
+        prefix=stream.prefix,
+        lookup=router.get_lookup_regex(stream.viewset),
+        trailing_slash=router.trailing_slash,
+    )
+    is_regex = url.startswith("^")
+    if not stream.prefix:
+        url = "^" + url[1:].lstrip("/") if is_regex else url.lstrip("/")
+    name = route.name.format(basename=stream.basename)
+    pattern = (RegexPattern if is_regex else RoutePattern)(url, name=name, is_endpoint=True)
+    application = socket_settings.CONNECTION_CLASS.as_asgi(
+        stream=stream, pattern=pattern, is_row=is_row
+    )
+    return URLPattern(pattern, application, name=name)
+
+
+def _preset_data(drf_request: Request, request: MessageRequest) -> None:
+    if request.frame.data is MISSING:
+        return
+    parser = drf_request.negotiator.select_parser(drf_request, drf_request.parsers)
+    if type(parser) is JSONParser:
+        # What JSONParser would return for `request.body`.
+        drf_request._data = drf_request._full_data = request.frame.data
+        drf_request._files = {}
+    else:
+        # A parser of the project's own (one that changes the names' case, say), or none for JSON,
+        # which DRF answers with 415.
+        request.fill_stream()

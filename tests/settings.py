@@ -38,7 +38,7 @@ if os.environ.get("TEST_DATABASE") == "postgresql":
             "NAME": os.environ.get("PGDATABASE", "postgres"),
             "USER": os.environ.get("PGUSER", "postgres"),
             "HOST": os.environ.get("PGHOST", "127.0.0.1"),
-            "TEST": {"NAME": "rest_channels_tests"},
+            "TEST": {"NAME": f"rest_channels_tests_{os.getpid()}"},
         }
     }
 else:

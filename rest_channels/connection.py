@@ -30,41 +30,26 @@ Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
 class Connection:
     """
-    One socket of one viewset.
+    One socket: what the sockets of one stream and of many have in common.
 
-    Made for each handshake and awaited once through `serve`. A subclass named by
-    `REST_CHANNELS["CONNECTION_CLASS"]` may override any method.
+    Made for each handshake and awaited once through `serve`. Subclasses say in `on_value` whose
+    a message is, in `on_unreadable` who answers what is none, and in `encode` how a reply looks.
     """
 
     def __init__(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        *,
-        stream: Stream,
-        pattern: RegexPattern | RoutePattern,
-        is_row: bool = False,
+        self, scope: Scope, receive: Receive, send: Send, *, pattern: RegexPattern | RoutePattern
     ) -> None:
         self.scope = scope
         self.receive = receive
-        self.stream = stream
         self.pattern = pattern
-        self.is_row = is_row
         self.outbox = Outbox(send, socket_settings.MAX_QUEUE_BYTES)
         self._lanes: dict[Stream, Lane] = {}
-        self._main: asyncio.Task[Any] | None = None
         self._crash: BaseException | None = None
 
     @classmethod
-    def as_asgi(cls, **initkwargs: Any) -> Callable[..., Awaitable[None]]:
+    def as_asgi(cls, **initkwargs: Any) -> Application:
         """An ASGI application that makes one connection a handshake."""
-
-        async def application(scope: Scope, receive: Receive, send: Send) -> None:
-            await cls(scope, receive, send, **initkwargs).serve()
-
-        application.initkwargs = initkwargs
-        return application
+        return Application(cls, initkwargs)
 
     async def serve(self) -> None:
         """The socket's life, from the handshake to the last reply."""
@@ -121,47 +106,42 @@ class Connection:
                 self.on_value(value)
 
     def on_unreadable(self, error: FrameError) -> None:
-        """Answer a message that is no JSON, in its turn."""
-        self.enqueue(self.stream, refused(error))
+        """Answer a message that is no JSON."""
+        raise NotImplementedError
 
     def on_value(self, value: Any) -> None:
         """Answer one decoded message."""
-        self.on_payload(self.stream, value)
+        raise NotImplementedError
 
-    def on_payload(self, stream: Stream, payload: Any) -> None:
+    def encode(self, stream: Stream, reply: Reply) -> str:
+        """The text of a reply of `stream`'s."""
+        raise NotImplementedError
+
+    def on_payload(self, stream: Stream, payload: Any, *, is_row: bool = False) -> None:
         """Answer one message to `stream`."""
         try:
             frame = read_frame(payload)
         except FrameError as error:
-            self.enqueue(stream, refused(error))
+            self.enqueue(stream, refused(error), error)
             return
         if frame.action == "cancel" and "cancel" not in stream.actions:
             self.post(stream, self.cancel(stream, frame))
         else:
-            self.enqueue(
-                stream, Exchange(stream, frame, self.handshake, is_row=self.is_row), frame
-            )
+            self.enqueue(stream, Exchange(stream, frame, self.handshake, is_row=is_row), frame)
 
-    def enqueue(self, stream: Stream, job: Exchange | Reply, frame: Frame | None = None) -> None:
+    def enqueue(self, stream: Stream, job: Exchange | Reply, asked: Frame | FrameError) -> None:
         """
-        Let `job` answer in its turn. Beyond `MAX_IN_FLIGHT` a 503 says at once that it won't:
-        it overtakes the replies before it, for it asks the client to wait for them.
+        Let `job` answer what was asked in its turn. Beyond `MAX_IN_FLIGHT` a 503 says at once
+        that it won't: it overtakes the replies before it, for it asks to wait for them.
         """
-        if sum(map(len, self._lanes.values())) >= socket_settings.MAX_IN_FLIGHT:
-            self.post(
-                stream,
-                Reply.error(
-                    503,
-                    "Too many requests at once: wait for replies before sending more.",
-                    "too_many_in_flight",
-                    action=frame and frame.action,
-                    request_id=frame and frame.request_id,
-                ),
-            )
-            return
-        self.lane(stream).put(job)
+        if sum(map(len, self._lanes.values())) < socket_settings.MAX_IN_FLIGHT:
+            self.lane(stream).put(job)
+        else:
+            detail = "Too many requests at once: wait for replies before sending more."
+            self.post(stream, Reply.error(503, detail, "too_many_in_flight", to=asked))
 
     def lane(self, stream: Stream) -> Lane:
+        """Where the frames of `stream` wait for their turn."""
         lane = self._lanes.get(stream)
         if lane is None:
             lane = self._lanes[stream] = Lane(
@@ -177,31 +157,26 @@ class Connection:
         async for reply in job.replies():
             await self.outbox.put(self.encode(stream, reply))
 
-    def post(self, stream: Stream | None, reply: Reply) -> None:
+    def post(self, stream: Stream, reply: Reply) -> None:
         """Send `reply` without waiting for its turn."""
         self.outbox.post(self.encode(stream, reply))
 
-    def encode(self, stream: Stream | None, reply: Reply) -> str:
-        return reply.encode()
-
     def cancel(self, stream: Stream, frame: Frame) -> Reply:
         """Stop the exchange that `frame.data` names: 204, or 404 where there is none."""
-        address = {"action": frame.action, "request_id": frame.request_id}
         if not isinstance(frame.data, dict) or "request_id" not in frame.data:
-            return Reply.error(
-                400, "'data' names the 'request_id' to cancel.", "required", **address
-            )
-        request_id = frame.data["request_id"]
+            detail = "'data' names the 'request_id' to cancel."
+            return Reply.error(400, detail, "required", to=frame)
         named = [
             job
             for job in self.lane(stream).jobs
-            if isinstance(job, Exchange) and is_same_id(job.frame.request_id, request_id)
+            if isinstance(job, Exchange)
+            and is_same_id(job.frame.request_id, frame.data["request_id"])
         ]
         for exchange in named:
             exchange.cancel()
         if named:
-            return Reply(204, **address)
-        return Reply.error(404, "No request of that id is in flight.", "not_found", **address)
+            return Reply(204, action=frame.action, request_id=frame.request_id)
+        return Reply.error(404, "No request of that id is in flight.", "not_found", to=frame)
 
     async def finish(self) -> None:
         """
@@ -219,7 +194,46 @@ class Connection:
     def on_crash(self, exc: BaseException) -> None:
         """Let the server see what `DEBUG_PROPAGATE_EXCEPTIONS` asks to propagate."""
         self._crash = exc
-        self._main.cancel()
+        if self._main is not None:
+            self._main.cancel()
+
+
+class StreamConnection(Connection):
+    """A viewset's own socket: each message is a payload. On a row's, its lookup is bound."""
+
+    def __init__(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        stream: Stream,
+        pattern: RegexPattern | RoutePattern,
+        is_row: bool = False,
+    ) -> None:
+        super().__init__(scope, receive, send, pattern=pattern)
+        self.stream = stream
+        self.is_row = is_row
+
+    def on_unreadable(self, error: FrameError) -> None:
+        self.enqueue(self.stream, refused(error), error)
+
+    def on_value(self, value: Any) -> None:
+        self.on_payload(self.stream, value, is_row=self.is_row)
+
+    def encode(self, stream: Stream, reply: Reply) -> str:
+        return reply.encode()
+
+
+class Application:
+    """The ASGI application of a route; `initkwargs` are what its connections are made with."""
+
+    def __init__(self, connection_class: type[Connection], initkwargs: dict[str, Any]) -> None:
+        self.connection_class = connection_class
+        self.initkwargs = initkwargs
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.connection_class(scope, receive, send, **self.initkwargs).serve()
 
 
 class Lane:
@@ -273,8 +287,8 @@ class Lane:
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         del self._running[task]
-        if not task.cancelled() and task.exception() is not None:
-            self._on_crash(task.exception())
+        if not task.cancelled() and (exc := task.exception()) is not None:
+            self._on_crash(exc)
         self._advance()
 
 
@@ -358,9 +372,7 @@ def read_frame(payload: Any) -> Frame:
 
 def refused(error: FrameError) -> Reply:
     """The reply to a message that is no frame."""
-    return Reply.error(
-        error.status, error.detail, error.code, action=error.action, request_id=error.request_id
-    )
+    return Reply.error(error.status, error.detail, error.code, to=error)
 
 
 def is_same_id(one: Any, other: Any) -> bool:

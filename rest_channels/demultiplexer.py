@@ -13,7 +13,7 @@ from django.urls.resolvers import RegexPattern, RoutePattern
 
 from rest_channels.connection import Connection, Receive, Send, read_frame, refused
 from rest_channels.exceptions import FrameError
-from rest_channels.protocol import Reply
+from rest_channels.protocol import Frame, Reply
 from rest_channels.request import Scope
 from rest_channels.streams import Stream
 
@@ -30,12 +30,12 @@ class Demultiplexer(Connection):
         streams: Mapping[str, Stream],
         pattern: RegexPattern | RoutePattern,
     ) -> None:
-        super().__init__(scope, receive, send, stream=None, pattern=pattern)
+        super().__init__(scope, receive, send, pattern=pattern)
         self.streams = streams
 
     def on_unreadable(self, error: FrameError) -> None:
         # It cannot be told whose turn it would be.
-        self.post(None, refused(error))
+        self.outbox.post(refused(error).encode(None))
 
     def on_value(self, value: Any) -> None:
         if not isinstance(value, dict) or not isinstance(value.get("stream"), str):
@@ -51,15 +51,12 @@ class Demultiplexer(Connection):
 
     def on_unknown_stream(self, name: str, payload: Any) -> None:
         """Answer 404, echoing what the client needs to know which frame it was."""
-        error = FrameError("There is no such stream.", code="not_found")
         try:
-            frame = read_frame(payload)
-        except FrameError as unread:
-            error.action, error.request_id = unread.action, unread.request_id
-        else:
-            error.action, error.request_id = frame.action, frame.request_id
-        error.status = 404
-        self.outbox.post(refused(error).encode(name))
+            asked: Frame | FrameError = read_frame(payload)
+        except FrameError as error:
+            asked = error
+        reply = Reply.error(404, "There is no such stream.", "not_found", to=asked)
+        self.outbox.post(reply.encode(name))
 
-    def encode(self, stream: Stream | None, reply: Reply) -> str:
-        return reply.encode(stream and stream.prefix)
+    def encode(self, stream: Stream, reply: Reply) -> str:
+        return reply.encode(stream.prefix)

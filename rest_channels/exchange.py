@@ -52,7 +52,11 @@ class Exchange:
     2. An `async def` action leaves a coroutine; it runs on the loop. A generator leaves items;
        each is a reply with status 206.
     3. `finish`, in a second hop, gives DRF the response or the exception of such an action.
+
+    `request` is there from the moment `begin` knows what to call.
     """
+
+    request: MessageRequest
 
     def __init__(
         self, stream: Stream, frame: Frame, handshake: Handshake, *, is_row: bool = False
@@ -61,7 +65,6 @@ class Exchange:
         self.frame = frame
         self.handshake = handshake
         self.is_row = is_row
-        self.request: MessageRequest | None = None
         self._unfinished: Any = None
         self._step: asyncio.Future[Any] | None = None
         self._is_stopped = False
@@ -125,11 +128,11 @@ class Exchange:
                 return None
             return self._settled(response)
         except FrameError as error:
-            return Reply.error(400, error.detail, error.code, **self._address)
+            return Reply.error(400, error.detail, error.code, to=self.frame)
         except NoReverseMatch:
-            return Reply.error(404, "Not found.", "not_found", **self._address)
+            return Reply.error(404, "Not found.", "not_found", to=self.frame)
         except Exception as exc:
-            return reply_to_crash(self.frame, self.request, exc)
+            return reply_to_crash(self.frame, getattr(self, "request", None), exc)
 
     def finish(self, outcome: HttpResponseBase | Exception) -> Reply:
         """Let DRF handle the outcome of an async or generator action; in a worker thread."""
@@ -148,7 +151,7 @@ class Exchange:
         # The last two of DRF's dispatch() steps, for a response that came after it returned.
         activate_script_prefix(self.handshake.scope)
         activate_language(self.request)
-        view = self.request.view
+        view: Any = self.request.view
         if isinstance(outcome, Exception):
             outcome = view.handle_exception(outcome)
         view.response = view.finalize_response(view.request, outcome, *view.args, **view.kwargs)
@@ -158,10 +161,6 @@ class Exchange:
         reply = reply_to(self.frame, response)
         self.handshake.credentials.settle(self.request, reply.status)
         return reply
-
-    @property
-    def _address(self) -> dict[str, Any]:
-        return {"action": self.frame.action, "request_id": self.frame.request_id}
 
     async def _stoppable(self, awaitable: Awaitable[Any]) -> Any:
         self._step = asyncio.ensure_future(awaitable)

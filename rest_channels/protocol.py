@@ -143,26 +143,15 @@ class Reply:
 
     @classmethod
     def error(
-        cls,
-        status: int,
-        detail: str,
-        code: str,
-        *,
-        action: str | None = None,
-        request_id: str | int | None = None,
-        headers: Mapping[str, str] | None = None,
+        cls, status: int, detail: str, code: str, *, to: Frame | FrameError | None = None
     ) -> Reply:
-        """A reply that no view made: the connection's own refusals."""
-        return cls(
-            status,
-            errors=json.dumps([detail]),
-            codes=json.dumps([code]),
-            headers=headers,
-            action=action,
-            request_id=request_id,
-        )
+        """A refusal that no view made, addressed to the frame, or to what was read of it."""
+        reply = cls(status, errors=json.dumps([detail]), codes=json.dumps([code]))
+        if to is not None:
+            reply.action, reply.request_id = to.action, to.request_id
+        return reply
 
-    def encode(self, stream: str | None | Missing = MISSING) -> str:
+    def encode(self, stream: str | Missing | None = MISSING) -> str:
         """The text to send; within `{"stream": ..., "payload": ...}` where a stream is given."""
         extra = ""
         if self.codes is not None:
@@ -170,8 +159,9 @@ class Reply:
         if self.headers:
             extra += f', "headers": {json.dumps(dict(self.headers))}'
         payload = (
-            f'{{"errors": {self.errors}, "data": {self.data}, "action": {json.dumps(self.action)}, '
-            f'"response_status": {self.status}, "request_id": {json.dumps(self.request_id)}{extra}}}'
+            f'{{"errors": {self.errors}, "data": {self.data}, '
+            f'"action": {json.dumps(self.action)}, "response_status": {self.status}, '
+            f'"request_id": {json.dumps(self.request_id)}{extra}}}'
         )
         if stream is MISSING:
             return payload
@@ -272,7 +262,7 @@ def _headers(value: Any) -> dict[str, str]:
 
 def _header_value(content: str) -> str:
     # RFC 9110, section 5.5: visible characters, spaces and tabs; DRF reads them as Latin-1.
-    if any(ord(char) < 32 and char != "\t" or ord(char) == 127 for char in content):
+    if any((ord(char) < 32 and char != "\t") or ord(char) == 127 for char in content):
         raise FrameError("A header's value has no control characters.")
     if any(ord(char) > 255 for char in content):
         raise FrameError("A header's value is Latin-1.")

@@ -110,6 +110,7 @@ class MessageRequest(ASGIRequest):
         scope["headers"] = _merged_headers(handshake, frame)
         self.frame = frame
         self.call = call
+        self._resolver_match: ResolverMatch | None = None
         super().__init__(scope, io.BytesIO())
         # The Origin check at the handshake stands in for the token: `rest_channels.origin`.
         self._dont_enforce_csrf_checks = True
@@ -134,7 +135,7 @@ class MessageRequest(ASGIRequest):
 
     @property
     def resolver_match(self) -> ResolverMatch | None:
-        """How Django's URLconf resolves the path; the socket router's own match where it doesn't."""
+        """How Django's URLconf resolves the path; our own router's match where it doesn't."""
         if self._resolver_match is None:
             try:
                 self._resolver_match = self.call.own_match or resolve(self.path_info)

@@ -32,7 +32,7 @@ from rest_channels.settings import socket_settings
 from rest_channels.streams import Stream
 from rest_channels.viewsets import as_consumer
 
-Application = Callable[..., Awaitable[None]]
+ASGIApplication = Callable[..., Awaitable[None]]
 
 
 class SimpleRouter(routers.SimpleRouter):
@@ -76,7 +76,7 @@ class SimpleRouter(routers.SimpleRouter):
         """What is registered, by prefix, as the sockets serve it."""
         return _streams(self.urls)
 
-    def as_asgi(self) -> Application:
+    def as_asgi(self) -> ASGIApplication:
         """
         The application for `ProtocolTypeRouter`'s `"websocket"`, secure by default: pages of
         other origins are refused with 403 at the handshake, sessions and users are known, and a
@@ -108,7 +108,7 @@ def _streams(routes: list[URLPattern]) -> dict[str, Stream]:
 class _SameOrigin:
     """Refuses handshakes from pages that `rest_channels.origin` does not trust."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: ASGIApplication) -> None:
         self.application = application
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:

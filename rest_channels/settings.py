@@ -38,7 +38,7 @@ DEFAULTS: dict[str, Any] = {
     # Origins, beside the site's own and CSRF_TRUSTED_ORIGINS, whose pages may open a socket.
     "ALLOWED_ORIGINS": [],
     # The classes that serve one socket: a viewset's own, and the root's with many streams.
-    "CONNECTION_CLASS": "rest_channels.connection.Connection",
+    "CONNECTION_CLASS": "rest_channels.connection.StreamConnection",
     "DEMULTIPLEXER_CLASS": "rest_channels.demultiplexer.Demultiplexer",
 }
 

@@ -23,7 +23,6 @@ from rest_framework.exceptions import MethodNotAllowed, ValidationError
 from rest_framework.routers import SimpleRouter
 from rest_framework.viewsets import ViewSetMixin
 
-from rest_channels.exceptions import FrameError
 from rest_channels.protocol import Frame, query_values
 from rest_channels.request import Call, Handshake
 
@@ -102,7 +101,9 @@ class Stream:
     def verbs(self, action: str) -> list[str]:
         """The HTTP verbs `action` declares, the default one first."""
         endpoint = self.actions[action]
-        return [verb for verb, name in endpoint.mapping.items() if name == action and verb != "head"]
+        return [
+            verb for verb, name in endpoint.mapping.items() if name == action and verb != "head"
+        ]
 
     def call(self, frame: Frame, handshake: Handshake, *, is_row: bool) -> Call:
         """
@@ -120,7 +121,9 @@ class Stream:
         else:
             found = self.actions.get(action)
             if found is None or (is_row and not found.is_detail):
-                nearest = next((e for e in self.endpoints if e.is_detail is is_row), self.endpoints[0])
+                nearest = next(
+                    (e for e in self.endpoints if e.is_detail is is_row), self.endpoints[0]
+                )
                 return self._refuse(nearest, handshake, MethodNotAllowed(frame.action))
             endpoint, verbs = found, self.verbs(action)
             verb = frame.method or verbs[0]
@@ -136,11 +139,7 @@ class Stream:
         """The frame's query, with the top-level keys by which DCRF's clients page and filter."""
         query = dict(frame.query)
         for name in frame.rest.keys() & self.query_keys:
-            try:
-                query.setdefault(name, query_values(frame.rest[name]))
-            except FrameError as error:
-                error.action, error.request_id = frame.action, frame.request_id
-                raise
+            query.setdefault(name, query_values(frame.rest[name]))
         return query
 
     def _lookups(self, frame: Frame, handshake: Handshake) -> dict[str, Any]:
@@ -161,7 +160,7 @@ class Stream:
         )
 
     def _described(self, given: Mapping[str, Any], is_row: bool) -> Endpoint:
-        """The endpoint that `metadata` is about: the row where one is named, else the collection."""
+        """The endpoint `metadata` is about: the row where one is named, else the collection."""
         candidates = [e for e in self.endpoints if e.lookups <= given.keys()] or self.endpoints
         rows = [e for e in candidates if e.is_detail]
         names_row = is_row or self._lookup_url_kwarg in given

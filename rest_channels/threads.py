@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
@@ -38,17 +38,18 @@ class Workers:
         """
         Call `function` in a worker thread and wait for it: one hop there, one back.
 
-        It runs in a copy of the caller's context, so that a language, time zone or URLconf
-        activated in it is forgotten afterwards. Cancelling the caller does not stop a function
-        that has begun; the wait goes on until it ends.
+        It runs in the caller's context: a language, time zone or URLconf that it activates
+        holds for the rest of the task, which is one frame, and is forgotten with it. Cancelling
+        the caller does not stop a function that has begun; the wait goes on until it ends.
         """
         forced = thread_sensitive.get()
-        if socket_settings.THREAD_SENSITIVE if forced is None else forced:
-            where = {"thread_sensitive": True}
-        else:
-            where = {"thread_sensitive": False, "executor": self.executor}
+        is_sensitive = socket_settings.THREAD_SENSITIVE if forced is None else forced
         job = functools.partial(_with_usable_connections, function, *args)
-        return await sync_to_async(job, context=copy_context(), **where)()
+        return await sync_to_async(
+            job,
+            thread_sensitive=is_sensitive,
+            executor=None if is_sensitive else self.executor,
+        )()
 
     @property
     def executor(self) -> ThreadPoolExecutor:

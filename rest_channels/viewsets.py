@@ -15,7 +15,7 @@ the routers put `ConsumerViewSetMixin` in front of them.
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponseBase
@@ -37,8 +37,13 @@ from rest_channels.request import MessageRequest
 from rest_channels.settings import socket_settings
 from rest_channels.streams import Stream
 
+if TYPE_CHECKING:
+    from rest_framework.views import APIView as _APIView
+else:
+    _APIView = object
 
-class ConsumerViewSetMixin:
+
+class ConsumerViewSetMixin(_APIView):
     """
     What lets a DRF viewset take a frame as a request. Put it before the viewset's other bases.
 
@@ -72,7 +77,8 @@ class ConsumerViewSetMixin:
         stream = Stream(viewset, path, basename, router, getattr(router, "namespace", None))
         has_rows = any(endpoint.is_detail for endpoint in stream.endpoints)
         return [
-            _route(stream, router, is_row=is_row) for is_row in ([False, True] if has_rows else [False])
+            _route(stream, router, is_row=is_row)
+            for is_row in ([False, True] if has_rows else [False])
         ]
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
@@ -80,7 +86,7 @@ class ConsumerViewSetMixin:
         drf_request = super().initialize_request(request, *args, **kwargs)
         if isinstance(request, MessageRequest):
             request.view = self
-            if isinstance(request.call.refusal, Exception):
+            if request.call.refusal is not None:
                 # As over HTTP for a verb that the URL does not have.
                 self.action = None
             _preset_data(drf_request, request)
@@ -121,7 +127,7 @@ def as_consumer(viewset: type[ViewSetMixin]) -> type[ConsumerViewSetMixin]:
     return _subclass(viewset, (ConsumerViewSetMixin, viewset), {})
 
 
-def _configured(viewset: type, initkwargs: dict[str, Any]) -> type:
+def _configured(viewset: Any, initkwargs: dict[str, Any]) -> type:
     known = _configurable(viewset)
     unknown = sorted(initkwargs.keys() - known)
     if unknown:
@@ -132,7 +138,7 @@ def _configured(viewset: type, initkwargs: dict[str, Any]) -> type:
     return _subclass(viewset, (viewset,), initkwargs) if initkwargs else viewset
 
 
-def _configurable(viewset: type) -> set[str]:
+def _configurable(viewset: Any) -> set[str]:
     """Attributes that are configuration: public, no methods, no properties."""
     return {
         name

@@ -17,8 +17,9 @@ from django.urls import NoReverseMatch
 from rest_framework.response import Response
 
 from rest_channels.exceptions import FrameError
-from rest_channels.protocol import Frame, Reply
+from rest_channels.protocol import Frame, Reply, header_value
 from rest_channels.request import (
+    Call,
     Handshake,
     MessageRequest,
     activate_language,
@@ -75,7 +76,7 @@ class Exchange:
         if self._is_cancelled:
             yield reply_to_cancel(self.frame)
             return
-        reply = await workers.run(self.begin)
+        reply = await self._run(self.begin)
         if reply is not None:
             yield reply
             return
@@ -101,7 +102,13 @@ class Exchange:
             if inspect.iscoroutine(self._unfinished):
                 self._unfinished.close()
             await _renew_connections()
-        yield await workers.run(self.finish, outcome)
+        yield await self._run(self.finish, outcome)
+
+    @property
+    def signs_out(self) -> bool:
+        """Whether the action signed the socket's user out: the reply said is the last."""
+        request = getattr(self, "request", None)
+        return request is not None and request.signs_out
 
     def stop(self) -> None:
         """Stop an async or generator action, now or when it turns out to be one; on the loop."""
@@ -119,7 +126,7 @@ class Exchange:
         activate_script_prefix(self.handshake.scope)
         try:
             frame = replace(self.frame, query=self.stream.query(self.frame))
-            call = self.stream.call(frame, self.handshake, is_row=self.is_row)
+            call = self._call(frame)
             self.request = MessageRequest(self.handshake, frame, call)
             activate_language(self.request)
             response = call.view(self.request, **call.kwargs)
@@ -146,6 +153,12 @@ class Exchange:
         response = item if isinstance(item, HttpResponseBase) else Response(item)
         response.status_code = 206
         return reply_to(self.frame, self._finalized(response))
+
+    def _call(self, frame: Frame) -> Call:
+        return self.stream.call(frame, self.handshake, is_row=self.is_row)
+
+    async def _run(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await workers.run(function, *args, owner=self.handshake.credentials.owner)
 
     def _finalized(self, outcome: HttpResponseBase | Exception) -> HttpResponseBase:
         # The last two of DRF's dispatch() steps, for a response that came after it returned.
@@ -179,7 +192,7 @@ class Exchange:
         items = self._unfinished
         try:
             while (item := await self._stoppable(anext(items, _DONE))) is not _DONE:
-                yield await workers.run(self.part, item)
+                yield await self._run(self.part, item)
         finally:
             await items.aclose()
 
@@ -194,7 +207,7 @@ class Exchange:
                 loop.call_soon_threadsafe(parts.put_nowait, part)
             return not self._is_stopped
 
-        drawing = asyncio.ensure_future(workers.run(self._draw, emit))
+        drawing = asyncio.ensure_future(self._run(self._draw, emit))
         # Callbacks of a loop run in order: this one comes after the last part.
         drawing.add_done_callback(lambda _: parts.put_nowait(_DONE))
         try:
@@ -216,3 +229,31 @@ class Exchange:
                     break
         finally:
             items.close()
+
+
+class Authentication(Exchange):
+    """The connection's own action: credentials that replace the socket's where DRF takes them."""
+
+    def __init__(self, stream: Stream, frame: Frame, handshake: Handshake) -> None:
+        """Raises `FrameError` where `frame.data` has no `authorization`."""
+        try:
+            if not isinstance(frame.data, dict):
+                raise FrameError("'data' is an object with 'authorization'.", code="required")
+            authorization = frame.data.get("authorization")
+            if not isinstance(authorization, str):
+                raise FrameError("'authorization' is the header's value, a string.")
+            headers = {**frame.headers, "authorization": header_value(authorization)}
+        except FrameError as error:
+            error.action, error.request_id = frame.action, frame.request_id
+            raise
+        super().__init__(stream, replace(frame, headers=headers), handshake)
+
+    def _call(self, frame: Frame) -> Call:
+        return self.stream.authentication_call(self.handshake)
+
+    def _settled(self, response: HttpResponseBase) -> Reply:
+        reply = super()._settled(response)
+        if reply.status == 200:
+            authorization = self.frame.headers["authorization"].encode("latin-1")
+            self.handshake.credentials.replace(authorization, self.request.user)
+        return reply

@@ -71,6 +71,7 @@ class Call:
 
     `refusal` is an exception to raise once authentication, permissions and throttles have had
     their say; `own_match` stands in where Django's URLconf does not know `path`.
+    `is_authentication` is for credentials that are only shown, which needs no permission.
     """
 
     view: Callable[..., HttpResponseBase]
@@ -79,6 +80,7 @@ class Call:
     kwargs: Mapping[str, Any]
     own_match: ResolverMatch | None = None
     refusal: Exception | None = None
+    is_authentication: bool = False
 
 
 class HandshakeRequest(ASGIRequest):
@@ -92,10 +94,13 @@ class MessageRequest(ASGIRequest):
     """
     One frame as a Django request.
 
-    DRF's `Request` wraps it as it wraps any other. `view` is the view instance that took it.
+    DRF's `Request` wraps it as it wraps any other. `view` is the view instance that took it;
+    `authentication_failed` and `signs_out` say what became of its credentials.
     """
 
     view: APIView | None = None
+    authentication_failed = False
+    signs_out = False
 
     def __init__(
         self,
@@ -118,7 +123,13 @@ class MessageRequest(ASGIRequest):
         if forced:
             self._force_auth_user = forced.get("user")
             self._force_auth_token = forced.get("token")
-        handshake.credentials.attach(self)
+        self.credentials = handshake.credentials
+        self.credentials.attach(self)
+
+    @property
+    def has_own_credentials(self) -> bool:
+        """Whether they are the frame's, or the test client's, and not the socket's."""
+        return "authorization" in self.frame.headers or hasattr(self, "_force_auth_user")
 
     @property
     def body(self) -> bytes:

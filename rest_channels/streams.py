@@ -7,6 +7,8 @@ the viewset; `Stream.call` finds in it what a frame asks for.
 
 from __future__ import annotations
 
+import copy
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,16 +17,26 @@ from urllib.parse import unquote
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.core.handlers.base import BaseHandler
 from django.http import HttpResponseBase
 from django.urls import NoReverseMatch, ResolverMatch, URLPattern, URLResolver, reverse
 from django.urls.resolvers import RegexPattern
-from rest_framework.exceptions import MethodNotAllowed, ValidationError
+from rest_framework.exceptions import (
+    AuthenticationFailed,
+    MethodNotAllowed,
+    NotAuthenticated,
+    PermissionDenied,
+    ValidationError,
+)
 from rest_framework.routers import SimpleRouter
 from rest_framework.viewsets import ViewSetMixin
 
+from rest_channels.permissions import can_connect
 from rest_channels.protocol import Frame, query_values
-from rest_channels.request import Call, Handshake
+from rest_channels.request import Call, Handshake, MessageRequest
+
+logger = logging.getLogger("rest_channels")
 
 #: DCRF's words for two of DRF's actions.
 ALIASES = {"patch": "partial_update", "delete": "destroy"}
@@ -92,7 +104,10 @@ class Stream:
         self._resolver = URLResolver(RegexPattern(r"^/"), [e.pattern for e in self.endpoints])
 
     def __repr__(self) -> str:
-        return f"<Stream {self.prefix!r}: {self.viewset.__name__}>"
+        return f"<Stream {self}>"
+
+    def __str__(self) -> str:
+        return f"{self.prefix}  ({self.viewset.__name__})"
 
     def action_name(self, word: str) -> str:
         """The action a frame's word stands for: itself, or DRF's name for DCRF's word."""
@@ -134,6 +149,51 @@ class Stream:
             required = {name: ["This field is required."] for name in missing}
             return self._refuse(endpoint, handshake, ValidationError(required, code="required"))
         return self._located(endpoint, verb, given, handshake)
+
+    def authentication_call(self, handshake: Handshake) -> Call:
+        """Show the frame's credentials to this viewset's authentication classes, no more."""
+        endpoint = self.endpoints[0]
+        initkwargs = {"basename": self.basename, "detail": endpoint.is_detail}
+        view = self.viewset.as_view({"post": "authenticate_socket"}, **initkwargs)
+        kwargs = dict(handshake.kwargs)
+        match = self._own_match(endpoint, kwargs)
+        return Call(view, "post", handshake.mount, kwargs, own_match=match, is_authentication=True)
+
+    def admits(self, handshake: Handshake, *, is_row: bool = False) -> bool:
+        """
+        Whether there is any action whose authentication and permissions let this socket's user
+        in; in a worker thread. Where there is none, the handshake can be refused.
+
+        What a permission class cannot say without a frame is left to the frames.
+        """
+        endpoints = [e for e in self.endpoints if e.is_detail] if is_row else self.endpoints
+        return any(
+            self._is_open(endpoint, verb, action, handshake)
+            for endpoint in endpoints
+            for verb, action in list(endpoint.mapping.items())
+        )
+
+    def _is_open(self, endpoint: Endpoint, verb: str, action: str, handshake: Handshake) -> bool:
+        kwargs = dict(handshake.kwargs)
+        match = self._own_match(endpoint, kwargs)
+        call = Call(endpoint.view, verb, handshake.mount, kwargs, own_match=match)
+        request = MessageRequest(handshake, Frame(action), call)
+        callback = endpoint.pattern.callback
+        view = callback.cls(**callback.initkwargs)
+        view.action_map, view.args, view.kwargs = dict(endpoint.mapping), (), kwargs
+        try:
+            view.request = view.initialize_request(request, **kwargs)
+            view.perform_authentication(view.request)
+            handshake.credentials.note_user(request)
+            view.check_permissions(view.request)
+            return all(
+                can_connect(permission, view.request, view) for permission in view.get_permissions()
+            )
+        except (NotAuthenticated, AuthenticationFailed, PermissionDenied, DjangoPermissionDenied):
+            return False
+        except Exception:
+            logger.debug("A handshake could not be judged; its frames will be.", exc_info=True)
+            return True
 
     def query(self, frame: Frame) -> dict[str, list[str]]:
         """The frame's query, with the top-level keys by which DCRF's clients page and filter."""
@@ -222,11 +282,12 @@ def _endpoints(
     viewset: type[ViewSetMixin], prefix: str, basename: str, router: SimpleRouter
 ) -> list[Endpoint]:
     """What DRF's router makes of the viewset, each view atomic as `ATOMIC_REQUESTS` asks."""
-    router.registry = [(prefix, viewset, basename)]
+    of_one = copy.copy(router)
+    of_one.registry = [(prefix, viewset, basename)]
     handler = BaseHandler()
     return [
         Endpoint(pattern, handler.make_view_atomic(pattern.callback))
-        for pattern in SimpleRouter.get_urls(router)
+        for pattern in SimpleRouter.get_urls(of_one)
     ]
 
 

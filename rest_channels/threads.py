@@ -9,11 +9,13 @@ Channels runs all sync work of a process on a single thread. Here it is a pool o
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from asgiref.sync import sync_to_async
 from django.core.signals import setting_changed
@@ -29,19 +31,29 @@ thread_sensitive: ContextVar[bool | None] = ContextVar("thread_sensitive", defau
 
 
 class Workers:
-    """A bounded pool of threads, made when first used."""
+    """A bounded pool of threads, made when first used, of which each owner gets a share."""
 
     def __init__(self) -> None:
         self._executor: ThreadPoolExecutor | None = None
+        self._shares: WeakValueDictionary[Any, asyncio.Semaphore] = WeakValueDictionary()
 
-    async def run(self, function: Callable[..., T], *args: Any) -> T:
+    async def run(self, function: Callable[..., T], *args: Any, owner: Hashable = None) -> T:
         """
         Call `function` in a worker thread and wait for it: one hop there, one back.
 
         It runs in the caller's context: a language, time zone or URLconf that it activates
         holds for the rest of the task, which is one frame, and is forgotten with it. Cancelling
         the caller does not stop a function that has begun; the wait goes on until it ends.
+
+        Work of one `owner` takes at most `MAX_THREADS_PER_USER` threads at a time; the rest of
+        it waits in its order.
         """
+        if owner is None:
+            return await self._run(function, *args)
+        async with self._share(owner):
+            return await self._run(function, *args)
+
+    async def _run(self, function: Callable[..., T], *args: Any) -> T:
         forced = thread_sensitive.get()
         is_sensitive = socket_settings.THREAD_SENSITIVE if forced is None else forced
         job = functools.partial(_with_usable_connections, function, *args)
@@ -50,6 +62,15 @@ class Workers:
             thread_sensitive=is_sensitive,
             executor=None if is_sensitive else self.executor,
         )()
+
+    def _share(self, owner: Hashable) -> asyncio.Semaphore:
+        # Gone with the last task that holds or waits for it.
+        key = (asyncio.get_running_loop(), owner)
+        share = self._shares.get(key)
+        if share is None:
+            limit = min(socket_settings.MAX_THREADS_PER_USER, socket_settings.WORKER_THREADS)
+            share = self._shares[key] = asyncio.Semaphore(limit)
+        return share
 
     @property
     def executor(self) -> ThreadPoolExecutor:

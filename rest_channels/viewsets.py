@@ -22,8 +22,10 @@ from django.http import HttpRequest, HttpResponseBase
 from django.urls import URLPattern
 from django.urls.resolvers import RegexPattern, RoutePattern
 from rest_framework import routers
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.viewsets import (
     GenericViewSet,
     ModelViewSet,
@@ -32,6 +34,7 @@ from rest_framework.viewsets import (
 )
 
 from rest_channels.exchange import is_unfinished
+from rest_channels.permissions import as_drf_permission
 from rest_channels.protocol import MISSING
 from rest_channels.request import MessageRequest
 from rest_channels.settings import socket_settings
@@ -91,6 +94,31 @@ class ConsumerViewSetMixin(_APIView):
                 self.action = None
             _preset_data(drf_request, request)
         return drf_request
+
+    def get_permissions(self) -> list[Any]:
+        """DRF's permissions; djangochannelsrestframework's are made such."""
+        return [as_drf_permission(permission) for permission in super().get_permissions()]
+
+    def check_permissions(self, request: Request) -> None:
+        """DRF's check; credentials may be shown by anybody."""
+        if not _is_authentication(request):
+            super().check_permissions(request)
+
+    def authenticate_socket(self, request: Request) -> Response:
+        """
+        The connection's action `authenticate`: an authentication class of this viewset has
+        taken the credentials, or it is 401.
+        """
+        if request.successful_authenticator is None:
+            raise NotAuthenticated
+        return Response()
+
+    def handle_exception(self, exc: Exception) -> HttpResponseBase:
+        """DRF's handling; takes note of credentials that were refused."""
+        http_request = getattr(self.request, "_request", None)
+        if isinstance(exc, AuthenticationFailed) and isinstance(http_request, MessageRequest):
+            http_request.authentication_failed = True
+        return super().handle_exception(exc)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """DRF's checks; then the refusal of what does not exist, so that 401 comes before 405."""
@@ -179,6 +207,11 @@ def _route(stream: Stream, router: routers.SimpleRouter, *, is_row: bool) -> URL
         stream=stream, pattern=pattern, is_row=is_row
     )
     return URLPattern(pattern, application, name=name)
+
+
+def _is_authentication(request: Request) -> bool:
+    http_request = request._request
+    return isinstance(http_request, MessageRequest) and http_request.call.is_authentication
 
 
 def _preset_data(drf_request: Request, request: MessageRequest) -> None:

@@ -73,5 +73,5 @@ def test_it_finds_sockets_below_outer_routers():
 
 
 def test_it_says_what_to_do_where_there_are_none():
-    with pytest.raises(CommandError, match="router.as_asgi"):
+    with pytest.raises(CommandError, match="as_asgi"):
         socket_routes("nothing")

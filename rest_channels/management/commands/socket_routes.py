@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from channels.routing import ProtocolTypeRouter, URLRouter, get_default_application
+from channels.routing import get_default_application
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.module_loading import import_string
 
+from rest_channels.hosting import HostedStream
+from rest_channels.routers import Socket, find_sockets
 from rest_channels.streams import Endpoint, Stream
 
 
@@ -31,46 +33,26 @@ class Command(BaseCommand):
                 "No sockets found. Give ProtocolTypeRouter {'websocket': router.as_asgi()}, or "
                 "name the application: manage.py socket_routes project.asgi.application"
             )
-        for path, initkwargs in sockets:
-            self.stdout.write(self.style.MIGRATE_HEADING(f"/{path}"))
-            for line in describe(initkwargs):
+        for socket in sockets:
+            self.stdout.write(self.style.MIGRATE_HEADING(socket.path))
+            for line in describe(socket):
                 self.stdout.write(f"    {line}")
 
 
-def find_sockets(application: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """
-    The sockets below an ASGI application: their paths, and what their connections are made with.
-
-    Looks into Channels' routers and into middleware that keeps the application it wraps in
-    `application` or `inner`, as Channels' own and most others do.
-    """
-    if isinstance(application, ProtocolTypeRouter):
-        websocket = application.application_mapping.get("websocket")
-        yield from find_sockets(websocket, path)
-    elif isinstance(application, URLRouter):
-        for route in application.routes:
-            yield from find_sockets(route.callback, path + _readable(route.pattern))
-    elif hasattr(application, "initkwargs"):
-        yield path, application.initkwargs
-    else:
-        for name in ("application", "inner"):
-            if hasattr(application, name):
-                yield from find_sockets(getattr(application, name), path)
-                return
-
-
-def describe(initkwargs: dict[str, Any]) -> Iterator[str]:
+def describe(socket: Socket) -> Iterator[str]:
     """Lines for one socket: its streams where it has many, and their actions."""
-    if "streams" in initkwargs:
-        for stream in initkwargs["streams"].values():
-            yield f"{stream.prefix}  ({stream.viewset.__name__})"
-            for line in _actions(stream, is_row=False):
-                yield f"    {line}"
-    elif "stream" in initkwargs:
-        yield from _actions(initkwargs["stream"], is_row=initkwargs["is_row"])
+    for stream in socket.streams:
+        lines = _actions(stream, is_row=socket.is_row)
+        if socket.is_root:
+            yield str(stream)
+            lines = (f"    {line}" for line in lines)
+        yield from lines
 
 
-def _actions(stream: Stream, *, is_row: bool) -> Iterator[str]:
+def _actions(stream: Stream | HostedStream, *, is_row: bool) -> Iterator[str]:
+    if isinstance(stream, HostedStream):
+        yield from sorted(stream.consumer.available_actions)
+        return
     rows = [
         (action, "/".join(verb.upper() for verb in stream.verbs(action)), _permissions(endpoint))
         for endpoint in stream.endpoints
@@ -99,7 +81,3 @@ def _permission_name(permission: Any) -> str:
         if hasattr(permission, operand)
     ]
     return f"{operator.__name__}({', '.join(names)})"
-
-
-def _readable(pattern: Any) -> str:
-    return str(pattern).removeprefix("^").removesuffix("$").removesuffix("\\Z")

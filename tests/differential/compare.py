@@ -134,7 +134,7 @@ class Site:
         for at, name, rest in self.sockets(stream, keys):
             with self._undone():
                 answer = self.socket(action, at=at, stream=name, data=data, **rest)
-            assert answer == expected, f"{at} differs from {line}"
+            assert vars(answer) == vars(expected), f"{at} differs from {line}"
         return expected
 
     def http(

@@ -8,6 +8,7 @@ the viewset; `Stream.call` finds in it what a frame asks for.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -254,6 +255,7 @@ def _endpoints(
     viewset: type[ViewSetMixin], prefix: str, basename: str, router: SimpleRouter
 ) -> list[Endpoint]:
     """What DRF's router makes of the viewset, each view atomic as `ATOMIC_REQUESTS` asks."""
+    router = copy(router)
     router.registry = [(prefix, viewset, basename)]
     handler = BaseHandler()
     return [

@@ -235,7 +235,7 @@ def _of_http(response: HttpResponseBase) -> dict[str, Any]:
         "status_code": response.status_code,
         "data": None if failed else body,
         "errors": _as_errors(body) if failed else [],
-        "codes": _as_errors(codes) if codes else None,
+        "codes": json.loads(json.dumps(_as_errors(codes))) if codes else None,
         "headers": {n: value for n, value in response.items() if n.lower() not in carriage},
     }
 

@@ -201,3 +201,11 @@ def test_two_streams_of_one_viewset(site, lobby):
     site.register("staff-rooms", StaffRoomViewSet, "staff-room")
     assert len(site.same("GET /api/rooms/", "list").data) == 1
     assert site.same("GET /api/staff-rooms/", "list", stream="staff-rooms").data == []
+
+
+def test_registered_after_the_urls_were_made(site, lobby):
+    site.register("rooms", RoomViewSet)
+    assert site.same("GET /api/rooms/", "list").status_code == 200
+    site.socket_router.register("more-rooms", RoomViewSet, "more-room")
+    assert site.socket("list", stream="rooms", at="/ws/").status_code == 200
+    assert [prefix for prefix, *_ in site.socket_router.registry] == ["rooms", "more-rooms"]

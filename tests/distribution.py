@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import configparser
 import re
+from pathlib import Path
 
-from tests.walkthrough import ROOT
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def _setup() -> configparser.ConfigParser:
     setup = configparser.ConfigParser(interpolation=None)
     setup.read(ROOT / "setup.cfg")
     return setup
+
+
+def name() -> str:
+    return _setup()["metadata"]["name"]
 
 
 def lower_bounds() -> dict[str, str]:

@@ -5,30 +5,23 @@ from __future__ import annotations
 import json
 import re
 
-import pytest
-
-from tests.distribution import extras, lower_bounds, python_versions
-from tests.walkthrough import ROOT, Walkthrough
+from tests.distribution import ROOT, extras, lower_bounds, python_versions
+from tests.walkthrough import Walkthrough, blocks
 
 README = ROOT / "README.md"
 
 
-@pytest.fixture(scope="module")
-def followed(tmp_path_factory):
-    with Walkthrough(tmp_path_factory.mktemp("readme")) as walkthrough:
+def test_every_step_of_the_example_works_and_every_reply_is_the_one_shown(tmp_path):
+    with Walkthrough(tmp_path) as walkthrough:
         walkthrough.follow(README)
-        yield walkthrough
 
 
-def test_every_step_of_the_example_works_and_every_reply_is_the_one_shown(followed):
-    replies = [json.loads(text)["payload"] for text in followed.answered]
-    assert [reply["response_status"] for reply in replies] == [201, 400, 200, 403]
-
-
-def test_it_installs_this_distribution(followed):
-    name, extra = re.fullmatch(r"([\w-]+)\[(\w+)\]", followed.installed[0]).groups()
-    assert name == "django-rest-channels"
-    assert extra in extras()
+def test_the_example_goes_from_installation_to_replies_with_an_error_and_a_refusal():
+    shown = [line for block in blocks(README) for line in block.lines if line.startswith("< ")]
+    replies = [json.loads(line[2:])["payload"]["response_status"] for line in shown]
+    assert replies == [201, 400, 200, 403]
+    first = next(blocks(README)).lines[0]
+    assert first.startswith("$ pip install")
 
 
 def test_the_extras_it_names_exist():

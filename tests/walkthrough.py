@@ -26,7 +26,8 @@ from pathlib import Path
 
 from websockets.sync.client import ClientConnection, connect
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests import distribution
+from tests.distribution import ROOT
 
 
 @dataclass(frozen=True)
@@ -48,13 +49,18 @@ def blocks(page: Path) -> Iterator[Block]:
         yield Block(language, text.splitlines())
 
 
+def assert_installable(requirement: str) -> None:
+    """Assert that it is this distribution, with extras that it has."""
+    name, extra = re.fullmatch(r"([\w-]+)\[(\w+)\]", requirement).groups()
+    assert name == distribution.name()
+    assert extra in distribution.extras()
+
+
 class Walkthrough:
     """A reader's terminals and editor, in a directory of their own. A context manager."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.installed: list[str] = []
-        self.answered: list[str] = []
         self._server_command: str | None = None
         self._server: subprocess.Popen[str] | None = None
         self._port: int | None = None
@@ -100,15 +106,15 @@ class Walkthrough:
             elif line.startswith("> "):
                 self._socket.send(line[2:])
             elif line.startswith("< "):
-                assert self._socket.recv(timeout=20) == line[2:]
-                self.answered.append(line[2:])
+                answer = self._receive()
+                assert answer == line[2:], f"received:\n{answer}\nshown:\n{line[2:]}"
             else:
                 assert line in output.splitlines(), f"{line!r} is not in the output:\n{output}"
 
     def _command(self, command: str) -> str:
         words = shlex.split(command)
         if words[:2] == ["pip", "install"]:
-            self.installed += words[2:]
+            assert_installable(words[2])
         elif words[0] == "cd":
             self.directory = self.directory / words[1]
         elif words[0] == "uvicorn":
@@ -123,6 +129,10 @@ class Walkthrough:
             assert run.returncode == 0, f"{command}\n{run.stdout}"
             return run.stdout
         return ""
+
+    def _receive(self) -> str:
+        # Links name the port, which is the only thing not as shown.
+        return self._socket.recv(timeout=20).replace(f"localhost:{self._port}", "localhost:8000")
 
     def _open(self, url: str) -> None:
         if self._server is None:

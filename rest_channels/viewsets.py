@@ -5,8 +5,8 @@ Viewsets that answer over a websocket.
         queryset = Message.objects.all()
         serializer_class = MessageSerializer
 
-    router.register("messages", MessageViewSet)                      # with a router, or
-    URLRouter(MessageViewSet.as_routes("messages", page_size=10))    # by themselves
+    router.register("messages", MessageViewSet)  # with a router, or
+    URLRouter(MessageViewSet.as_routes("messages", pagination_class=None))  # by themselves
 
 They are DRF's own viewsets and serve HTTP as well. DRF viewsets that are not ours need no change:
 the routers put `ConsumerViewSetMixin` in front of them.

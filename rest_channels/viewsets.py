@@ -153,7 +153,9 @@ def as_consumer(viewset: type[ViewSetMixin]) -> type[ConsumerViewSetMixin]:
     """`viewset` itself where it can take frames, else a subclass of it that can."""
     if issubclass(viewset, ConsumerViewSetMixin):
         return viewset
-    return _subclass(viewset, (ConsumerViewSetMixin, viewset), {})
+    # The mixin's own attribute, before the viewset's, would hide it.
+    in_flight = getattr(viewset, "max_in_flight", ConsumerViewSetMixin.max_in_flight)
+    return _subclass(viewset, (ConsumerViewSetMixin, viewset), {"max_in_flight": in_flight})
 
 
 def _configured(viewset: Any, initkwargs: dict[str, Any]) -> type:

@@ -5,13 +5,21 @@ What is on its way to the client, bounded in bytes.
 from __future__ import annotations
 
 import asyncio
+import logging
+import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from rest_channels.protocol import MISSING, CloseCode, Missing, Reply, byte_length, in_envelope
 
+logger = logging.getLogger("rest_channels")
+
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+#: Makes the text to send in the place of one that the server refused, with the error's opaque id.
+Instead = Callable[[str], str]
 
 
 class Outbox:
@@ -25,24 +33,27 @@ class Outbox:
         self.send = send
         self.is_closed = False
         self._max_bytes = max_bytes
-        self._queue: deque[Mapping[str, Any]] = deque()
+        self._queue: deque[tuple[Mapping[str, Any], Instead | None]] = deque()
         self._waiting_bytes = 0
         self._writer: asyncio.Task[None] | None = None
         self._sent = asyncio.Event()
 
-    async def put(self, text: str) -> None:
-        """Send `text` once the client has read enough of what came before it."""
+    async def put(self, text: str, instead: Instead | None = None) -> None:
+        """
+        Send `text` once the client has read enough of what came before it; what `instead` makes
+        where the server does not take it.
+        """
         while self._is_full(text) and not self.is_closed:
             self._sent.clear()
             await self._sent.wait()
-        self._append(text)
+        self._append(text, instead)
 
-    def post(self, text: str) -> None:
+    def post(self, text: str, instead: Instead | None = None) -> None:
         """Send `text` without waiting; a client that has not read enough is closed with 4408."""
         if self._is_full(text):
             self._forget_queue()
             self.close(CloseCode.TOO_SLOW)
-        self._append(text)
+        self._append(text, instead)
 
     def close(self, code: int) -> None:
         """Close the socket after what is queued."""
@@ -67,21 +78,21 @@ class Outbox:
         waits = self._writer is not None
         return waits and self._waiting_bytes + byte_length(text) > self._max_bytes
 
-    def _append(self, text: str) -> None:
+    def _append(self, text: str, instead: Instead | None) -> None:
         if not self.is_closed:
             self._waiting_bytes += byte_length(text)
-            self._enqueue({"type": "websocket.send", "text": text})
+            self._enqueue({"type": "websocket.send", "text": text}, instead)
 
-    def _enqueue(self, message: Mapping[str, Any]) -> None:
-        self._queue.append(message)
+    def _enqueue(self, message: Mapping[str, Any], instead: Instead | None = None) -> None:
+        self._queue.append((message, instead))
         if self._writer is None:
             self._writer = asyncio.ensure_future(self._write())
 
     async def _write(self) -> None:
         try:
             while self._queue:
-                message = self._queue.popleft()
-                await self.send(message)
+                message, instead = self._queue.popleft()
+                await self._give(message, instead)
                 # Below zero never: the queue may have been forgotten meanwhile.
                 sent = byte_length(message.get("text", ""))
                 self._waiting_bytes = max(0, self._waiting_bytes - sent)
@@ -93,6 +104,21 @@ class Outbox:
         finally:
             self._writer = None
 
+    async def _give(self, message: Mapping[str, Any], instead: Instead | None) -> None:
+        try:
+            await self.send(message)
+        except OSError:
+            raise
+        except Exception:
+            # A limit of the server's own, on lengths or on close codes. A frame without a reply,
+            # or a socket that stays open and mute, would be worse than a lesser message.
+            error_id = uuid.uuid4().hex
+            logger.exception("The server refused %s (error %s)", message["type"], error_id)
+            if message["type"] == "websocket.close":
+                await self.send({"type": "websocket.close"})
+            elif instead is not None:
+                await self.send({"type": "websocket.send", "text": instead(error_id)})
+
 
 class Wire:
     """The outbox for one stream: replies in its envelope, where the socket has envelopes."""
@@ -103,12 +129,16 @@ class Wire:
 
     async def put(self, reply: Reply) -> None:
         """Send `reply` once there is room."""
-        await self.outbox.put(reply.encode(self.stream))
+        await self.outbox.put(reply.encode(self.stream), partial(self._unsent, reply))
 
     def post(self, reply: Reply) -> None:
         """Send `reply` at once."""
-        self.outbox.post(reply.encode(self.stream))
+        self.outbox.post(reply.encode(self.stream), partial(self._unsent, reply))
 
     async def put_payload(self, text: str) -> None:
         """Send a payload that is JSON text already, once there is room."""
         await self.outbox.put(in_envelope(text, self.stream))
+
+    def _unsent(self, reply: Reply, error_id: str) -> str:
+        detail = f"The reply could not be sent (error {error_id})."
+        return Reply.error(500, detail, "error", to=reply).encode(self.stream)

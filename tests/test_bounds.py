@@ -287,3 +287,21 @@ def test_work_waits_where_all_worker_threads_are_taken(server):
         gate.open()
         for socket in (one, two, three):
             assert {reply(socket)["data"] for _ in range(2)} == {"waited"}
+
+
+def test_slow_frames_of_strangers_keep_nobody_from_signing_in(server):
+    """Behind a proxy all clients may have one address, and share its threads until known."""
+    ann = account(server, "threads-newcomer")
+    path = "/side-by-side/"
+    with Gate() as gate, server.connect(path) as strangers:
+        for number in range(4):
+            ask(strangers, "wait", number, data={"port": gate.port})
+        gate.entered()
+        gate.entered()
+        with server.connect(path, **ann) as socket:
+            assert answer(socket, "me")["data"] == {"username": "threads-newcomer"}
+        gate.open()
+        gate.entered()
+        gate.entered()
+        gate.open()
+        assert sorted(reply(strangers)["request_id"] for _ in range(4)) == [0, 1, 2, 3]

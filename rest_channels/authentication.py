@@ -101,7 +101,15 @@ class Credentials:
         return pks - {None}
 
     def attach(self, request: MessageRequest) -> None:
-        """Give the request its `session` and `user`, as Django's middleware does: unread."""
+        """
+        Give the request its `session` and `user`, as Django's middleware does: unread. One that
+        only shows credentials gets nobody's: it is to be judged by these alone.
+        """
+        if request.call.is_authentication:
+            request.session = session_store(None)
+            if apps.is_installed("django.contrib.auth"):
+                request.user = nobody()
+            return
         request.session = session_store(self.session_key)
         if self._scope_user is not None:
             request.user = copy.copy(self._scope_user)
@@ -116,6 +124,8 @@ class Credentials:
         SessionMiddleware. Where it signed somebody in, the socket is theirs from now on; where it
         signed them out, `request.signs_out` says so, for the reply comes first.
         """
+        if request.call.is_authentication:
+            return
         self.note_user(request)
         session = request.session
         if not (session.modified or settings.SESSION_SAVE_EVERY_REQUEST):
@@ -190,6 +200,12 @@ def session_user(request: Any) -> AbstractBaseUser | AnonymousUser:
     from django.contrib.auth import get_user  # needs the app registry
 
     return get_user(request)
+
+
+def nobody() -> AnonymousUser:
+    from django.contrib.auth.models import AnonymousUser  # needs the app registry
+
+    return AnonymousUser()
 
 
 def session_store(session_key: str | None) -> SessionBase:

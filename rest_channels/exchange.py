@@ -82,11 +82,9 @@ class Exchange:
             return
         outcome: HttpResponseBase | Exception
         try:
-            if self._is_stopped:
-                raise asyncio.CancelledError
             await _renew_connections()
             if inspect.iscoroutine(self._unfinished):
-                outcome = await self._stoppable(self._unfinished)
+                outcome = await self._stoppable(lambda: self._unfinished)
             else:
                 async for part in self._parts():
                     yield part
@@ -175,8 +173,11 @@ class Exchange:
         self.handshake.credentials.settle(self.request, reply.status)
         return reply
 
-    async def _stoppable(self, awaitable: Awaitable[Any]) -> Any:
-        self._step = asyncio.ensure_future(awaitable)
+    async def _stoppable(self, begin: Callable[[], Awaitable[Any]]) -> Any:
+        # `stop` may have come between two steps, where it found nothing to cancel.
+        if self._is_stopped:
+            raise asyncio.CancelledError
+        self._step = asyncio.ensure_future(begin())
         try:
             return await self._step
         except asyncio.CancelledError:
@@ -191,7 +192,7 @@ class Exchange:
     async def _parts_of_loop(self) -> AsyncIterator[Reply]:
         items = self._unfinished
         try:
-            while (item := await self._stoppable(anext(items, _DONE))) is not _DONE:
+            while (item := await self._stoppable(lambda: anext(items, _DONE))) is not _DONE:
                 yield await self._run(self.part, item)
         finally:
             await items.aclose()
@@ -211,7 +212,7 @@ class Exchange:
         # Callbacks of a loop run in order: this one comes after the last part.
         drawing.add_done_callback(lambda _: parts.put_nowait(_DONE))
         try:
-            while (part := await self._stoppable(parts.get())) is not _DONE:
+            while (part := await self._stoppable(parts.get)) is not _DONE:
                 yield part
                 room.release()
             drawing.result()

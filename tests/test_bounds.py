@@ -190,6 +190,19 @@ def test_sending_waits_in_a_stack_built_by_hand_too(kind):
         assert_generator_waits(server)
 
 
+def test_a_generator_that_waits_for_its_client_can_be_cancelled(server):
+    with server.connect("/probes/") as socket:
+        ask(socket, "endless", 1)
+        assert reply(socket)["data"]["number"] == 0
+        ask(socket, "cancel", 2, data={"request_id": 1})
+        statuses = {}
+        while len(statuses) < 2:
+            message = reply(socket)
+            if message["response_status"] != 206:
+                statuses[message["request_id"]] = message["response_status"]
+        assert statuses == {1: 499, 2: 204}
+
+
 def test_a_client_that_reads_late_loses_nothing(server):
     with server.connect_lazily("/probes/") as socket:
         for number in range(DEFAULTS["MAX_IN_FLIGHT"]):

@@ -1,0 +1,638 @@
+"""Each row of the tables of docs/protocol.md: keys of frames and replies, order, ways in, ends."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import itertools
+import json
+import threading
+
+import pytest
+from django.contrib.auth.models import User
+from django.http import HttpResponse
+from rest_framework import authentication, pagination, permissions, serializers, viewsets
+from rest_framework.authtoken.models import Token
+from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
+from rest_framework.response import Response
+from rest_framework.throttling import BaseThrottle
+
+from rest_channels.routers import DefaultRouter
+from rest_channels.test import SocketClient, SocketClosed
+from tests.models import Room
+
+
+class RoomSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = Room
+        fields = ["name", "is_staff_only"]
+
+
+class OneThatRefuses(BaseThrottle):
+    def allow_request(self, request, view):
+        return False
+
+    def wait(self):
+        return 7
+
+
+class RoomViewSet(viewsets.ModelViewSet):
+    queryset = Room.objects.order_by("name")
+    serializer_class = RoomSerializer
+    pagination_class = pagination.PageNumberPagination
+    pagination_class.page_size_query_param = "page_size"
+    lookup_field = "name"
+    filterset_fields = ["is_staff_only"]
+
+    @action(detail=False, methods=["post", "get"])
+    def seen(self, request):
+        """What the view has of the frame."""
+        return Response({
+            "method": request.method,
+            "data": request.data,
+            "query": dict(request.query_params),
+            "headers": dict(request.headers),
+            "kwargs": self.kwargs,
+        })  # fmt: skip
+
+    @action(detail=True)
+    def kwargs_of_row(self, request, **kwargs):
+        return Response(kwargs)
+
+    @action(detail=False)
+    def items(self, request):
+        yield 1
+        yield 2
+
+    @action(detail=False)
+    def items_gone_wrong(self, request):
+        yield 1
+        raise ValidationError("Enough.")
+
+    @action(detail=False)
+    async def forever(self, request):
+        await asyncio.Event().wait()
+
+    @action(detail=False)
+    async def endless(self, request):
+        for number in itertools.count():
+            yield number
+
+    @action(detail=False)
+    def refused(self, request):
+        raise ValidationError(["one", "two"])
+
+    @action(detail=False)
+    def teapot(self, request):
+        return HttpResponse("short", status=418, headers={"X-Colour": "blue"})
+
+    @action(detail=False, throttle_classes=[OneThatRefuses])
+    def limited(self, request):
+        return Response()
+
+    @action(detail=False)
+    def broken(self, request):
+        raise RuntimeError("secret")
+
+
+class QuickViewSet(viewsets.ViewSet):
+    def list(self, request):
+        return Response("quick")
+
+
+class SideBySideViewSet(RoomViewSet):
+    max_in_flight = 2
+
+
+class MembersViewSet(viewsets.ViewSet):
+    authentication_classes = [
+        authentication.TokenAuthentication,
+        authentication.SessionAuthentication,
+    ]
+    permission_classes = [permissions.IsAuthenticated]
+
+    def list(self, request):
+        return Response(request.user.username)
+
+
+router = DefaultRouter()
+router.register("rooms", RoomViewSet)
+router.register("quick", QuickViewSet, "quick")
+router.register("side-by-side", SideBySideViewSet, "side-by-side")
+router.register("members", MembersViewSet, "members")
+
+
+@pytest.fixture
+def root(db):
+    with SocketClient(router.as_asgi()) as client:
+        yield client
+
+
+@pytest.fixture
+def rooms(db):
+    Room.objects.create(name="lobby")
+    with SocketClient(router.as_asgi(), "/rooms/") as client:
+        yield client
+
+
+@pytest.fixture
+def row(rooms):
+    with SocketClient(router.as_asgi(), "/rooms/lobby/") as client:
+        yield client
+
+
+@pytest.fixture
+def ann(db):
+    return User.objects.create_user("ann", password="pw")
+
+
+# Frames
+
+
+def test_a_frame_on_a_viewsets_own_socket_is_the_payload(rooms):
+    rooms.send_text('{"action": "list", "request_id": 1}')
+    assert rooms.receive()["request_id"] == 1
+
+
+def test_a_frame_on_the_root_socket_is_in_an_envelope_both_ways(root):
+    root.send_text('{"stream": "quick", "payload": {"action": "list", "request_id": 1}}')
+    message = root.receive()
+    assert message.keys() == {"stream", "payload"}
+    assert (message["stream"], message["payload"]["data"]) == ("quick", "quick")
+
+
+def test_without_a_subprotocol_offered_none_is_accepted(rooms):
+    rooms.list()
+    assert rooms.subprotocol is None
+
+
+@pytest.mark.parametrize("offered", [["rest-channels"], ["other", "rest-channels"]])
+def test_the_subprotocol_rest_channels_is_echoed_when_offered(db, offered):
+    with SocketClient(router.as_asgi(), subprotocols=offered) as client:
+        client.connect()
+        assert client.subprotocol == "rest-channels"
+
+
+def test_another_subprotocol_is_not_echoed(db):
+    with SocketClient(router.as_asgi(), subprotocols=["graphql-ws"]) as client:
+        client.connect()
+        assert client.subprotocol is None
+
+
+# Request payload: action
+
+
+def test_action_list(rooms):
+    assert rooms.list().data == [{"name": "lobby", "is_staff_only": False}]
+
+
+def test_action_retrieve(rooms):
+    assert rooms.retrieve(pk="lobby").data["name"] == "lobby"
+
+
+def test_action_create(rooms):
+    assert rooms.create(data={"name": "attic"}).status_code == 201
+    assert Room.objects.filter(name="attic").exists()
+
+
+def test_action_update(rooms):
+    reply = rooms.update(pk="lobby", data={"name": "hall", "is_staff_only": True})
+    assert reply.data == {"name": "hall", "is_staff_only": True}
+
+
+@pytest.mark.parametrize("word", ["partial_update", "patch"])
+def test_action_partial_update_or_patch(rooms, word):
+    reply = rooms.request(word, pk="lobby", data={"is_staff_only": True})
+    assert (reply.action, reply.data) == (word, {"name": "lobby", "is_staff_only": True})
+
+
+@pytest.mark.parametrize("word", ["destroy", "delete"])
+def test_action_destroy_or_delete(rooms, word):
+    reply = rooms.request(word, pk="lobby")
+    assert (reply.action, reply.status_code, reply.data) == (word, 204, None)
+    assert not Room.objects.exists()
+
+
+def test_action_metadata(rooms):
+    assert "POST" in rooms.metadata().data["actions"]
+    assert "PUT" in rooms.metadata(pk="lobby").data["actions"]
+
+
+def test_action_of_the_viewsets_own(rooms):
+    assert rooms.request("seen").status_code == 200
+
+
+@pytest.mark.parametrize("bad", ["null", "1", "true", "[]", "{}", '""', '"' + "x" * 129 + '"'])
+def test_a_bad_action_is_400_with_action_null(rooms, bad):
+    rooms.send_text(f'{{"action": {bad}, "request_id": 1}}')
+    reply = rooms.receive()
+    assert (reply["response_status"], reply["action"], reply["request_id"]) == (400, None, 1)
+
+
+def test_action_is_required(rooms):
+    rooms.send_text('{"request_id": 1}')
+    assert rooms.receive()["response_status"] == 400
+
+
+# Request payload: request_id
+
+
+@pytest.mark.parametrize("request_id", ["1", 1, -1, 0, "", "\U0001f4a5", 2**383, None])
+def test_request_id_is_echoed_exactly(rooms, request_id):
+    reply = rooms.request("list", request_id=request_id)
+    assert (type(reply.request_id), reply.request_id) == (type(request_id), request_id)
+
+
+def test_without_a_request_id_it_is_null(rooms):
+    rooms.send_text('{"action": "list"}')
+    assert rooms.receive()["request_id"] is None
+
+
+@pytest.mark.parametrize("bad", ["true", "1.5", "[]", "{}", '"' + "x" * 129 + '"', "9" * 200])
+def test_a_bad_request_id_is_400_with_request_id_null(rooms, bad):
+    rooms.send_text(f'{{"action": "list", "request_id": {bad}}}')
+    reply = rooms.receive()
+    assert (reply["response_status"], reply["action"], reply["request_id"]) == (400, "list", None)
+
+
+# Request payload: lookups
+
+
+@pytest.mark.parametrize("name", ["pk", "name"])
+def test_pk_or_the_viewsets_lookup_name(rooms, name):
+    assert rooms.request("kwargs_of_row", **{name: "lobby"}).data == {"name": "lobby"}
+
+
+def test_a_lookup_may_be_an_integer(rooms):
+    Room.objects.create(name="7")
+    assert rooms.request("retrieve", pk=7).data["name"] == "7"
+
+
+@pytest.mark.parametrize("pk", [None, True, 1.5, [], {}, ["lobby"]])
+def test_a_lookup_that_is_no_scalar_is_missing(rooms, pk):
+    reply = rooms.request("retrieve", pk=pk)
+    assert (reply.status_code, reply.codes) == (400, [{"name": ["required"]}])
+
+
+def test_a_lookup_that_the_url_does_not_admit_is_404(rooms):
+    assert rooms.retrieve(pk="lobby/../attic").status_code == 404
+
+
+def test_only_declared_lookups_are_passed(rooms):
+    reply = rooms.request("kwargs_of_row", pk="lobby", room=1, cls=2, format="xml")
+    assert reply.data == {"name": "lobby"}
+
+
+@pytest.mark.parametrize("name", ["pk", "name"])
+def test_a_lookup_bound_by_the_url_wins(row, name):
+    Room.objects.create(name="attic")
+    assert row.request("retrieve", **{name: "attic"}).data["name"] == "lobby"
+
+
+# Request payload: data, query, headers, method
+
+
+@pytest.mark.parametrize("data", [None, True, 0, 1.5, "text", [1, [2]], {"a": {"b": None}}])
+def test_data_is_any_json_value(rooms, data):
+    assert rooms.request("seen", data=data).data["data"] == data
+
+
+def test_query_is_an_object_of_scalars_or_lists(rooms):
+    query = {"a": "x", "b": 1, "c": True, "d": None, "e": ["x", 2]}
+    expected = {"a": ["x"], "b": ["1"], "c": ["true"], "d": [""], "e": ["x", "2"]}
+    assert rooms.request("seen", query=query).data["query"] == expected
+
+
+@pytest.mark.parametrize("query", [None, 1, "a=1", [], {"a": {}}, {"a": [[]]}, {"a": [{}]}])
+def test_a_query_of_another_type_is_400(rooms, query):
+    reply = rooms.request("seen", query=query)
+    assert (reply.status_code, reply.codes) == (400, ["parse_error"])
+
+
+def test_query_is_merged_over_the_handshakes(db):
+    with SocketClient(router.as_asgi(), "/rooms/?a=1&b=2") as client:
+        assert client.request("seen", query={"b": 3}).data["query"] == {"a": ["1"], "b": ["3"]}
+        assert client.request("seen").data["query"] == {"a": ["1"], "b": ["2"]}
+
+
+def test_headers_are_only_three(rooms):
+    headers = {"Accept-Language": "de", "ACCEPT": "application/json", "cookie": "a=b", "x-y": "z"}
+    seen = rooms.request("seen", headers=headers).data["headers"]
+    assert (seen["Accept-Language"], seen["Accept"]) == ("de", "application/json")
+    assert not seen.keys() & {"Cookie", "X-Y"}
+
+
+def test_the_header_authorization(ann, root):
+    key = Token.objects.create(user=ann).key
+    assert root.list("members", headers={"authorization": f"Token {key}"}).data == "ann"
+    assert root.list("members").status_code == 401
+
+
+@pytest.mark.parametrize("headers", [None, [], "x", {"accept": 1}, {"x": None}, {"accept": "\n"}])
+def test_headers_of_another_type_are_400(rooms, headers):
+    reply = rooms.request("seen", headers=headers)
+    assert (reply.status_code, reply.codes) == (400, ["parse_error"])
+
+
+@pytest.mark.parametrize("method, verb", [(None, "POST"), ("get", "GET"), ("POST", "POST")])
+def test_method_is_one_of_the_verbs_the_action_declares(rooms, method, verb):
+    assert rooms.request("seen", method=method).data["method"] == verb
+
+
+@pytest.mark.parametrize("method", ["DELETE", "options", "dispatch", "x"])
+def test_another_method_is_405(rooms, method):
+    assert rooms.request("seen", method=method).status_code == 405
+
+
+@pytest.mark.parametrize("method", [1, [], {}, True, "", "get post", "g\u00e9t", "x" * 17])
+def test_a_method_of_another_type_is_400(rooms, method):
+    assert rooms.request("seen", method=method).status_code == 400
+
+
+@pytest.mark.parametrize("key", ["page", "page_size", "is_staff_only"])
+def test_a_top_level_key_that_paginator_or_filter_declares_counts_as_query(rooms, key):
+    assert rooms.request("seen", **{key: 1}).data["query"] == {key: ["1"]}
+
+
+def test_any_other_unknown_key_is_ignored(rooms):
+    names = ["self", "scope", "queryset", "__class__", "request", "format", "view", ""]
+    rooms.send_text(json.dumps({**dict.fromkeys(names, 1), "action": "seen"}))
+    seen = rooms.receive()["data"]
+    assert (seen["query"], seen["kwargs"]) == ({}, {})
+
+
+# Reply
+
+
+def test_a_reply_of_success_has_five_keys(rooms):
+    assert rooms.list(request_id=1).payload == {
+        "errors": [],
+        "data": [{"name": "lobby", "is_staff_only": False}],
+        "action": "list",
+        "response_status": 200,
+        "request_id": 1,
+    }
+
+
+def test_an_error_has_codes_in_its_shape(rooms):
+    reply = rooms.create(data={"name": ""})
+    assert reply.data is None
+    assert reply.errors == [{"name": ["This field may not be blank."]}]
+    assert reply.codes == [{"name": ["blank"]}]
+
+
+def test_a_string_detail_is_wrapped_in_a_list_of_one(rooms):
+    reply = rooms.retrieve(pk="attic")
+    assert reply.errors == ["No Room matches the given query."]
+
+
+def test_a_list_of_errors_stays(rooms):
+    assert rooms.request("refused").errors == ["one", "two"]
+
+
+def test_headers_where_there_is_something_to_say(rooms):
+    reply = rooms.request("teapot")
+    assert (reply.status_code, reply.errors) == (418, ["short"])
+    assert reply.headers["X-Colour"] == "blue"
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", "1", "null", '"list"', '{"a": NaN}'])
+def test_what_is_no_object_is_400_with_action_and_request_id_null(rooms, text):
+    rooms.send_text(text)
+    reply = rooms.receive()
+    assert (reply["response_status"], reply["codes"]) == (400, ["parse_error"])
+    assert (reply["action"], reply["request_id"]) == (None, None)
+
+
+def test_a_binary_message_is_400(rooms):
+    rooms.send_bytes(b'{"action": "list"}')
+    assert rooms.receive()["response_status"] == 400
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"stream": 1, "payload": {}}', "x"])
+def test_a_message_without_a_stream_is_400_of_the_stream_null(root, text):
+    root.send_text(text)
+    message = root.receive()
+    assert (message["stream"], message["payload"]["response_status"]) == (None, 400)
+
+
+@pytest.mark.parametrize("payload", ["null", "[]", "1", '"x"'])
+def test_a_payload_that_is_no_object_is_400_of_its_stream(root, payload):
+    root.send_text(f'{{"stream": "quick", "payload": {payload}}}')
+    message = root.receive()
+    assert (message["stream"], message["payload"]["response_status"]) == ("quick", 400)
+
+
+def test_an_unknown_action_is_405(rooms):
+    reply = rooms.request("explode")
+    assert (reply.status_code, reply.codes) == (405, ["method_not_allowed"])
+    assert reply.headers["Allow"]
+
+
+def test_an_unknown_action_of_a_stranger_is_401_first(root):
+    assert root.request("explode", "members").status_code == 401
+
+
+def test_an_unknown_stream_is_404(root):
+    reply = root.list("nowhere", request_id="x")
+    assert (reply.status_code, reply.request_id, reply.codes) == (404, "x", ["not_found"])
+
+
+def test_too_many_requests_of_a_throttle_are_429(rooms):
+    reply = rooms.request("limited")
+    assert (reply.status_code, reply.headers["Retry-After"]) == (429, "7")
+
+
+def test_too_many_frames_a_second_are_429(settings, root):
+    settings.REST_CHANNELS = {"FRAME_RATE": 0.1, "FRAME_BURST": 1}
+    assert root.list("quick").status_code == 200
+    reply = root.list("quick", request_id="x")
+    assert (reply.status_code, reply.request_id, reply.codes) == (429, "x", ["throttled"])
+    assert int(reply.headers["Retry-After"]) > 0
+
+
+def test_too_much_at_once_is_503(settings, rooms):
+    settings.REST_CHANNELS = {"MAX_IN_FLIGHT": 1}
+    rooms.send("forever")
+    reply = rooms.list()
+    assert (reply.status_code, reply.codes) == (503, ["too_many_in_flight"])
+
+
+def test_an_exception_is_500_with_an_opaque_id(rooms, caplog):
+    reply = rooms.request("broken")
+    (record,) = caplog.records
+    assert (reply.status_code, reply.codes) == (500, ["error"])
+    assert reply.errors == [f"Server error (error {record.error_id})."]
+    assert "secret" not in str(reply.payload)
+
+
+def test_each_item_of_a_generator_is_206_and_the_end_200(rooms):
+    rooms.send("items", request_id="x")
+    replies = [rooms.receive() for _ in range(3)]
+    assert [(r["response_status"], r["data"]) for r in replies] == [(206, 1), (206, 2), (200, None)]
+    assert {r["request_id"] for r in replies} == {"x"}
+
+
+def test_a_generator_that_fails_ends_with_the_error(rooms):
+    reply = rooms.request("items_gone_wrong")
+    assert (reply.parts, reply.status_code, reply.errors) == ([1], 400, ["Enough."])
+
+
+def test_cancel_stops_an_async_action(rooms):
+    rooms.send("forever", request_id=1)
+    assert rooms.request("cancel", data={"request_id": 1}).status_code == 204
+    assert rooms.reply(1).status_code == 499
+
+
+def test_cancel_stops_a_generator_between_its_items(rooms):
+    rooms.send("endless", request_id=1)
+    assert [rooms.part(1) for _ in range(3)] == [0, 1, 2]
+    assert rooms.request("cancel", data={"request_id": 1}).status_code == 204
+    assert rooms.reply(1).status_code == 499
+
+
+@pytest.mark.parametrize("action", ["endless", "forever"])
+def test_a_closed_socket_stops_what_has_no_end(rooms, action):
+    rooms.send(action)
+    rooms.close()
+
+
+@pytest.mark.parametrize("request_id", ["1", 2, None, True])
+def test_cancel_of_what_is_not_in_flight_is_404(rooms, request_id):
+    rooms.send("forever", request_id=1)
+    assert rooms.request("cancel", data={"request_id": request_id}).status_code == 404
+
+
+@pytest.mark.parametrize("data", [None, {}, [], 1])
+def test_cancel_that_names_nothing_is_400(rooms, data):
+    reply = rooms.request("cancel", data=data)
+    assert (reply.status_code, reply.codes) == (400, ["required"])
+
+
+# Order
+
+
+def test_frames_of_one_stream_are_answered_first_in_first_out(rooms):
+    sent = [rooms.send(a) for a in ["list", "items", "explode", "seen", "metadata"]]
+    rooms.send_text("no frame")
+    sent.append(None)
+    answered = []
+    while len(answered) < len(sent):
+        reply = rooms.receive()
+        answered += [reply["request_id"]] if reply["response_status"] != 206 else []
+    assert answered == sent
+
+
+def test_streams_do_not_wait_for_each_other(root):
+    root.send("forever", "rooms")
+    assert root.list("quick").data == "quick"
+
+
+def test_a_viewset_may_allow_more_in_flight(db):
+    with SocketClient(router.as_asgi(), "/side-by-side/") as client:
+        client.send("forever")
+        assert client.list().status_code == 200
+
+
+# Authentication
+
+
+def token_header(user):
+    return {"authorization": f"Token {Token.objects.create(user=user).key}"}
+
+
+def test_by_the_session_cookie_of_the_handshake(ann):
+    client = SocketClient(router.as_asgi(), "/members/")
+    client.force_login(ann)
+    with client:
+        assert client.list().data == "ann"
+
+
+def test_by_the_authorization_header_of_the_handshake(ann):
+    with SocketClient(router.as_asgi(), "/members/", headers=token_header(ann)) as client:
+        assert client.list().data == "ann"
+
+
+def test_by_a_subprotocol_that_is_never_echoed(ann):
+    header = token_header(ann)["authorization"].encode()
+    credentials = "authorization." + base64.urlsafe_b64encode(header).decode().rstrip("=")
+    offered = ["rest-channels", credentials]
+    with SocketClient(router.as_asgi(), "/members/", subprotocols=offered) as client:
+        assert client.list().data == "ann"
+        assert client.subprotocol == "rest-channels"
+
+
+def test_by_authenticate_on_the_open_socket(ann, root):
+    assert root.list("members").status_code == 401
+    assert root.request("authenticate", "members", data=token_header(ann)).status_code == 200
+    assert root.list("members").data == "ann"
+
+
+def test_a_handshake_that_every_stream_would_refuse_is_403(db):
+    with pytest.raises(SocketClosed) as refused:
+        SocketClient(router.as_asgi(), "/members/").connect()
+    assert refused.value.code is None
+
+
+def test_otherwise_a_refusal_is_a_frames(root):
+    assert root.list("members").status_code == 401
+
+
+# Close codes
+
+
+def assert_closes_with(client, code):
+    with pytest.raises(SocketClosed) as closed:
+        while True:
+            client.receive()
+    assert closed.value.code == code
+
+
+def test_1009_a_frame_too_long(rooms):
+    rooms.send_text(" " * (64 * 1024 + 1))
+    assert_closes_with(rooms, 1009)
+
+
+def test_4401_credentials_ended(ann):
+    client = SocketClient(router.as_asgi(), "/members/", headers=token_header(ann))
+    with client:
+        assert client.list().data == "ann"
+        Token.objects.all().delete()
+        client.send("list")
+        assert_closes_with(client, 4401)
+
+
+def test_4404_no_such_route(db):
+    with SocketClient(router.as_asgi(), "/nowhere/") as client:
+        assert_closes_with(client, 4404)
+
+
+def test_4408_too_slow_to_read(settings, db):
+    settings.REST_CHANNELS = {"MAX_QUEUE_BYTES": 1000, "MAX_IN_FLIGHT": 1}
+    reads = threading.Event()
+
+    async def read_late(scope, receive, send):
+        async def late_send(message):
+            if message["type"] != "websocket.accept":
+                await asyncio.to_thread(reads.wait)
+            await send(message)
+
+        await router.as_asgi()(scope, receive, late_send)
+
+    with SocketClient(read_late, "/rooms/") as client:
+        client.send("forever")
+        for _ in range(20):
+            client.send("list")
+        reads.set()
+        assert_closes_with(client, 4408)
+
+
+def test_4429_flooding_after_429(settings, db):
+    settings.REST_CHANNELS = {"FRAME_RATE": 0.1, "FRAME_BURST": 2}
+    with SocketClient(router.as_asgi(), "/rooms/") as client:
+        for status in [400, 400, 429, 429]:
+            client.send_text("no frame")
+            assert client.receive()["response_status"] == status
+        client.send_text("no frame")
+        assert_closes_with(client, 4429)

@@ -8,35 +8,24 @@ the viewset; `Stream.call` finds in it what a frame asks for.
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 from urllib.parse import unquote
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.core.handlers.base import BaseHandler
 from django.http import HttpResponseBase
 from django.urls import NoReverseMatch, ResolverMatch, URLPattern, URLResolver, reverse
 from django.urls.resolvers import RegexPattern
-from rest_framework.exceptions import (
-    AuthenticationFailed,
-    MethodNotAllowed,
-    NotAuthenticated,
-    PermissionDenied,
-    ValidationError,
-)
+from rest_framework.exceptions import MethodNotAllowed, ValidationError
 from rest_framework.routers import Route, SimpleRouter
 from rest_framework.viewsets import ViewSetMixin
 
-from rest_channels.permissions import can_connect
 from rest_channels.protocol import Frame, query_values
-from rest_channels.request import Call, Handshake, MessageRequest
-
-logger = logging.getLogger("rest_channels")
+from rest_channels.request import Call, Handshake
 
 #: DCRF's words for two of DRF's actions.
 ALIASES = {"patch": "partial_update", "delete": "destroy"}
@@ -100,6 +89,9 @@ class Stream:
             for action in endpoint.mapping.values()
         }
         self._usual = _usual_requests(router)
+        self._authentication_view = viewset.as_view(
+            {"post": "authenticate_socket"}, basename=basename, detail=False
+        )
         self.max_in_flight: int = getattr(viewset, "max_in_flight", 1)
         self.query_keys = _declared_query_keys(viewset)
         self._resolver = URLResolver(RegexPattern(r"^/"), [e.pattern for e in self.endpoints])
@@ -152,48 +144,14 @@ class Stream:
 
     def authentication_call(self, handshake: Handshake) -> Call:
         """Show the frame's credentials to this viewset's authentication classes, no more."""
-        endpoint = self.endpoints[0]
-        initkwargs = {"basename": self.basename, "detail": endpoint.is_detail}
-        view = self.viewset.as_view({"post": "authenticate_socket"}, **initkwargs)
+        call = self.call_at_mount(self.endpoints[0], "post", handshake)
+        return replace(call, view=self._authentication_view, is_authentication=True)
+
+    def call_at_mount(self, endpoint: Endpoint, verb: str, handshake: Handshake) -> Call:
+        """A call of `endpoint` without its lookups: seen where the router is mounted."""
         kwargs = dict(handshake.kwargs)
         match = self._own_match(endpoint, kwargs)
-        return Call(view, "post", handshake.mount, kwargs, own_match=match, is_authentication=True)
-
-    def admits(self, handshake: Handshake, *, is_row: bool = False) -> bool:
-        """
-        Whether there is any action whose authentication and permissions let this socket's user
-        in; in a worker thread. Where there is none, the handshake can be refused.
-
-        What a permission class cannot say without a frame is left to the frames.
-        """
-        endpoints = [e for e in self.endpoints if e.is_detail] if is_row else self.endpoints
-        return any(
-            self._is_open(endpoint, verb, action, handshake)
-            for endpoint in endpoints
-            for verb, action in list(endpoint.mapping.items())
-        )
-
-    def _is_open(self, endpoint: Endpoint, verb: str, action: str, handshake: Handshake) -> bool:
-        kwargs = dict(handshake.kwargs)
-        match = self._own_match(endpoint, kwargs)
-        call = Call(endpoint.view, verb, handshake.mount, kwargs, own_match=match)
-        request = MessageRequest(handshake, Frame(action), call)
-        callback = endpoint.pattern.callback
-        view = callback.cls(**callback.initkwargs)
-        view.action_map, view.args, view.kwargs = dict(endpoint.mapping), (), kwargs
-        try:
-            view.request = view.initialize_request(request, **kwargs)
-            view.perform_authentication(view.request)
-            handshake.credentials.note_user(request)
-            view.check_permissions(view.request)
-            return all(
-                can_connect(permission, view.request, view) for permission in view.get_permissions()
-            )
-        except (NotAuthenticated, AuthenticationFailed, PermissionDenied, DjangoPermissionDenied):
-            return False
-        except Exception:
-            logger.debug("A handshake could not be judged; its frames will be.", exc_info=True)
-            return True
+        return Call(endpoint.view, verb, handshake.mount, kwargs, own_match=match)
 
     def query(self, frame: Frame) -> dict[str, list[str]]:
         """The frame's query, with the top-level keys by which DCRF's clients page and filter."""
@@ -296,15 +254,7 @@ class Stream:
     ) -> Call:
         if endpoint.lookups <= given.keys():
             return self._located(endpoint, verb, given, handshake, refusal)
-        kwargs = dict(handshake.kwargs)
-        return Call(
-            endpoint.view,
-            verb,
-            handshake.mount,
-            kwargs,
-            own_match=self._own_match(endpoint, kwargs),
-            refusal=refusal,
-        )
+        return replace(self.call_at_mount(endpoint, verb, handshake), refusal=refusal)
 
 
 def _endpoints(

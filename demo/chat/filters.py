@@ -6,9 +6,7 @@ from chat.models import Message, Room
 class MessageFilter(filters.FilterSet):
     """`room=2`: of one room. Asking for a room that one may not see tells nothing about it."""
 
-    room = filters.ModelChoiceFilter(
-        queryset=lambda request: Room.objects.visible_to(request.user)
-    )
+    room = filters.ModelChoiceFilter(queryset=lambda request: Room.objects.visible_to(request.user))
 
     class Meta:
         model = Message

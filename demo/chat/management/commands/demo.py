@@ -23,7 +23,9 @@ class Command(BaseCommand):
         config = uvicorn.Config("multichat.asgi:application", host, port, log_level="warning")
         listening = config.bind_socket()
         listening.listen()  # now: whoever reads the URL below may connect at once
-        users = " or ".join(f"{name} (staff)" if of["is_staff"] else name for name, of in USERS.items())
+        users = " or ".join(
+            f"{name} (staff)" if of["is_staff"] else name for name, of in USERS.items()
+        )
         self.stdout.write(f"Sign in as {users}, password {PASSWORD}. Ctrl+C ends.")
         self.stdout.write(f"http://{host}:{listening.getsockname()[1]}/")
         self.stdout.flush()

@@ -29,7 +29,7 @@ from rest_framework.exceptions import (
     PermissionDenied,
     ValidationError,
 )
-from rest_framework.routers import SimpleRouter
+from rest_framework.routers import Route, SimpleRouter
 from rest_framework.viewsets import ViewSetMixin
 
 from rest_channels.permissions import can_connect
@@ -99,6 +99,7 @@ class Stream:
             for endpoint in reversed(self.endpoints)
             for action in endpoint.mapping.values()
         }
+        self._usual = _usual_requests(router)
         self.max_in_flight: int = getattr(viewset, "max_in_flight", 1)
         self.query_keys = _declared_query_keys(viewset)
         self._resolver = URLResolver(RegexPattern(r"^/"), [e.pattern for e in self.endpoints])
@@ -136,18 +137,17 @@ class Stream:
         else:
             found = self.actions.get(action)
             if found is None or (is_row and not found.is_detail):
-                nearest = next(
-                    (e for e in self.endpoints if e.is_detail is is_row), self.endpoints[0]
-                )
-                return self._refuse(nearest, handshake, MethodNotAllowed(frame.action))
+                return self._absent(frame.action, given, handshake, is_row)
             endpoint, verbs = found, self.verbs(action)
             verb = frame.method or verbs[0]
             if verb not in verbs:
-                return self._refuse(endpoint, handshake, MethodNotAllowed(verb.upper()))
+                refusal = MethodNotAllowed(verb.upper())
+                return self._refuse(endpoint, verb, given, handshake, refusal)
         missing = sorted(endpoint.lookups - given.keys())
         if missing:
             required = {name: ["This field is required."] for name in missing}
-            return self._refuse(endpoint, handshake, ValidationError(required, code="required"))
+            refusal = ValidationError(required, code="required")
+            return self._refuse(endpoint, verb, given, handshake, refusal)
         return self._located(endpoint, verb, given, handshake)
 
     def authentication_call(self, handshake: Handshake) -> Call:
@@ -226,8 +226,27 @@ class Stream:
         names_row = is_row or self._lookup_url_kwarg in given
         return rows[0] if rows and names_row else candidates[0]
 
+    def _absent(
+        self, word: str, given: Mapping[str, Any], handshake: Handshake, is_row: bool
+    ) -> Call:
+        """
+        The refusal of an action that is not there. DRF's own actions are refused as HTTP does:
+        by the verb and at the page where they would be.
+        """
+        verb, is_detail = self._usual.get(self.action_name(word), (None, is_row))
+        if is_row and not is_detail:
+            verb, is_detail = None, True
+        nearest = next((e for e in self.endpoints if e.is_detail is is_detail), self.endpoints[0])
+        refusal = MethodNotAllowed(word if verb is None else verb.upper())
+        return self._refuse(nearest, verb or "get", given, handshake, refusal)
+
     def _located(
-        self, endpoint: Endpoint, verb: str, given: Mapping[str, Any], handshake: Handshake
+        self,
+        endpoint: Endpoint,
+        verb: str,
+        given: Mapping[str, Any],
+        handshake: Handshake,
+        refusal: Exception | None = None,
     ) -> Call:
         lookups = {name: given[name] for name in endpoint.lookups}
         own_path = self._resolver.reverse(endpoint.pattern.callback, **lookups)
@@ -237,13 +256,14 @@ class Stream:
         kwargs = {**handshake.kwargs, **match[2]}
         path = self._http_path(endpoint, kwargs)
         if path is not None:
-            return Call(endpoint.view, verb, path, kwargs)
+            return Call(endpoint.view, verb, path, kwargs, refusal=refusal)
         return Call(
             endpoint.view,
             verb,
             handshake.mount + unquote(own_path),
             kwargs,
             own_match=self._own_match(endpoint, kwargs),
+            refusal=refusal,
         )
 
     def _http_path(self, endpoint: Endpoint, kwargs: Mapping[str, Any]) -> str | None:
@@ -266,11 +286,20 @@ class Stream:
             route=str(endpoint.pattern.pattern),
         )
 
-    def _refuse(self, endpoint: Endpoint, handshake: Handshake, refusal: Exception) -> Call:
+    def _refuse(
+        self,
+        endpoint: Endpoint,
+        verb: str,
+        given: Mapping[str, Any],
+        handshake: Handshake,
+        refusal: Exception,
+    ) -> Call:
+        if endpoint.lookups <= given.keys():
+            return self._located(endpoint, verb, given, handshake, refusal)
         kwargs = dict(handshake.kwargs)
         return Call(
             endpoint.view,
-            "get",
+            verb,
             handshake.mount,
             kwargs,
             own_match=self._own_match(endpoint, kwargs),
@@ -289,6 +318,16 @@ def _endpoints(
         Endpoint(pattern, handler.make_view_atomic(pattern.callback))
         for pattern in SimpleRouter.get_urls(of_one)
     ]
+
+
+def _usual_requests(router: SimpleRouter) -> dict[str, tuple[str, bool]]:
+    """The verb of each of DRF's own actions, and whether it is one of a row."""
+    return {
+        action: (verb, route.detail)
+        for route in router.routes
+        if isinstance(route, Route)
+        for verb, action in route.mapping.items()
+    }
 
 
 def _declared_query_keys(viewset: type[ViewSetMixin]) -> frozenset[str]:

@@ -5,8 +5,8 @@ Viewsets that answer over a websocket.
         queryset = Message.objects.all()
         serializer_class = MessageSerializer
 
-    router.register("messages", MessageViewSet)                      # with a router, or
-    URLRouter(MessageViewSet.as_routes("messages", page_size=10))    # by themselves
+    router.register("messages", MessageViewSet)  # with a router, or
+    URLRouter(MessageViewSet.as_routes("messages", pagination_class=None))  # by themselves
 
 They are DRF's own viewsets and serve HTTP as well. DRF viewsets that are not ours need no change:
 the routers put `ConsumerViewSetMixin` in front of them.
@@ -21,6 +21,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponseBase
 from django.urls import URLPattern
 from django.urls.resolvers import RegexPattern, RoutePattern
+from django.utils.datastructures import MultiValueDict
 from rest_framework import routers
 from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.parsers import JSONParser
@@ -221,7 +222,7 @@ def _preset_data(drf_request: Request, request: MessageRequest) -> None:
     if type(parser) is JSONParser:
         # What JSONParser would return for `request.body`.
         drf_request._data = drf_request._full_data = request.frame.data
-        drf_request._files = {}
+        drf_request._files = MultiValueDict()
     else:
         # A parser of the project's own (one that changes the names' case, say), or none for JSON,
         # which DRF answers with 415.

@@ -21,3 +21,9 @@ class Message(models.Model):
 class Tag(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4)
     name = models.CharField(max_length=50)
+
+
+class Document(models.Model):
+    room = models.ForeignKey(Room, models.PROTECT, null=True)
+    file = models.FileField(upload_to="documents")
+    price = models.DecimalField(max_digits=8, decimal_places=2)

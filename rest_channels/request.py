@@ -69,8 +69,8 @@ class Call:
     """
     What a frame comes down to: a view, and what to call it with.
 
-    `refusal` is an exception to raise once authentication, permissions and throttles have had
-    their say; `own_match` stands in where Django's URLconf does not know `path`.
+    `refusal` makes an exception, in the request's language, to raise once authentication,
+    permissions and throttles have had their say; `own_match` stands in where Django's URLconf does not know `path`.
     """
 
     view: Callable[..., HttpResponseBase]
@@ -78,7 +78,7 @@ class Call:
     path: str
     kwargs: Mapping[str, Any]
     own_match: ResolverMatch | None = None
-    refusal: Exception | None = None
+    refusal: Callable[[], Exception] | None = None
 
 
 class HandshakeRequest(ASGIRequest):

@@ -81,7 +81,7 @@ class ConsumerViewSetMixin:
         drf_request = super().initialize_request(request, *args, **kwargs)
         if isinstance(request, MessageRequest):
             request.view = self
-            if isinstance(request.call.refusal, Exception):
+            if request.call.refusal is not None:
                 # As over HTTP for a verb that the URL does not have.
                 self.action = None
             _preset_data(drf_request, request)
@@ -92,7 +92,7 @@ class ConsumerViewSetMixin:
         super().initial(request, *args, **kwargs)
         http_request = request._request
         if isinstance(http_request, MessageRequest) and http_request.call.refusal is not None:
-            raise http_request.call.refusal
+            raise http_request.call.refusal()
 
     def finalize_response(
         self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any

@@ -14,7 +14,7 @@ from django.http import (
     StreamingHttpResponse,
 )
 from django.utils.decorators import method_decorator
-from django.views.decorators.cache import cache_page, never_cache
+from django.views.decorators.cache import cache_control, cache_page
 from rest_framework import parsers, renderers, serializers, viewsets
 from rest_framework.response import Response
 
@@ -202,14 +202,13 @@ def test_a_parser_that_refuses(site):
     assert site.same("POST /api/things/", "create", data={}).codes == [{"body": "refused"}]
 
 
-def test_never_cached(site):
-    returning(site, lambda: Response(1), list=never_cache_list)
-    assert "no-store" in site.same("GET /api/things/", "list").headers["Cache-Control"]
+def test_headers_by_a_decorator(site):
+    @method_decorator(cache_control(no_store=True))
+    def uncached(self, request):
+        return Response(1)
 
-
-@method_decorator(never_cache)
-def never_cache_list(self, request):
-    return Response(1)
+    returning(site, Response, list=uncached)
+    assert site.same("GET /api/things/", "list").headers == {"Cache-Control": "no-store"}
 
 
 def test_a_cached_page_is_one_for_both(site):

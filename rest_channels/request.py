@@ -69,9 +69,10 @@ class Call:
     """
     What a frame comes down to: a view, and what to call it with.
 
-    `refusal` is an exception to raise once authentication, permissions and throttles have had
-    their say; `own_match` stands in where Django's URLconf does not know `path`.
-    `is_authentication` is for credentials that are only shown, which needs no permission.
+    `refusal` makes an exception, in the request's language, to raise once authentication,
+    permissions and throttles have had their say; `own_match` stands in where Django's URLconf
+    does not know `path`. `is_authentication` is for credentials that are only shown, which needs
+    no permission.
     """
 
     view: Callable[..., HttpResponseBase]
@@ -79,7 +80,7 @@ class Call:
     path: str
     kwargs: Mapping[str, Any]
     own_match: ResolverMatch | None = None
-    refusal: Exception | None = None
+    refusal: Callable[[], Exception] | None = None
     is_authentication: bool = False
 
 

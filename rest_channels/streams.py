@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -21,6 +21,7 @@ from django.http import HttpResponseBase
 from django.urls import NoReverseMatch, ResolverMatch, URLPattern, URLResolver, reverse
 from django.urls.resolvers import RegexPattern
 from rest_framework.exceptions import MethodNotAllowed, ValidationError
+from rest_framework.fields import Field
 from rest_framework.routers import Route, SimpleRouter
 from rest_framework.viewsets import ViewSetMixin
 
@@ -133,12 +134,11 @@ class Stream:
             endpoint, verbs = found, self.verbs(action)
             verb = frame.method or verbs[0]
             if verb not in verbs:
-                refusal = MethodNotAllowed(verb.upper())
+                refusal = partial(MethodNotAllowed, verb.upper())
                 return self._refuse(endpoint, verb, given, handshake, refusal)
         missing = sorted(endpoint.lookups - given.keys())
         if missing:
-            required = {name: ["This field is required."] for name in missing}
-            refusal = ValidationError(required, code="required")
+            refusal = partial(_required, missing)
             return self._refuse(endpoint, verb, given, handshake, refusal)
         return self._located(endpoint, verb, given, handshake)
 
@@ -195,7 +195,7 @@ class Stream:
         if is_row and not is_detail:
             verb, is_detail = None, True
         nearest = next((e for e in self.endpoints if e.is_detail is is_detail), self.endpoints[0])
-        refusal = MethodNotAllowed(word if verb is None else verb.upper())
+        refusal = partial(MethodNotAllowed, word if verb is None else verb.upper())
         return self._refuse(nearest, verb or "get", given, handshake, refusal)
 
     def _located(
@@ -204,7 +204,7 @@ class Stream:
         verb: str,
         given: Mapping[str, Any],
         handshake: Handshake,
-        refusal: Exception | None = None,
+        refusal: Callable[[], Exception] | None = None,
     ) -> Call:
         lookups = {name: given[name] for name in endpoint.lookups}
         own_path = self._resolver.reverse(endpoint.pattern.callback, **lookups)
@@ -250,7 +250,7 @@ class Stream:
         verb: str,
         given: Mapping[str, Any],
         handshake: Handshake,
-        refusal: Exception,
+        refusal: Callable[[], Exception],
     ) -> Call:
         if endpoint.lookups <= given.keys():
             return self._located(endpoint, verb, given, handshake, refusal)
@@ -268,6 +268,11 @@ def _endpoints(
         Endpoint(pattern, handler.make_view_atomic(pattern.callback))
         for pattern in SimpleRouter.get_urls(of_one)
     ]
+
+
+def _required(names: list[str]) -> ValidationError:
+    message = Field.default_error_messages["required"]
+    return ValidationError({name: [message] for name in names}, code="required")
 
 
 def _usual_requests(router: SimpleRouter) -> dict[str, tuple[str, bool]]:

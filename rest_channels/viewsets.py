@@ -123,10 +123,16 @@ class ConsumerViewSetMixin(_APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """DRF's checks; then the refusal of what does not exist, so that 401 comes before 405."""
-        super().initial(request, *args, **kwargs)
         http_request = request._request
-        if isinstance(http_request, MessageRequest) and http_request.call.refusal is not None:
-            raise http_request.call.refusal
+        refusal = http_request.call.refusal if isinstance(http_request, MessageRequest) else None
+        try:
+            super().initial(request, *args, **kwargs)
+        except KeyError:
+            # A permission asked `view.kwargs` for a lookup that is missing.
+            if refusal is None:
+                raise
+        if refusal is not None:
+            raise refusal()
 
     def finalize_response(
         self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any

@@ -122,13 +122,17 @@ class Walkthrough:
         elif words[:3] == ["python", "-m", "websockets"]:
             self._open(words[3])
         else:
-            run = subprocess.run(
-                command, shell=True, cwd=self.directory, env=self._env, text=True,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-            assert run.returncode == 0, f"{command}\n{run.stdout}"
-            return run.stdout
+            return self.run("sh", "-c", command)
         return ""
+
+    def run(self, *arguments: str | Path) -> str:
+        """The output of a program where the reader is; it has to succeed."""
+        run = subprocess.run(
+            arguments, cwd=self.directory, env=self._env, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        assert run.returncode == 0, f"{arguments}\n{run.stdout}"
+        return run.stdout
 
     def _receive(self) -> str:
         # Links name the port, which is the only thing not as shown.

@@ -24,6 +24,7 @@ from django.urls.resolvers import RegexPattern, RoutePattern
 from django.utils.datastructures import MultiValueDict
 from rest_framework import routers
 from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
+from rest_framework.generics import GenericAPIView
 from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -35,6 +36,7 @@ from rest_framework.viewsets import (
 )
 
 from rest_channels.exchange import is_unfinished
+from rest_channels.fields import lend_fields
 from rest_channels.permissions import as_drf_permission
 from rest_channels.protocol import MISSING
 from rest_channels.request import MessageRequest
@@ -143,15 +145,25 @@ class ConsumerViewSetMixin(_APIView):
         return super().finalize_response(request, response, *args, **kwargs)
 
 
-class ConsumerViewSet(ConsumerViewSetMixin, GenericViewSet):
+class GenericConsumerViewSetMixin(ConsumerViewSetMixin):
+    """`ConsumerViewSetMixin` for viewsets that have serializers."""
+
+    def get_serializer(self, *args: Any, **kwargs: Any) -> Any:
+        """DRF's serializer, its fields copied where they would be built the same again."""
+        serializer = super().get_serializer(*args, **kwargs)
+        lend_fields(serializer)
+        return serializer
+
+
+class ConsumerViewSet(GenericConsumerViewSetMixin, GenericViewSet):
     """DRF's `GenericViewSet` over a websocket: no actions of its own."""
 
 
-class ModelConsumerViewSet(ConsumerViewSetMixin, ModelViewSet):
+class ModelConsumerViewSet(GenericConsumerViewSetMixin, ModelViewSet):
     """list, retrieve, create, update, partial_update, destroy: DRF's own, over a websocket."""
 
 
-class ReadOnlyModelConsumerViewSet(ConsumerViewSetMixin, ReadOnlyModelViewSet):
+class ReadOnlyModelConsumerViewSet(GenericConsumerViewSetMixin, ReadOnlyModelViewSet):
     """list, retrieve: DRF's own, over a websocket."""
 
 
@@ -159,7 +171,9 @@ def as_consumer(viewset: type[ViewSetMixin]) -> type[ConsumerViewSetMixin]:
     """`viewset` itself where it can take frames, else a subclass of it that can."""
     if issubclass(viewset, ConsumerViewSetMixin):
         return viewset
-    return _subclass(viewset, (ConsumerViewSetMixin, viewset), {})
+    has_serializers = issubclass(viewset, GenericAPIView)
+    mixin = GenericConsumerViewSetMixin if has_serializers else ConsumerViewSetMixin
+    return _subclass(viewset, (mixin, viewset), {})
 
 
 def _configured(viewset: Any, initkwargs: dict[str, Any]) -> type:

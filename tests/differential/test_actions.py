@@ -102,7 +102,11 @@ def test_on_a_row_that_is_not_there(rooms):
 
 @pytest.mark.parametrize(
     "verb, word, expected",
-    [("GET", "title", "lobby"), ("PUT", "rename", "hall"), ("DELETE", "clear_title", {"cleared": "clear_title"})],
+    [
+        ("GET", "title", "lobby"),
+        ("PUT", "rename", "hall"),
+        ("DELETE", "clear_title", {"cleared": "clear_title"}),
+    ],
 )
 def test_verbs_mapped_to_actions_of_their_own(rooms, lobby, verb, word, expected):
     answer = rooms.same(
@@ -134,6 +138,12 @@ def test_a_verb_not_declared_on_a_row(rooms, lobby):
     answer = rooms.same(f"GET {row}close/", "close", pk=lobby.pk, method="GET")
     assert answer.headers == {"Allow": "POST, OPTIONS"}
     assert rooms.same(f"PATCH {row}title/", "title", pk=lobby.pk, method="patch").status_code == 405
+
+
+def test_a_verb_of_another_action_at_the_same_url(rooms, lobby):
+    """Over HTTP it would be that action; a frame names its own."""
+    answer = rooms.socket("title", pk=lobby.pk, method="put", data={"name": "hall"})
+    assert (answer.status_code, answer.rows["Room"][0]["name"]) == (405, "lobby")
 
 
 def test_permissions_of_its_own(rooms, django_user_model):
@@ -170,11 +180,15 @@ def test_links_to_actions(site, lobby):
     class LinkingViewSet(RoomViewSet):
         @action(detail=True)
         def links(self, request, pk=None):
-            return Response({
-                "close": self.reverse_action("close", args=[pk]),
-                "note": self.reverse_action("a-note", kwargs={"pk": pk, "note": 1, "part": "b"}),
-                "all": self.get_extra_action_url_map(),
-            })
+            return Response(
+                {
+                    "close": self.reverse_action("close", args=[pk]),
+                    "note": self.reverse_action(
+                        "a-note", kwargs={"pk": pk, "note": 1, "part": "b"}
+                    ),
+                    "all": self.get_extra_action_url_map(),
+                }
+            )
 
     site.register("rooms", LinkingViewSet)
     answer = site.same(f"GET /api/rooms/{lobby.pk}/links/", "links", pk=lobby.pk)

@@ -156,7 +156,16 @@ def test_handle_exception_overridden(site):
 
 @pytest.mark.parametrize(
     "data",
-    [{"detail": "x"}, {"detail": "x", "more": 1}, {"detail": ["x"]}, ["x", {"y": 1}], "x", 3, {}, []],
+    [
+        {"detail": "x"},
+        {"detail": "x", "more": 1},
+        {"detail": ["x"]},
+        ["x", {"y": 1}],
+        "x",
+        3,
+        {},
+        [],
+    ],
 )
 def test_errors_returned_not_raised(site, data):
     class RefusingViewSet(viewsets.ViewSet):

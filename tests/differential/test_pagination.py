@@ -118,7 +118,9 @@ def follow(site, link):
     return site.same(f"GET {url.path}?{url.query}", "list", query=dict(parse_qsl(url.query)))
 
 
-@pytest.mark.parametrize("paginator, forth", [(Numbers, "abcde"), (Offsets, "abcde"), (Cursors, "edcba")])
+@pytest.mark.parametrize(
+    "paginator, forth", [(Numbers, "abcde"), (Offsets, "abcde"), (Cursors, "edcba")]
+)
 def test_there_and_back_along_the_links(site, five_rooms, paginator, forth):
     paged(site, paginator)
     page = site.same("GET /api/rooms/", "list")

@@ -7,59 +7,65 @@ from rest_framework import viewsets
 from rest_framework.decorators import action
 from rest_framework.response import Response
 
+from tests.differential.compare import Site
+
 
 class EchoViewSet(viewsets.ViewSet):
     def echo(self, request, **kwargs):
         match = request.resolver_match
-        return Response({
-            "request": {
-                "method": request.method,
-                "path": request.path,
-                "path_info": request.path_info,
-                "full_path": request.get_full_path(),
-                "uri": request.build_absolute_uri(),
-                "other_uri": request.build_absolute_uri("../?x=1"),
-                "host": request.get_host(),
-                "port": request.get_port(),
-                "scheme": request.scheme,
-                "is_secure": request.is_secure(),
-                "address": request.META["REMOTE_ADDR"],
-                "cookies": request.COOKIES,
-                "header": request.headers.get("x-custom"),
-                "agent": request.META.get("HTTP_USER_AGENT"),
-                "media_type": request.accepted_media_type,
-            },
-            "query": {name: request.query_params.getlist(name) for name in request.query_params},
-            "query_string": request.META["QUERY_STRING"],
-            "data": request.data,
-            "files": request.FILES.getlist("upload"),
-            "post": request.POST,
-            "user": [str(request.user), request.user.is_authenticated, request.auth],
-            "django_user": str(request._request.user),
-            "match": {
-                "url_name": match.url_name,
-                "view_name": match.view_name,
-                "args": match.args,
-                "kwargs": match.kwargs,
-                "namespaces": match.namespaces,
-                "route": match.route,
-            },
-            "parser_kwargs": request.parser_context["kwargs"],
-            "view": {
-                "action": self.action,
-                "action_map": self.action_map,
-                "basename": self.basename,
-                "detail": self.detail,
-                "kwargs": self.kwargs,
-                "given": kwargs,
-                "name": self.get_view_name(),
-                "description": self.get_view_description(),
-                "format_kwarg": self.format_kwarg,
-                "class": type(self).__name__,
-                "module": type(self).__module__,
-                "headers": self.headers,
-            },
-        })
+        return Response(
+            {
+                "request": {
+                    "method": request.method,
+                    "path": request.path,
+                    "path_info": request.path_info,
+                    "full_path": request.get_full_path(),
+                    "uri": request.build_absolute_uri(),
+                    "other_uri": request.build_absolute_uri("../?x=1"),
+                    "host": request.get_host(),
+                    "port": request.get_port(),
+                    "scheme": request.scheme,
+                    "is_secure": request.is_secure(),
+                    "address": request.META["REMOTE_ADDR"],
+                    "cookies": request.COOKIES,
+                    "header": request.headers.get("x-custom"),
+                    "agent": request.META.get("HTTP_USER_AGENT"),
+                    "media_type": request.accepted_media_type,
+                },
+                "query": {
+                    name: request.query_params.getlist(name) for name in request.query_params
+                },
+                "query_string": request.META["QUERY_STRING"],
+                "data": request.data,
+                "files": request.FILES.getlist("upload"),
+                "post": request.POST,
+                "user": [str(request.user), request.user.is_authenticated, request.auth],
+                "django_user": str(request._request.user),
+                "match": {
+                    "url_name": match.url_name,
+                    "view_name": match.view_name,
+                    "args": match.args,
+                    "kwargs": match.kwargs,
+                    "namespaces": match.namespaces,
+                    "route": match.route,
+                },
+                "parser_kwargs": request.parser_context["kwargs"],
+                "view": {
+                    "action": self.action,
+                    "action_map": self.action_map,
+                    "basename": self.basename,
+                    "detail": self.detail,
+                    "kwargs": self.kwargs,
+                    "given": kwargs,
+                    "name": self.get_view_name(),
+                    "description": self.get_view_description(),
+                    "format_kwarg": self.format_kwarg,
+                    "class": type(self).__name__,
+                    "module": type(self).__module__,
+                    "headers": self.headers,
+                },
+            }
+        )
 
     list = retrieve = create = update = partial_update = destroy = echo
 
@@ -97,6 +103,14 @@ def test_in_an_extra_action(echo, verb):
     answer = echo.same(f"{verb} /api/echoes/7/extra-echo/", "extra", pk="7", method=verb)
     assert answer.data["match"]["url_name"] == "echo-extra"
     assert answer.data["data"] == {}
+
+
+def test_below_a_namespace(db):
+    with Site(http="v1/api/", namespace="v1") as site:
+        site.register("echoes", EchoViewSet, "echo")
+        found = site.same("GET /v1/api/echoes/7/", "retrieve", pk=7).data
+        assert found["match"]["view_name"] == "v1:echo-detail"
+        assert found["request"]["path"] == "/v1/api/echoes/7/"
 
 
 @pytest.mark.parametrize(

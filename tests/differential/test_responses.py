@@ -45,7 +45,9 @@ def test_headers(site):
     assert answer.headers.keys() == {"X-One", "ETag", "x-two"}
 
 
-@pytest.mark.parametrize("status", [200, 201, 202, 204, 207, 299, 304, 400, 404, 409, 451, 500, 599])
+@pytest.mark.parametrize(
+    "status", [200, 201, 202, 204, 207, 299, 304, 400, 404, 409, 451, 500, 599]
+)
 def test_statuses(site, status):
     returning(site, lambda: Response({"detail": "So."}, status=status))
     assert site.same("GET /api/things/", "list").status_code == status

@@ -26,7 +26,9 @@ class RoomViewSet(viewsets.ModelViewSet):
 
     @action(detail=True)
     def where(self, request, **kwargs):
-        return Response({"path": request.path, "kwargs": kwargs, "uri": request.build_absolute_uri()})
+        return Response(
+            {"path": request.path, "kwargs": kwargs, "uri": request.build_absolute_uri()}
+        )
 
 
 @pytest.fixture
@@ -42,6 +44,13 @@ def test_lookup_field(site, lobby):
     assert site.same("GET /api/rooms/lobby/", "retrieve", name="lobby").data["name"] == "lobby"
     assert site.same("GET /api/rooms/attic/", "retrieve", name="attic").status_code == 404
     assert site.same("DELETE /api/rooms/lobby/", "destroy", name="lobby").status_code == 204
+
+
+def test_a_lookup_bound_by_the_url_wins(site, lobby):
+    site.register("rooms", RoomViewSet)
+    attic = Room.objects.create(name="attic")
+    expected = site.http(f"GET /api/rooms/{lobby.pk}/")
+    assert site.socket("retrieve", at=f"/ws/rooms/{lobby.pk}/", pk=attic.pk) == expected
 
 
 def test_pk_is_another_word_for_the_lookup(site, lobby):
@@ -94,7 +103,14 @@ def test_a_lookup_with_slashes_and_dots(site):
 
 
 @pytest.mark.parametrize(
-    "quoted, value", [("caf%C3%A9", "café"), ("a%20b", "a b"), ("a%25b", "a%b"), ("a%3Fb", "a?b"), ("%E6%97%A5", "日")]
+    "quoted, value",
+    [
+        ("caf%C3%A9", "café"),
+        ("a%20b", "a b"),
+        ("a%25b", "a%b"),
+        ("a%3Fb", "a?b"),
+        ("%E6%97%A5", "日"),
+    ],
 )
 def test_a_lookup_that_is_quoted_in_urls(site, quoted, value):
     class NameViewSet(viewsets.ViewSet):
@@ -118,7 +134,9 @@ def test_uuid_keys(site):
     site.register("tags", TagViewSet)
     tag = Tag.objects.create(name="red")
     assert site.same(f"GET /api/tags/{tag.pk}/", "retrieve", pk=str(tag.pk)).data["name"] == "red"
-    assert site.same(f"GET /api/tags/{uuid.UUID(int=0)}/", "retrieve", pk=str(uuid.UUID(int=0))).errors
+    assert site.same(
+        f"GET /api/tags/{uuid.UUID(int=0)}/", "retrieve", pk=str(uuid.UUID(int=0))
+    ).errors
     assert site.same("GET /api/tags/red/", "retrieve", pk="red").status_code == 404
 
 

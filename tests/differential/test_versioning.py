@@ -80,7 +80,9 @@ def test_an_unknown_one_in_the_namespace(db):
     with Site(namespace="v9") as site:
         versioned(site, versioning.NamespaceVersioning)
         answer = site.same("GET /api/versions/", "list")
-        assert answer.errors == ["Invalid version in URL path. Does not match any version namespace."]
+        assert answer.errors == [
+            "Invalid version in URL path. Does not match any version namespace."
+        ]
 
 
 def test_in_the_host(site, settings):

@@ -68,7 +68,18 @@ def test_create(rooms):
 
 @pytest.mark.parametrize(
     "data",
-    [{}, {"name": "no slug"}, {"name": "lobby"}, {"name": None}, {"name": ["a"]}, [], [{}], None, 3, "x"],
+    [
+        {},
+        {"name": "no slug"},
+        {"name": "lobby"},
+        {"name": None},
+        {"name": ["a"]},
+        [],
+        [{}],
+        None,
+        3,
+        "x",
+    ],
 )
 def test_create_from_what_is_wrong(rooms, data):
     answer = rooms.same("POST /api/rooms/", "create", data=data)
@@ -83,9 +94,7 @@ def test_create_from_nothing(rooms):
 
 
 def test_update(rooms, lobby):
-    answer = rooms.same(
-        f"PUT /api/rooms/{lobby.pk}/", "update", pk=lobby.pk, data={"name": "hall"}
-    )
+    answer = rooms.same(f"PUT /api/rooms/{lobby.pk}/", "update", pk=lobby.pk, data={"name": "hall"})
     assert answer.data["name"] == "hall"
     assert answer.rows["Room"][0]["name"] == "hall"
 
@@ -108,7 +117,9 @@ def test_destroy(rooms, lobby, action):
     assert (answer.status_code, answer.data, answer.rows["Room"]) == (204, None, [])
 
 
-@pytest.mark.parametrize("verb, action", [("PUT", "update"), ("PATCH", "patch"), ("DELETE", "delete")])
+@pytest.mark.parametrize(
+    "verb, action", [("PUT", "update"), ("PATCH", "patch"), ("DELETE", "delete")]
+)
 def test_writing_what_is_not_there(rooms, verb, action):
     answer = rooms.same(f"{verb} /api/rooms/999/", action, pk=999, data={"name": "hall"})
     assert answer.status_code == 404

@@ -7,3 +7,10 @@ class RestChannelsConfig(AppConfig):
     name = "rest_channels"
     verbose_name = "REST channels"
     default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from rest_channels.checks import register_checks
+        from rest_channels.leases import connect_signals
+
+        connect_signals()
+        register_checks()

@@ -1,21 +1,27 @@
 """
-The connection's user, offered to DRF's authentication classes.
+The connection's user and credentials, offered to DRF's authentication classes.
 
 They decide, frame by frame, as over HTTP: `SessionAuthentication` finds `request.user`, the others
-find the Authorization header. `Credentials` is what they find it in.
+find the Authorization header. `Credentials` is what they find it in, for as long as it holds:
+`rest_channels.leases` reads it anew.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
+import copy
 import time
+from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from django.apps import apps
 from django.conf import settings
 from django.contrib.sessions.backends.base import UpdateError
 from django.contrib.sessions.exceptions import SessionInterrupted
 from django.utils.functional import SimpleLazyObject
+from rest_framework.exceptions import AuthenticationFailed
 
 from rest_channels import origin
 from rest_channels.request import HandshakeRequest, MessageRequest, Scope
@@ -25,6 +31,16 @@ if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
     from django.contrib.auth.models import AnonymousUser
     from django.contrib.sessions.backends.base import SessionBase
+
+#: A subprotocol that carries an Authorization header, for browsers, which cannot set one.
+AUTHORIZATION_SUBPROTOCOL: Final = "authorization."
+
+
+class Reading(NamedTuple):
+    """A user as read from the session's store and the database, and when (monotonic seconds)."""
+
+    as_of: float
+    user: AbstractBaseUser | AnonymousUser
 
 
 class Credentials:
@@ -36,17 +52,28 @@ class Credentials:
     `LEASE_SECONDS` old. A `scope["user"]` without a session (a middleware of the project's own)
     is taken as it is. Cookies from a page of an untrusted origin do not count.
 
-    Shared by the worker threads that serve one socket's frames: it is only ever replaced whole.
+    Once somebody was signed in, these credentials can end: signed out, expired, deactivated,
+    deleted. From then on every frame is refused, and `on_end` is called once, from any thread.
+
+    Shared by the worker threads that serve one socket's frames; what they read is replaced whole.
     """
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, on_end: Callable[[], None] | None = None) -> None:
         #: Headers laid over the handshake's.
         self.headers: dict[bytes, bytes] = {}
+        self.session_key: str | None = None
+        #: The primary key of the user whom DRF's authentication classes found; None before.
+        self.user_pk: Any = None
+        self.has_ended = False
+        self._on_end = on_end
         self._scope_user: Any = None
-        self._session_key: str | None = None
-        self._read: tuple[float, Any] | None = None
+        self._reading: Reading | None = None
         handshake = HandshakeRequest(scope)
+        self._client = handshake.META.get("REMOTE_ADDR", "")
         self.is_trusted = origin.is_trusted(handshake)
+        authorization = _offered_authorization(scope.get("subprotocols", []))
+        if authorization is not None:
+            self.headers[b"authorization"] = authorization
         session = scope.get("session")
         key = getattr(session, "session_key", None)
         if session is None:
@@ -54,21 +81,42 @@ class Credentials:
         if key is None:
             self._scope_user = scope.get("user")
         elif self.is_trusted:
-            self._session_key = key
+            self.session_key = key
+
+    @property
+    def owner(self) -> tuple[str, Any]:
+        """Whose share of the worker threads a frame takes: the user's, or the address's."""
+        return ("user", self.user_pk) if self.user_pk is not None else ("client", self._client)
+
+    @property
+    def session_user(self) -> AbstractBaseUser | None:
+        """The session's user as last read; None before, and where nobody is signed in."""
+        reading = self._reading
+        return reading.user if reading is not None and reading.user.is_authenticated else None
+
+    @property
+    def user_pks(self) -> set[Any]:
+        """All whom this socket serves: the session's user, and whom a token names."""
+        pks = {self.user_pk, self.session_user.pk if self.session_user is not None else None}
+        return pks - {None}
 
     def attach(self, request: MessageRequest) -> None:
         """Give the request its `session` and `user`, as Django's middleware does: unread."""
-        request.session = _session_store(self._session_key)
+        request.session = session_store(self.session_key)
         if self._scope_user is not None:
-            request.user = self._scope_user
+            request.user = copy.copy(self._scope_user)
         elif apps.is_installed("django.contrib.auth"):
             request.user = SimpleLazyObject(lambda: self._user(request))
 
     def settle(self, request: MessageRequest, status: int) -> None:
         """
-        Save what the action changed of the session, under the conditions of SessionMiddleware,
-        and follow it where the action signed somebody in or out.
+        Take note of what became of a frame.
+
+        What the action changed of the session is saved, under the conditions of
+        SessionMiddleware. Where it signed somebody in, the socket is theirs from now on; where it
+        signed them out, `request.signs_out` says so, for the reply comes first.
         """
+        self.note_user(request)
         session = request.session
         if not (session.modified or settings.SESSION_SAVE_EVERY_REQUEST):
             return
@@ -79,19 +127,90 @@ class Credentials:
                 raise SessionInterrupted(
                     "The session was deleted before the message was answered."
                 ) from None
-        if session.session_key != self._session_key:
-            self._session_key, self._scope_user, self._read = session.session_key, None, None
+        if session.session_key == self.session_key:
+            return
+        if session.session_key is None and self.user_pk is not None:
+            request.signs_out = True
+        else:
+            self.session_key, self._scope_user, self._reading = session.session_key, None, None
+            self.user_pk = None
+
+    def replace(self, authorization: bytes, user: Any) -> None:
+        """Let `authorization`, found to be `user`'s, be the only credentials of this socket."""
+        self.headers = {b"authorization": authorization}
+        self.session_key = self._scope_user = self._reading = None
+        self.user_pk = user.pk
+
+    def renew(self, user: AbstractBaseUser, as_of: float) -> None:
+        """Note that the session's user was read anew, and that all is well."""
+        self._reading = Reading(as_of, user)
+
+    def end(self) -> None:
+        """Refuse every frame from now on."""
+        if not self.has_ended:
+            self.has_ended = True
+            if self._on_end is not None:
+                self._on_end()
+
+    def note_user(self, request: MessageRequest) -> None:
+        """
+        Note whom DRF's authentication classes found. Where they refuse credentials that they
+        took before, these have ended.
+        """
+        if request.has_own_credentials:
+            return
+        if request.authentication_failed and self.user_pk is not None:
+            self.end()
+        user = getattr(getattr(request.view, "request", None), "_user", None)
+        if user is not None and user.is_authenticated:
+            self.user_pk = user.pk
 
     def _user(self, request: MessageRequest) -> AbstractBaseUser | AnonymousUser:
-        from django.contrib.auth import get_user  # needs the app registry
+        if self.has_ended:
+            raise AuthenticationFailed("These credentials have ended.")
+        reading = self._reading
+        now = time.monotonic()
+        if reading is None or now - reading.as_of >= socket_settings.LEASE_SECONDS:
+            reading = self._read_anew(request, now)
+        # A copy: what an action does to its user is no other frame's business.
+        return copy.copy(reading.user)
 
-        as_of = time.monotonic()
-        if self._read is not None and as_of - self._read[0] < socket_settings.LEASE_SECONDS:
-            return self._read[1]
-        user = get_user(request)
-        self._read = (as_of, user)
-        return user
+    def _read_anew(self, request: MessageRequest, now: float) -> Reading:
+        user = session_user(request)
+        before = self._reading
+        if before is not None and before.user.is_authenticated and before.user.pk != user.pk:
+            self.end()
+            raise AuthenticationFailed("These credentials have ended.")
+        self._reading = reading = Reading(now, user)
+        return reading
 
 
-def _session_store(session_key: str | None) -> SessionBase:
+def session_user(request: Any) -> AbstractBaseUser | AnonymousUser:
+    """The user of `request.session`, as Django's AuthenticationMiddleware finds it."""
+    from django.contrib.auth import get_user  # needs the app registry
+
+    return get_user(request)
+
+
+def session_store(session_key: str | None) -> SessionBase:
+    """The session of that key in the project's store, unread."""
     return import_module(settings.SESSION_ENGINE).SessionStore(session_key)
+
+
+class UnreadableCredentials(ValueError):
+    """An `authorization.` subprotocol that is no base64url of a header's value."""
+
+
+def _offered_authorization(subprotocols: list[str]) -> bytes | None:
+    for offered in subprotocols:
+        if offered.startswith(AUTHORIZATION_SUBPROTOCOL):
+            encoded = offered.removeprefix(AUTHORIZATION_SUBPROTOCOL)
+            try:
+                # A subprotocol is a token (RFC 7230): the padding "=" cannot be in it.
+                value = base64.b64decode(encoded + "=" * (-len(encoded) % 4), b"-_", validate=True)
+            except (binascii.Error, ValueError):
+                raise UnreadableCredentials from None
+            if any(byte < 32 or byte == 127 for byte in value):
+                raise UnreadableCredentials
+            return value
+    return None

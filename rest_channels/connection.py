@@ -1,70 +1,84 @@
 """
-One socket: frames in, in order; replies out; bounds on both.
+One socket: its handshake, its frames in, its bounds, its end.
 
-Everything here runs on the event loop. The work is done in `rest_channels.exchange`.
+Everything here runs on the event loop. What a frame means is its lane's business
+(`rest_channels.lanes`), what is done about it the exchange's (`rest_channels.exchange`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from django.urls.resolvers import RegexPattern, RoutePattern
 
-from rest_channels.authentication import Credentials
+from rest_channels.admission import admits
+from rest_channels.authentication import Credentials, UnreadableCredentials
 from rest_channels.exceptions import FrameError
-from rest_channels.exchange import Exchange
-from rest_channels.protocol import SUBPROTOCOL, CloseCode, Frame, Reply, decode
-from rest_channels.request import Handshake, Scope
+from rest_channels.hosting import Guest, HostedStream
+from rest_channels.lanes import Lane
+from rest_channels.leases import leases
+from rest_channels.outbox import Outbox, Send, Wire
+from rest_channels.protocol import SUBPROTOCOL, CloseCode, Frame, Reply, byte_length, decode
+from rest_channels.rates import RateLimit, Verdict
+from rest_channels.request import Handshake, Scope, activate_script_prefix
 from rest_channels.settings import socket_settings
 from rest_channels.streams import Stream
+from rest_channels.threads import workers
 
 logger = logging.getLogger("rest_channels")
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
-Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+AnyStream = Stream | HostedStream
 
 
 class Connection:
     """
-    One socket of one viewset.
+    One socket: what the sockets of one stream and of many have in common.
 
-    Made for each handshake and awaited once through `serve`. A subclass named by
-    `REST_CHANNELS["CONNECTION_CLASS"]` may override any method.
+    Made for each handshake and awaited once through `serve`. Subclasses say which `streams` they
+    serve, how replies of one look on the `wire`, whose a message is in `on_value`, and who
+    answers what is none in `on_unreadable`.
     """
 
+    handshake: Handshake
+
     def __init__(
-        self,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        *,
-        stream: Stream,
-        pattern: RegexPattern | RoutePattern,
-        is_row: bool = False,
+        self, scope: Scope, receive: Receive, send: Send, *, pattern: RegexPattern | RoutePattern
     ) -> None:
         self.scope = scope
         self.receive = receive
-        self.stream = stream
         self.pattern = pattern
-        self.is_row = is_row
         self.outbox = Outbox(send, socket_settings.MAX_QUEUE_BYTES)
-        self._lanes: dict[Stream, Lane] = {}
+        self.rate = RateLimit(socket_settings.FRAME_RATE, socket_settings.FRAME_BURST)
+        self._lanes: dict[AnyStream, Lane | Guest] = {}
+        self._is_excess = False
         self._main: asyncio.Task[Any] | None = None
         self._crash: BaseException | None = None
 
     @classmethod
-    def as_asgi(cls, **initkwargs: Any) -> Callable[..., Awaitable[None]]:
+    def as_asgi(cls, **initkwargs: Any) -> Application:
         """An ASGI application that makes one connection a handshake."""
+        return Application(cls, initkwargs)
 
-        async def application(scope: Scope, receive: Receive, send: Send) -> None:
-            await cls(scope, receive, send, **initkwargs).serve()
+    @property
+    def streams(self) -> Iterable[AnyStream]:
+        """What this socket serves."""
+        raise NotImplementedError
 
-        application.initkwargs = initkwargs
-        return application
+    def wire(self, stream: AnyStream) -> Wire:
+        """Where replies of `stream` go."""
+        raise NotImplementedError
+
+    def on_value(self, value: Any) -> None:
+        """Answer one decoded message."""
+        raise NotImplementedError
+
+    def on_unreadable(self, error: FrameError) -> None:
+        """Answer a message that is no JSON."""
+        raise NotImplementedError
 
     async def serve(self) -> None:
         """The socket's life, from the handshake to the last reply."""
@@ -72,33 +86,51 @@ class Connection:
         message = await self.receive()
         if message["type"] != "websocket.connect":
             raise ValueError(f"A websocket begins with websocket.connect, not {message['type']}.")
-        self.handshake = self.shake_hands()
-        await self.accept()
         try:
-            while (message := await self.receive())["type"] == "websocket.receive":
-                self.on_message(message.get("text"))
-                if self.outbox.is_closed:
-                    break  # by us: whatever else comes is no longer read
-            await self.finish()
+            credentials = Credentials(self.scope, self._on_credentials_end_threadsafe())
+        except UnreadableCredentials:
+            await self.refuse()
+            return
+        leases.watch(credentials)
+        try:
+            if await self.shake_hands(credentials):
+                await self.accept()
+                await self.finish(await self.receive_all())
+            else:
+                await self.refuse()
         except asyncio.CancelledError:
             if self._crash is None:
                 raise
             raise self._crash from None
         finally:
+            leases.forget(credentials)
             for lane in self._lanes.values():
-                lane.cancel()
+                lane.abandon()
             self.outbox.discard()
 
-    def shake_hands(self) -> Handshake:
-        """What the handshake says that every frame will need."""
-        credentials = Credentials(self.scope)
+    async def shake_hands(self, credentials: Credentials) -> bool:
+        """
+        Learn what every frame will need, open the hosted consumers, and say whether there will
+        be frames: False where the policy of every stream would refuse this user.
+        """
         if not credentials.is_trusted:
             logger.warning(
                 "Cookies of a websocket from an untrusted origin do not count: add the origin to "
                 "CSRF_TRUSTED_ORIGINS or REST_CHANNELS['ALLOWED_ORIGINS'] to trust its pages."
             )
         kwargs = self.scope.get("url_route", {}).get("kwargs", {})
-        return Handshake(self.scope, credentials, kwargs, _mount(self.scope["path"], self.pattern))
+        mount = _mount(self.scope["path"], self.pattern)
+        self.handshake = Handshake(self.scope, credentials, kwargs, mount)
+        guests = [self.invite(s) for s in self.streams if isinstance(s, HostedStream)]
+        if any([await guest.opens() for guest in guests]):
+            return True
+        viewsets = [stream for stream in self.streams if isinstance(stream, Stream)]
+        return await workers.run(self.admits, viewsets, owner=credentials.owner)
+
+    def admits(self, streams: list[Stream], *, is_row: bool = False) -> bool:
+        """Whether one of `streams` would answer this user; in a worker thread."""
+        activate_script_prefix(self.scope)
+        return any(admits(stream, self.handshake, is_row=is_row) for stream in streams)
 
     async def accept(self) -> None:
         """Open the socket; with our subprotocol where the client offers it, else with none."""
@@ -106,9 +138,29 @@ class Connection:
         subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
         await self.outbox.send({"type": "websocket.accept", "subprotocol": subprotocol})
 
+    async def refuse(self) -> None:
+        """Refuse the handshake: not accepted yet, it is answered with 403."""
+        await self.outbox.send({"type": "websocket.close"})
+
+    async def receive_all(self) -> int:
+        """Take messages until the socket closes; returns the code it closed with."""
+        while (message := await self.receive())["type"] == "websocket.receive":
+            if not self.outbox.is_closed:
+                self.on_message(message.get("text"))
+        self.outbox.discard()
+        return message.get("code") or 1000
+
+    async def finish(self, code: int) -> None:
+        """The socket is closed: let every stream end what it does."""
+        await asyncio.gather(*(lane.finish(code) for lane in self._lanes.values()))
+
     def on_message(self, text: str | None) -> None:
-        """Take one message of the client's: into its lane, or answered as unreadable."""
-        if text is None:
+        """Take one message of the client's, right or wrong."""
+        verdict = self.rate.take()
+        self._is_excess = verdict is Verdict.REFUSE
+        if verdict is Verdict.CLOSE:
+            self.outbox.close(CloseCode.FLOODING)
+        elif text is None:
             self.on_unreadable(FrameError("A frame is text, not binary."))
         elif byte_length(text) > socket_settings.MAX_FRAME_BYTES:
             self.outbox.close(CloseCode.FRAME_TOO_LONG)
@@ -120,257 +172,140 @@ class Connection:
             else:
                 self.on_value(value)
 
-    def on_unreadable(self, error: FrameError) -> None:
-        """Answer a message that is no JSON, in its turn."""
-        self.enqueue(self.stream, refused(error))
-
-    def on_value(self, value: Any) -> None:
-        """Answer one decoded message."""
-        self.on_payload(self.stream, value)
-
-    def on_payload(self, stream: Stream, payload: Any) -> None:
-        """Answer one message to `stream`."""
+    def take(self, stream: AnyStream, payload: Any) -> None:
+        """Give `payload` to its stream, in its turn, unless a bound is reached."""
         try:
             frame = read_frame(payload)
         except FrameError as error:
-            self.enqueue(stream, refused(error))
+            self.answer(stream, error)
             return
-        if frame.action == "cancel" and "cancel" not in stream.actions:
-            self.post(stream, self.cancel(stream, frame))
+        if (refusal := self.limit(frame)) is not None:
+            self.wire(stream).post(refusal)
         else:
-            self.enqueue(
-                stream, Exchange(stream, frame, self.handshake, is_row=self.is_row), frame
-            )
+            self.lane(stream).take(frame, payload)
 
-    def enqueue(self, stream: Stream, job: Exchange | Reply, frame: Frame | None = None) -> None:
+    def answer(self, stream: AnyStream, error: FrameError) -> None:
+        """Answer what is no frame, in its turn, unless a bound is reached."""
+        if (refusal := self.limit(error)) is not None:
+            self.wire(stream).post(refusal)
+        else:
+            self.lane(stream).answer(Reply.refusal(error))
+
+    def limit(self, asked: Frame | FrameError) -> Reply | None:
         """
-        Let `job` answer in its turn. Beyond `MAX_IN_FLIGHT` a 503 says at once that it won't:
-        it overtakes the replies before it, for it asks the client to wait for them.
+        The refusal of one frame too many; None where it may be answered.
+
+        It is sent at once: it overtakes the replies before it, for it asks to wait for them.
         """
+        if self._is_excess:
+            retry = {"Retry-After": str(self.rate.retry_after)}
+            detail = "Too many requests: slow down."
+            return Reply.error(429, detail, "throttled", to=asked, headers=retry)
         if sum(map(len, self._lanes.values())) >= socket_settings.MAX_IN_FLIGHT:
-            self.post(
-                stream,
-                Reply.error(
-                    503,
-                    "Too many requests at once: wait for replies before sending more.",
-                    "too_many_in_flight",
-                    action=frame and frame.action,
-                    request_id=frame and frame.request_id,
-                ),
-            )
-            return
-        self.lane(stream).put(job)
+            detail = "Too many requests at once: wait for replies before sending more."
+            return Reply.error(503, detail, "too_many_in_flight", to=asked)
+        return None
 
-    def lane(self, stream: Stream) -> Lane:
+    def lane(self, stream: AnyStream) -> Lane | Guest:
+        """Where the frames of `stream` wait for their turn."""
         lane = self._lanes.get(stream)
         if lane is None:
-            lane = self._lanes[stream] = Lane(
-                stream.max_in_flight, lambda job: self.answer(stream, job), self.on_crash
-            )
+            assert isinstance(stream, Stream), "hosted consumers open with the socket"
+            lane = self._lanes[stream] = self.new_lane(stream)
         return lane
 
-    async def answer(self, stream: Stream, job: Exchange | Reply) -> None:
-        """Send everything that `job` has to say, as the client reads it."""
-        if isinstance(job, Reply):
-            await self.outbox.put(self.encode(stream, job))
-            return
-        async for reply in job.replies():
-            await self.outbox.put(self.encode(stream, reply))
+    def new_lane(self, stream: Stream) -> Lane:
+        return Lane(stream, self.handshake, self.wire(stream), self.on_crash)
 
-    def post(self, stream: Stream | None, reply: Reply) -> None:
-        """Send `reply` without waiting for its turn."""
-        self.outbox.post(self.encode(stream, reply))
+    def invite(self, stream: HostedStream) -> Guest:
+        """Open a hosted consumer with this socket."""
+        guest = Guest(
+            stream,
+            self.scope,
+            self.wire(stream),
+            lambda code: self.on_guest_closed(stream, code),
+        )
+        self._lanes[stream] = guest
+        return guest
 
-    def encode(self, stream: Stream | None, reply: Reply) -> str:
-        return reply.encode()
+    def on_guest_closed(self, stream: HostedStream, code: int) -> None:
+        """A hosted consumer has closed or failed: no other stream is touched by it."""
 
-    def cancel(self, stream: Stream, frame: Frame) -> Reply:
-        """Stop the exchange that `frame.data` names: 204, or 404 where there is none."""
-        address = {"action": frame.action, "request_id": frame.request_id}
-        if not isinstance(frame.data, dict) or "request_id" not in frame.data:
-            return Reply.error(
-                400, "'data' names the 'request_id' to cancel.", "required", **address
-            )
-        request_id = frame.data["request_id"]
-        named = [
-            job
-            for job in self.lane(stream).jobs
-            if isinstance(job, Exchange) and is_same_id(job.frame.request_id, request_id)
-        ]
-        for exchange in named:
-            exchange.cancel()
-        if named:
-            return Reply(204, **address)
-        return Reply.error(404, "No request of that id is in flight.", "not_found", **address)
-
-    async def finish(self) -> None:
-        """
-        The client is gone: let plain actions end, in their order, for what was sent counts;
-        stop async and generator actions.
-        """
-        self.outbox.discard()
-        for lane in self._lanes.values():
-            for job in lane.jobs:
-                if isinstance(job, Exchange):
-                    job.stop()
-        for lane in self._lanes.values():
-            await lane.join()
+    def on_credentials_end(self) -> None:
+        """Signed out, expired, deactivated or deleted: nothing more is answered."""
+        self.outbox.close(CloseCode.CREDENTIALS_ENDED)
 
     def on_crash(self, exc: BaseException) -> None:
         """Let the server see what `DEBUG_PROPAGATE_EXCEPTIONS` asks to propagate."""
         self._crash = exc
-        self._main.cancel()
+        if self._main is not None:
+            self._main.cancel()
+
+    def _on_credentials_end_threadsafe(self) -> Callable[[], None]:
+        loop = asyncio.get_running_loop()
+
+        def on_end() -> None:
+            loop.call_soon_threadsafe(self.on_credentials_end)
+
+        return on_end
 
 
-class Lane:
-    """
-    The frames of one stream: first in, first out, `limit` of them at a time.
-
-    `answer` is awaited for each job in a task of its own; `on_crash` is told what it raises.
-    """
+class StreamConnection(Connection):
+    """A stream's own socket: each message is a payload. On a row's, its lookup is bound."""
 
     def __init__(
         self,
-        limit: int,
-        answer: Callable[[Exchange | Reply], Awaitable[None]],
-        on_crash: Callable[[BaseException], None],
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        stream: AnyStream,
+        pattern: RegexPattern | RoutePattern,
+        is_row: bool = False,
     ) -> None:
-        self._limit = limit
-        self._answer = answer
-        self._on_crash = on_crash
-        self._waiting: deque[Exchange | Reply] = deque()
-        self._running: dict[asyncio.Task[None], Exchange | Reply] = {}
-
-    def __len__(self) -> int:
-        return len(self._waiting) + len(self._running)
+        super().__init__(scope, receive, send, pattern=pattern)
+        self.stream = stream
+        self.is_row = is_row
 
     @property
-    def jobs(self) -> list[Exchange | Reply]:
-        """Those running and those waiting, oldest first."""
-        return [*self._running.values(), *self._waiting]
+    def streams(self) -> Iterable[AnyStream]:
+        return [self.stream]
 
-    def put(self, job: Exchange | Reply) -> None:
-        self._waiting.append(job)
-        self._advance()
+    def wire(self, stream: AnyStream) -> Wire:
+        return Wire(self.outbox)
 
-    async def join(self) -> None:
-        """Wait until nothing runs or waits."""
-        while self._running:
-            await asyncio.wait(self._running)
+    def on_value(self, value: Any) -> None:
+        self.take(self.stream, value)
 
-    def cancel(self) -> None:
-        """Drop what waits and interrupt what runs."""
-        self._waiting.clear()
-        for task in self._running:
-            task.cancel()
+    def on_unreadable(self, error: FrameError) -> None:
+        self.answer(self.stream, error)
 
-    def _advance(self) -> None:
-        while self._waiting and len(self._running) < self._limit:
-            job = self._waiting.popleft()
-            task = asyncio.ensure_future(self._answer(job))
-            self._running[task] = job
-            task.add_done_callback(self._on_done)
+    def admits(self, streams: list[Stream], *, is_row: bool = False) -> bool:
+        return super().admits(streams, is_row=self.is_row)
 
-    def _on_done(self, task: asyncio.Task[None]) -> None:
-        del self._running[task]
-        if not task.cancelled() and task.exception() is not None:
-            self._on_crash(task.exception())
-        self._advance()
+    def new_lane(self, stream: Stream) -> Lane:
+        wire = self.wire(stream)
+        return Lane(stream, self.handshake, wire, self.on_crash, is_row=self.is_row)
+
+    def on_guest_closed(self, stream: HostedStream, code: int) -> None:
+        # The consumer is all there is here.
+        self.outbox.close(code)
 
 
-class Outbox:
-    """
-    Text on its way to the client: at most `max_bytes` of it wait, and one at a time is sent.
-    """
+class Application:
+    """The ASGI application of a route; `initkwargs` are what its connections are made with."""
 
-    def __init__(self, send: Send, max_bytes: int) -> None:
-        self.send = send
-        self.is_closed = False
-        self._max_bytes = max_bytes
-        self._queue: deque[Mapping[str, Any]] = deque()
-        self._queued_bytes = 0
-        self._writer: asyncio.Task[None] | None = None
-        self._sent = asyncio.Event()
+    def __init__(self, connection_class: type[Connection], initkwargs: dict[str, Any]) -> None:
+        self.connection_class = connection_class
+        self.initkwargs = initkwargs
 
-    async def put(self, text: str) -> None:
-        """Send `text` once the client has read enough of what came before it."""
-        while self._is_full(text) and not self.is_closed:
-            self._sent.clear()
-            await self._sent.wait()
-        self._append(text)
-
-    def post(self, text: str) -> None:
-        """Send `text` without waiting; a client that has not read enough is closed with 4408."""
-        if self._is_full(text):
-            self.discard_queue()
-            self.close(CloseCode.TOO_SLOW)
-        self._append(text)
-
-    def close(self, code: CloseCode) -> None:
-        """Close the socket after what is queued."""
-        if not self.is_closed:
-            self._enqueue({"type": "websocket.close", "code": int(code)})
-            self.is_closed = True
-
-    def discard(self) -> None:
-        """Forget everything: the client is gone."""
-        self.is_closed = True
-        self.discard_queue()
-        if self._writer is not None:
-            self._writer.cancel()
-
-    def discard_queue(self) -> None:
-        self._queue.clear()
-        self._queued_bytes = 0
-        self._sent.set()
-
-    def _is_full(self, text: str) -> bool:
-        return bool(self._queue) and self._queued_bytes + byte_length(text) > self._max_bytes
-
-    def _append(self, text: str) -> None:
-        if not self.is_closed:
-            self._queued_bytes += byte_length(text)
-            self._enqueue({"type": "websocket.send", "text": text})
-
-    def _enqueue(self, message: Mapping[str, Any]) -> None:
-        self._queue.append(message)
-        if self._writer is None:
-            self._writer = asyncio.ensure_future(self._write())
-
-    async def _write(self) -> None:
-        try:
-            while self._queue:
-                message = self._queue.popleft()
-                await self.send(message)
-                self._queued_bytes -= byte_length(message.get("text", ""))
-                self._sent.set()
-        except OSError:
-            # The server saw the client go before the loop in `serve` was told.
-            self.discard()
-        finally:
-            self._writer = None
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.connection_class(scope, receive, send, **self.initkwargs).serve()
 
 
 def read_frame(payload: Any) -> Frame:
     """The frame that `payload` is. Raises `FrameError`."""
     return Frame.from_payload(payload, max_request_id_chars=socket_settings.MAX_REQUEST_ID_CHARS)
-
-
-def refused(error: FrameError) -> Reply:
-    """The reply to a message that is no frame."""
-    return Reply.error(
-        error.status, error.detail, error.code, action=error.action, request_id=error.request_id
-    )
-
-
-def is_same_id(one: Any, other: Any) -> bool:
-    """Whether two request ids are the same: 1 is not "1", nor true."""
-    return type(one) is type(other) and one == other
-
-
-def byte_length(text: str) -> int:
-    """The length of `text` in UTF-8, without encoding what is plain ASCII."""
-    return len(text) if text.isascii() else len(text.encode())
 
 
 def _mount(path: str, pattern: RegexPattern | RoutePattern) -> str:

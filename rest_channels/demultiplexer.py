@@ -6,16 +6,16 @@ The root socket: many streams on one connection, each frame in an envelope.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from django.urls.resolvers import RegexPattern, RoutePattern
 
-from rest_channels.connection import Connection, Receive, Send, read_frame, refused
+from rest_channels.connection import AnyStream, Connection, Receive, read_frame
 from rest_channels.exceptions import FrameError
-from rest_channels.protocol import Reply
+from rest_channels.outbox import Send, Wire
+from rest_channels.protocol import Frame, Reply
 from rest_channels.request import Scope
-from rest_channels.streams import Stream
 
 
 class Demultiplexer(Connection):
@@ -27,39 +27,40 @@ class Demultiplexer(Connection):
         receive: Receive,
         send: Send,
         *,
-        streams: Mapping[str, Stream],
+        streams: Mapping[str, AnyStream],
         pattern: RegexPattern | RoutePattern,
     ) -> None:
-        super().__init__(scope, receive, send, stream=None, pattern=pattern)
-        self.streams = streams
+        super().__init__(scope, receive, send, pattern=pattern)
+        self.streams_by_prefix = streams
 
-    def on_unreadable(self, error: FrameError) -> None:
-        # It cannot be told whose turn it would be.
-        self.post(None, refused(error))
+    @property
+    def streams(self) -> Iterable[AnyStream]:
+        return self.streams_by_prefix.values()
+
+    def wire(self, stream: AnyStream) -> Wire:
+        return Wire(self.outbox, stream.prefix)
 
     def on_value(self, value: Any) -> None:
         if not isinstance(value, dict) or not isinstance(value.get("stream"), str):
-            self.on_unreadable(
-                FrameError("A frame is an object with a 'stream', a string, and a 'payload'.")
-            )
+            detail = "A frame is an object with a 'stream', a string, and a 'payload'."
+            self.on_unreadable(FrameError(detail))
             return
-        stream = self.streams.get(value["stream"])
+        name, payload = value["stream"], value.get("payload")
+        stream = self.streams_by_prefix.get(name)
         if stream is None:
-            self.on_unknown_stream(value["stream"], value.get("payload"))
+            self.on_unknown_stream(name, payload)
         else:
-            self.on_payload(stream, value.get("payload"))
+            self.take(stream, payload)
+
+    def on_unreadable(self, error: FrameError) -> None:
+        # It cannot be told whose turn it would be.
+        Wire(self.outbox, None).post(self.limit(error) or Reply.refusal(error))
 
     def on_unknown_stream(self, name: str, payload: Any) -> None:
         """Answer 404, echoing what the client needs to know which frame it was."""
-        error = FrameError("There is no such stream.", code="not_found")
         try:
-            frame = read_frame(payload)
-        except FrameError as unread:
-            error.action, error.request_id = unread.action, unread.request_id
-        else:
-            error.action, error.request_id = frame.action, frame.request_id
-        error.status = 404
-        self.outbox.post(refused(error).encode(name))
-
-    def encode(self, stream: Stream | None, reply: Reply) -> str:
-        return reply.encode(stream and stream.prefix)
+            asked: Frame | FrameError = read_frame(payload)
+        except FrameError as error:
+            asked = error
+        unknown = Reply.error(404, "There is no such stream.", "not_found", to=asked)
+        Wire(self.outbox, name).post(self.limit(asked) or unknown)

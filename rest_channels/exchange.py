@@ -17,8 +17,9 @@ from django.urls import NoReverseMatch
 from rest_framework.response import Response
 
 from rest_channels.exceptions import FrameError
-from rest_channels.protocol import Frame, Reply
+from rest_channels.protocol import Frame, Reply, header_value
 from rest_channels.request import (
+    Call,
     Handshake,
     MessageRequest,
     activate_language,
@@ -26,12 +27,15 @@ from rest_channels.request import (
 )
 from rest_channels.response import reply_to, reply_to_cancel, reply_to_crash
 from rest_channels.streams import Stream
-from rest_channels.threads import close_old_connections, workers
+from rest_channels.threads import close_old_connections, drawers, workers
 
 _DONE: Final = object()
 
 # Items of a generator drawn ahead of the client's reading.
 _PARTS_AHEAD: Final = 4
+
+# A client that takes none of them for so long has its action stopped, which holds a thread.
+_SECONDS_TO_TAKE_A_PART: Final = 30
 
 
 def is_unfinished(response: Any) -> bool:
@@ -52,7 +56,11 @@ class Exchange:
     2. An `async def` action leaves a coroutine; it runs on the loop. A generator leaves items;
        each is a reply with status 206.
     3. `finish`, in a second hop, gives DRF the response or the exception of such an action.
+
+    `request` is there from the moment `begin` knows what to call.
     """
+
+    request: MessageRequest
 
     def __init__(
         self, stream: Stream, frame: Frame, handshake: Handshake, *, is_row: bool = False
@@ -61,7 +69,6 @@ class Exchange:
         self.frame = frame
         self.handshake = handshake
         self.is_row = is_row
-        self.request: MessageRequest | None = None
         self._unfinished: Any = None
         self._step: asyncio.Future[Any] | None = None
         self._is_stopped = False
@@ -72,7 +79,7 @@ class Exchange:
         if self._is_cancelled:
             yield reply_to_cancel(self.frame)
             return
-        reply = await workers.run(self.begin)
+        reply = await self._run(self.begin)
         if reply is not None:
             yield reply
             return
@@ -98,7 +105,13 @@ class Exchange:
             if inspect.iscoroutine(self._unfinished):
                 self._unfinished.close()
             await _renew_connections()
-        yield await workers.run(self.finish, outcome)
+        yield await self._run(self.finish, outcome)
+
+    @property
+    def signs_out(self) -> bool:
+        """Whether the action signed the socket's user out: the reply said is the last."""
+        request = getattr(self, "request", None)
+        return request is not None and request.signs_out
 
     def stop(self) -> None:
         """Stop an async or generator action, now or when it turns out to be one; on the loop."""
@@ -115,19 +128,19 @@ class Exchange:
         """Run DRF's dispatch; in a worker thread. None where the action left something to do."""
         activate_script_prefix(self.handshake.scope)
         try:
-            frame = replace(self.frame, query=self.stream.query(self.frame))
-            call = self.stream.call(frame, self.handshake, is_row=self.is_row)
-            self.request = MessageRequest(self.handshake, frame, call)
+            self.request = self._find()
+        except FrameError as error:
+            return Reply.error(400, error.detail, error.code, to=self.frame)
+        except NoReverseMatch:
+            return Reply.error(404, "Not found.", "not_found", to=self.frame)
+        try:
             activate_language(self.request)
+            call = self.request.call
             response = call.view(self.request, **call.kwargs)
             if is_unfinished(response):
                 self._unfinished = response
                 return None
             return self._settled(response)
-        except FrameError as error:
-            return Reply.error(400, error.detail, error.code, **self._address)
-        except NoReverseMatch:
-            return Reply.error(404, "Not found.", "not_found", **self._address)
         except Exception as exc:
             return reply_to_crash(self.frame, self.request, exc)
 
@@ -144,11 +157,21 @@ class Exchange:
         response.status_code = 206
         return reply_to(self.frame, self._finalized(response))
 
+    def _find(self) -> MessageRequest:
+        frame = replace(self.frame, query=self.stream.query(self.frame))
+        return MessageRequest(self.handshake, frame, self._call(frame))
+
+    def _call(self, frame: Frame) -> Call:
+        return self.stream.call(frame, self.handshake, is_row=self.is_row)
+
+    async def _run(self, function: Callable[..., Any], *args: Any) -> Any:
+        return await workers.run(function, *args, owner=self.handshake.credentials.owner)
+
     def _finalized(self, outcome: HttpResponseBase | Exception) -> HttpResponseBase:
         # The last two of DRF's dispatch() steps, for a response that came after it returned.
         activate_script_prefix(self.handshake.scope)
         activate_language(self.request)
-        view = self.request.view
+        view: Any = self.request.view
         if isinstance(outcome, Exception):
             outcome = view.handle_exception(outcome)
         view.response = view.finalize_response(view.request, outcome, *view.args, **view.kwargs)
@@ -158,10 +181,6 @@ class Exchange:
         reply = reply_to(self.frame, response)
         self.handshake.credentials.settle(self.request, reply.status)
         return reply
-
-    @property
-    def _address(self) -> dict[str, Any]:
-        return {"action": self.frame.action, "request_id": self.frame.request_id}
 
     async def _stoppable(self, awaitable: Awaitable[Any]) -> Any:
         self._step = asyncio.ensure_future(awaitable)
@@ -180,7 +199,7 @@ class Exchange:
         items = self._unfinished
         try:
             while (item := await self._stoppable(anext(items, _DONE))) is not _DONE:
-                yield await workers.run(self.part, item)
+                yield await self._run(self.part, item)
         finally:
             await items.aclose()
 
@@ -190,12 +209,14 @@ class Exchange:
         room = threading.Semaphore(_PARTS_AHEAD)
 
         def emit(part: Reply) -> bool:
-            room.acquire()
+            if not room.acquire(timeout=_SECONDS_TO_TAKE_A_PART):
+                self._is_stopped = True
             if not self._is_stopped:
                 loop.call_soon_threadsafe(parts.put_nowait, part)
             return not self._is_stopped
 
-        drawing = asyncio.ensure_future(workers.run(self._draw, emit))
+        owner = self.handshake.credentials.owner
+        drawing = asyncio.ensure_future(drawers.run(self._draw, emit, owner=owner))
         # Callbacks of a loop run in order: this one comes after the last part.
         drawing.add_done_callback(lambda _: parts.put_nowait(_DONE))
         try:
@@ -203,13 +224,16 @@ class Exchange:
                 yield part
                 room.release()
             drawing.result()
+            if self._is_stopped:
+                raise asyncio.CancelledError
         finally:
             self._is_stopped = self._is_stopped or not drawing.done()
             room.release()
             await asyncio.wait([drawing])
 
     def _draw(self, emit: Callable[[Reply], bool]) -> None:
-        # All items in one thread, the one whose database connection the generator's cursor uses.
+        # All items in one thread, the one whose database connection the generator's cursor uses;
+        # none of the threads that answer frames, for it waits for the client to read.
         items = self._unfinished
         try:
             for item in items:
@@ -217,3 +241,31 @@ class Exchange:
                     break
         finally:
             items.close()
+
+
+class Authentication(Exchange):
+    """The connection's own action: credentials that replace the socket's where DRF takes them."""
+
+    def __init__(self, stream: Stream, frame: Frame, handshake: Handshake) -> None:
+        """Raises `FrameError` where `frame.data` has no `authorization`."""
+        try:
+            if not isinstance(frame.data, dict):
+                raise FrameError("'data' is an object with 'authorization'.", code="required")
+            authorization = frame.data.get("authorization")
+            if not isinstance(authorization, str):
+                raise FrameError("'authorization' is the header's value, a string.")
+            headers = {**frame.headers, "authorization": header_value(authorization)}
+        except FrameError as error:
+            error.action, error.request_id = frame.action, frame.request_id
+            raise
+        super().__init__(stream, replace(frame, headers=headers), handshake)
+
+    def _call(self, frame: Frame) -> Call:
+        return self.stream.authentication_call(self.handshake)
+
+    def _settled(self, response: HttpResponseBase) -> Reply:
+        reply = super()._settled(response)
+        if reply.status == 200:
+            authorization = self.frame.headers["authorization"].encode("latin-1")
+            self.handshake.credentials.replace(authorization, self.request.user)
+        return reply

@@ -30,8 +30,10 @@ class CloseCode(enum.IntEnum):
     """Why the server closed a socket; `docs/protocol.md` says when to reconnect."""
 
     FRAME_TOO_LONG = 1009
+    CREDENTIALS_ENDED = 4401
     NO_SUCH_ROUTE = 4404
     TOO_SLOW = 4408
+    FLOODING = 4429
 
 
 class Missing(enum.Enum):
@@ -148,21 +150,22 @@ class Reply:
         detail: str,
         code: str,
         *,
-        action: str | None = None,
-        request_id: str | int | None = None,
+        to: Frame | FrameError | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """A reply that no view made: the connection's own refusals."""
-        return cls(
-            status,
-            errors=json.dumps([detail]),
-            codes=json.dumps([code]),
-            headers=headers,
-            action=action,
-            request_id=request_id,
-        )
+        """A refusal that no view made, addressed to the frame, or to what was read of it."""
+        errors, codes = json.dumps([detail]), json.dumps([code])
+        reply = cls(status, errors=errors, codes=codes, headers=headers)
+        if to is not None:
+            reply.action, reply.request_id = to.action, to.request_id
+        return reply
 
-    def encode(self, stream: str | None | Missing = MISSING) -> str:
+    @classmethod
+    def refusal(cls, error: FrameError) -> Reply:
+        """The answer to a message that is no frame."""
+        return cls.error(error.status, error.detail, error.code, to=error)
+
+    def encode(self, stream: str | Missing | None = MISSING) -> str:
         """The text to send; within `{"stream": ..., "payload": ...}` where a stream is given."""
         extra = ""
         if self.codes is not None:
@@ -170,12 +173,18 @@ class Reply:
         if self.headers:
             extra += f', "headers": {json.dumps(dict(self.headers))}'
         payload = (
-            f'{{"errors": {self.errors}, "data": {self.data}, "action": {json.dumps(self.action)}, '
-            f'"response_status": {self.status}, "request_id": {json.dumps(self.request_id)}{extra}}}'
+            f'{{"errors": {self.errors}, "data": {self.data}, '
+            f'"action": {json.dumps(self.action)}, "response_status": {self.status}, '
+            f'"request_id": {json.dumps(self.request_id)}{extra}}}'
         )
-        if stream is MISSING:
-            return payload
-        return f'{{"stream": {json.dumps(stream)}, "payload": {payload}}}'
+        return in_envelope(payload, stream)
+
+
+def in_envelope(payload: str, stream: str | Missing | None) -> str:
+    """`payload`, JSON text, as it goes over a socket of many streams, or of one: as it is."""
+    if stream is MISSING:
+        return payload
+    return f'{{"stream": {json.dumps(stream)}, "payload": {payload}}}'
 
 
 def _strict_json(text: str) -> Any:
@@ -266,13 +275,14 @@ def _headers(value: Any) -> dict[str, str]:
         if not isinstance(content, str):
             raise FrameError("'headers' is an object of strings.")
         if (lowered := name.lower()) in FRAME_HEADERS:
-            headers[lowered] = _header_value(content)
+            headers[lowered] = header_value(content)
     return headers
 
 
-def _header_value(content: str) -> str:
+def header_value(content: str) -> str:
+    """`content` as it may stand in a header. Raises `FrameError`."""
     # RFC 9110, section 5.5: visible characters, spaces and tabs; DRF reads them as Latin-1.
-    if any(ord(char) < 32 and char != "\t" or ord(char) == 127 for char in content):
+    if any((ord(char) < 32 and char != "\t") or ord(char) == 127 for char in content):
         raise FrameError("A header's value has no control characters.")
     if any(ord(char) > 255 for char in content):
         raise FrameError("A header's value is Latin-1.")
@@ -285,3 +295,8 @@ def _method(value: Any) -> str | None:
     if not isinstance(value, str) or not value.isascii() or not value.isalpha() or len(value) > 16:
         raise FrameError("'method' is the name of an HTTP method.")
     return value.lower()
+
+
+def byte_length(text: str) -> int:
+    """The length of `text` in UTF-8, without encoding what is plain ASCII."""
+    return len(text) if text.isascii() else len(text.encode())

@@ -70,7 +70,9 @@ class Call:
     What a frame comes down to: a view, and what to call it with.
 
     `refusal` makes an exception, in the request's language, to raise once authentication,
-    permissions and throttles have had their say; `own_match` stands in where Django's URLconf does not know `path`.
+    permissions and throttles have had their say; `own_match` stands in where Django's URLconf
+    does not know `path`. `is_authentication` is for credentials that are only shown, which needs
+    no permission.
     """
 
     view: Callable[..., HttpResponseBase]
@@ -79,6 +81,7 @@ class Call:
     kwargs: Mapping[str, Any]
     own_match: ResolverMatch | None = None
     refusal: Callable[[], Exception] | None = None
+    is_authentication: bool = False
 
 
 class HandshakeRequest(ASGIRequest):
@@ -92,10 +95,13 @@ class MessageRequest(ASGIRequest):
     """
     One frame as a Django request.
 
-    DRF's `Request` wraps it as it wraps any other. `view` is the view instance that took it.
+    DRF's `Request` wraps it as it wraps any other. `view` is the view instance that took it;
+    `authentication_failed` and `signs_out` say what became of its credentials.
     """
 
     view: APIView | None = None
+    authentication_failed = False
+    signs_out = False
 
     def __init__(
         self,
@@ -110,6 +116,7 @@ class MessageRequest(ASGIRequest):
         scope["headers"] = _merged_headers(handshake, frame)
         self.frame = frame
         self.call = call
+        self._resolver_match: ResolverMatch | None = None
         super().__init__(scope, io.BytesIO())
         # The Origin check at the handshake stands in for the token: `rest_channels.origin`.
         self._dont_enforce_csrf_checks = True
@@ -117,7 +124,13 @@ class MessageRequest(ASGIRequest):
         if forced:
             self._force_auth_user = forced.get("user")
             self._force_auth_token = forced.get("token")
-        handshake.credentials.attach(self)
+        self.credentials = handshake.credentials
+        self.credentials.attach(self)
+
+    @property
+    def has_own_credentials(self) -> bool:
+        """Whether they are the frame's, or the test client's, and not the socket's."""
+        return "authorization" in self.frame.headers or hasattr(self, "_force_auth_user")
 
     @property
     def body(self) -> bytes:
@@ -134,7 +147,7 @@ class MessageRequest(ASGIRequest):
 
     @property
     def resolver_match(self) -> ResolverMatch | None:
-        """How Django's URLconf resolves the path; the socket router's own match where it doesn't."""
+        """How Django's URLconf resolves the path; our own router's match where it doesn't."""
         if self._resolver_match is None:
             try:
                 self._resolver_match = self.call.own_match or resolve(self.path_info)

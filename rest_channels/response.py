@@ -66,12 +66,13 @@ def reply_to_crash(frame: Frame, request: MessageRequest | None, exc: Exception)
     """
     match exc:
         case Http404():
-            return _error(frame, 404, "Not found.", "not_found")
+            return Reply.error(404, "Not found.", "not_found", to=frame)
         case PermissionDenied():
-            return _error(frame, 403, "You do not have permission to perform this action.", "permission_denied")
+            detail = "You do not have permission to perform this action."
+            return Reply.error(403, detail, "permission_denied", to=frame)
         case BadRequest() | SuspiciousOperation():
             logger.warning("Bad request: %s", exc, extra={"request": request, "status_code": 400})
-            return _error(frame, 400, "Bad request.", "bad_request")
+            return Reply.error(400, "Bad request.", "bad_request", to=frame)
     signals.got_request_exception.send(sender=MessageRequest, request=request)
     if settings.DEBUG_PROPAGATE_EXCEPTIONS:
         raise exc
@@ -87,17 +88,14 @@ def reply_to_crash(frame: Frame, request: MessageRequest | None, exc: Exception)
         extra={"request": request, "status_code": status, "error_id": error_id},
     )
     if unavailable:
-        return _error(frame, 503, f"Service unavailable, try again later (error {error_id}).", "unavailable")
-    return _error(frame, 500, f"Server error (error {error_id}).", "error")
+        detail = f"Service unavailable, try again later (error {error_id})."
+        return Reply.error(503, detail, "unavailable", to=frame)
+    return Reply.error(500, f"Server error (error {error_id}).", "error", to=frame)
 
 
 def reply_to_cancel(frame: Frame) -> Reply:
     """The reply to a frame whose client cancelled it."""
-    return _error(frame, CLIENT_CLOSED_REQUEST, "The request was cancelled.", "cancelled")
-
-
-def _error(frame: Frame, status: int, detail: str, code: str) -> Reply:
-    return Reply.error(status, detail, code, action=frame.action, request_id=frame.request_id)
+    return Reply.error(CLIENT_CLOSED_REQUEST, "The request was cancelled.", "cancelled", to=frame)
 
 
 def _error_list(data: Any) -> list[Any]:
@@ -117,12 +115,12 @@ def _codes(errors: Any) -> Any:
         case ErrorDetail():
             return errors.code
         case dict():
-            codes = {name: code for name, item in errors.items() if (code := _codes(item)) is not None}
-            return codes or None
+            by_name = {name: _codes(item) for name, item in errors.items()}
+            return {name: codes for name, codes in by_name.items() if codes is not None} or None
         case list() | tuple():
-            # Items of `many=True` that are right stand as {}: the shape keeps their place.
-            codes = [_codes(item) for item in errors]
-            return [{} if code is None else code for code in codes] if any(codes) else None
+            # What is right in a list of many stands as {}: the shape keeps its place.
+            in_place = [_codes(item) for item in errors]
+            return [codes or {} for codes in in_place] if any(in_place) else None
     return None
 
 

@@ -15,24 +15,28 @@ They are DRF's routers with another kind of URLs: for `messages` the sockets `me
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any, NamedTuple
 
-from channels.routing import URLRouter
+from channels.routing import ProtocolTypeRouter, URLRouter
+from channels.security.websocket import OriginValidator
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLPattern
 from django.urls.resolvers import RegexPattern
+from djangochannelsrestframework.consumers import AsyncAPIConsumer
 from rest_framework import routers
 from rest_framework.viewsets import ViewSetMixin
 
 from rest_channels import origin
+from rest_channels.hosting import HostedStream
 from rest_channels.protocol import CloseCode
 from rest_channels.request import HandshakeRequest, Scope
 from rest_channels.settings import socket_settings
 from rest_channels.streams import Stream
 from rest_channels.viewsets import as_consumer
 
-Application = Callable[..., Awaitable[None]]
+ASGIApplication = Callable[..., Awaitable[None]]
 
 
 class SimpleRouter(routers.SimpleRouter):
@@ -49,10 +53,18 @@ class SimpleRouter(routers.SimpleRouter):
         super().__init__(*args, **kwargs)
 
     def register(
-        self, prefix: str, viewset: type[ViewSetMixin], basename: str | None = None
+        self,
+        prefix: str,
+        viewset: type[ViewSetMixin] | type[AsyncAPIConsumer],
+        basename: str | None = None,
     ) -> None:
-        """Serve `viewset`, any of DRF's, under `prefix`, which is its stream's name too."""
-        if not (isinstance(viewset, type) and issubclass(viewset, ViewSetMixin)):
+        """
+        Serve `viewset`, any of DRF's, under `prefix`, which is its stream's name too. One of
+        djangochannelsrestframework's consumers is hosted as it is.
+        """
+        if not isinstance(viewset, type) or not issubclass(
+            viewset, (ViewSetMixin, AsyncAPIConsumer)
+        ):
             raise ImproperlyConfigured(
                 f"register({prefix!r}, ...) takes a viewset class, not {viewset!r}. "
                 "Subclass rest_channels.viewsets.ConsumerViewSet or any viewset of DRF's."
@@ -61,29 +73,45 @@ class SimpleRouter(routers.SimpleRouter):
             raise ImproperlyConfigured(
                 f"The prefix {prefix!r} is registered already: a stream's name is its own."
             )
-        super().register(prefix, as_consumer(viewset), basename)
+        if issubclass(viewset, ViewSetMixin):
+            super().register(prefix, as_consumer(viewset), basename)
+        else:
+            super().register(prefix, viewset, basename or prefix)
 
     def get_urls(self) -> list[URLPattern]:
         """Routes for Channels' `URLRouter`, each viewset's from its `as_routes`."""
-        return [
-            route
-            for prefix, viewset, basename in self.registry
-            for route in viewset.as_routes(prefix, basename, router=self)
-        ]
+        if apps.ready and not apps.is_installed("rest_channels"):
+            raise ImproperlyConfigured(
+                "rest_channels.E001: add 'rest_channels' to INSTALLED_APPS to route its sockets."
+            )
+        routes = []
+        for prefix, viewset, basename in self.registry:
+            if issubclass(viewset, AsyncAPIConsumer):
+                routes.append(self._hosted_route(prefix, viewset, basename))
+            else:
+                routes += viewset.as_routes(prefix, basename, router=self)
+        return routes
+
+    def _hosted_route(self, prefix: str, consumer: type[AsyncAPIConsumer], name: str) -> URLPattern:
+        pattern = RegexPattern(f"^{prefix}{self.trailing_slash}$", name=name, is_endpoint=True)
+        application = socket_settings.CONNECTION_CLASS.as_asgi(
+            stream=HostedStream(consumer, prefix), pattern=pattern
+        )
+        return URLPattern(pattern, application, name=name)
 
     @property
-    def streams(self) -> dict[str, Stream]:
+    def streams(self) -> dict[str, Stream | HostedStream]:
         """What is registered, by prefix, as the sockets serve it."""
         return _streams(self.urls)
 
-    def as_asgi(self) -> Application:
+    def as_asgi(self) -> ASGIApplication:
         """
         The application for `ProtocolTypeRouter`'s `"websocket"`, secure by default: pages of
         other origins are refused with 403 at the handshake, sessions and users are known, and a
         path that leads nowhere is closed with 4404.
         """
         everything_else = URLPattern(RegexPattern(""), _no_such_route)
-        return _SameOrigin(URLRouter([*self.urls, everything_else]))
+        return SameOrigin(URLRouter([*self.urls, everything_else]))
 
 
 class DefaultRouter(SimpleRouter):
@@ -100,15 +128,17 @@ class DefaultRouter(SimpleRouter):
         return [URLPattern(pattern, root, name=self.root_name), *routes]
 
 
-def _streams(routes: list[URLPattern]) -> dict[str, Stream]:
-    served = [getattr(route.callback, "initkwargs", {}).get("stream") for route in routes]
-    return {stream.prefix: stream for stream in served if stream is not None}
+def _streams(routes: list[URLPattern]) -> dict[str, Stream | HostedStream]:
+    found = [
+        s for route in routes for socket in find_sockets(route.callback) for s in socket.streams
+    ]
+    return {stream.prefix: stream for stream in found}
 
 
-class _SameOrigin:
+class SameOrigin:
     """Refuses handshakes from pages that `rest_channels.origin` does not trust."""
 
-    def __init__(self, application: Application) -> None:
+    def __init__(self, application: ASGIApplication) -> None:
         self.application = application
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
@@ -130,3 +160,43 @@ async def _no_such_route(scope: Scope, receive: Any, send: Any) -> None:
     # Accepted first: a browser does not show its page why a handshake was refused.
     await send({"type": "websocket.accept"})
     await send({"type": "websocket.close", "code": int(CloseCode.NO_SUCH_ROUTE)})
+
+
+class Socket(NamedTuple):
+    """A socket of an ASGI application, found by `find_sockets`."""
+
+    path: str
+    streams: list[Stream | HostedStream]
+    is_root: bool
+    is_row: bool
+    is_origin_checked: bool
+
+
+def find_sockets(
+    application: Any, path: str = "/", *, is_origin_checked: bool = False
+) -> Iterator[Socket]:
+    """
+    The sockets below an ASGI application, outermost first.
+
+    Looks into Channels' routers and into middleware that keeps the application it wraps in
+    `application` or `inner`, as Channels' own and most others do.
+    """
+    is_origin_checked |= isinstance(application, (SameOrigin, OriginValidator))
+    if isinstance(application, ProtocolTypeRouter):
+        websocket = application.application_mapping.get("websocket")
+        yield from find_sockets(websocket, path, is_origin_checked=is_origin_checked)
+    elif isinstance(application, URLRouter):
+        for route in application.routes:
+            pattern = str(route.pattern).removeprefix("^").removesuffix("$").removesuffix("\\Z")
+            yield from find_sockets(
+                route.callback, path + pattern, is_origin_checked=is_origin_checked
+            )
+    elif hasattr(application, "initkwargs"):
+        kwargs = application.initkwargs
+        is_root = "streams" in kwargs
+        streams = list(kwargs["streams"].values()) if is_root else [kwargs["stream"]]
+        yield Socket(path, streams, is_root, kwargs.get("is_row", False), is_origin_checked)
+    else:
+        inner = getattr(application, "application", None) or getattr(application, "inner", None)
+        if inner is not None:
+            yield from find_sockets(inner, path, is_origin_checked=is_origin_checked)

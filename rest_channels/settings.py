@@ -20,6 +20,9 @@ DEFAULTS: dict[str, Any] = {
     # connections this process holds for sockets. Fast queries are served best by few threads
     # (the interpreter lock), slow ones by many; threads start only when work waits.
     "WORKER_THREADS": 8,
+    # Of these, how many one user's sockets may take at a time; the rest of that user's work waits.
+    # Before a user is known, and for those who never are, an address counts as one. None: half.
+    "MAX_THREADS_PER_USER": None,
     # True: all of it runs where asgiref runs thread-sensitive code, which in a test is the
     # thread that holds the transaction.
     "THREAD_SENSITIVE": False,
@@ -33,12 +36,16 @@ DEFAULTS: dict[str, Any] = {
     "MAX_IN_FLIGHT": 16,
     # Text waiting to be read by the client; beyond it the socket closes with 4408.
     "MAX_QUEUE_BYTES": 1024 * 1024,
+    # Frames a second of one connection, on average, and how many may come at once. Beyond, a
+    # frame is answered 429; twice FRAME_BURST beyond, the socket closes with 4429.
+    "FRAME_RATE": 100,
+    "FRAME_BURST": 200,
     # How long what was read of a session and its user may be relied on.
     "LEASE_SECONDS": 5,
     # Origins, beside the site's own and CSRF_TRUSTED_ORIGINS, whose pages may open a socket.
     "ALLOWED_ORIGINS": [],
     # The classes that serve one socket: a viewset's own, and the root's with many streams.
-    "CONNECTION_CLASS": "rest_channels.connection.Connection",
+    "CONNECTION_CLASS": "rest_channels.connection.StreamConnection",
     "DEMULTIPLEXER_CLASS": "rest_channels.demultiplexer.Demultiplexer",
 }
 

@@ -7,9 +7,9 @@ the viewset; `Stream.call` finds in it what a frame asks for.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
-from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
 from urllib.parse import unquote
@@ -25,7 +25,6 @@ from rest_framework.fields import Field
 from rest_framework.routers import Route, SimpleRouter
 from rest_framework.viewsets import ViewSetMixin
 
-from rest_channels.exceptions import FrameError
 from rest_channels.protocol import Frame, query_values
 from rest_channels.request import Call, Handshake
 
@@ -91,12 +90,18 @@ class Stream:
             for action in endpoint.mapping.values()
         }
         self._usual = _usual_requests(router)
+        self._authentication_view = viewset.as_view(
+            {"post": "authenticate_socket"}, basename=basename, detail=False
+        )
         self.max_in_flight: int = getattr(viewset, "max_in_flight", 1)
         self.query_keys = _declared_query_keys(viewset)
         self._resolver = URLResolver(RegexPattern(r"^/"), [e.pattern for e in self.endpoints])
 
     def __repr__(self) -> str:
-        return f"<Stream {self.prefix!r}: {self.viewset.__name__}>"
+        return f"<Stream {self}>"
+
+    def __str__(self) -> str:
+        return f"{self.prefix}  ({self.viewset.__name__})"
 
     def action_name(self, word: str) -> str:
         """The action a frame's word stands for: itself, or DRF's name for DCRF's word."""
@@ -105,7 +110,9 @@ class Stream:
     def verbs(self, action: str) -> list[str]:
         """The HTTP verbs `action` declares, the default one first."""
         endpoint = self.actions[action]
-        return [verb for verb, name in endpoint.mapping.items() if name == action and verb != "head"]
+        return [
+            verb for verb, name in endpoint.mapping.items() if name == action and verb != "head"
+        ]
 
     def call(self, frame: Frame, handshake: Handshake, *, is_row: bool) -> Call:
         """
@@ -135,15 +142,22 @@ class Stream:
             return self._refuse(endpoint, verb, given, handshake, refusal)
         return self._located(endpoint, verb, given, handshake)
 
+    def authentication_call(self, handshake: Handshake) -> Call:
+        """Show the frame's credentials to this viewset's authentication classes, no more."""
+        call = self.call_at_mount(self.endpoints[0], "post", handshake)
+        return replace(call, view=self._authentication_view, is_authentication=True)
+
+    def call_at_mount(self, endpoint: Endpoint, verb: str, handshake: Handshake) -> Call:
+        """A call of `endpoint` without its lookups: seen where the router is mounted."""
+        kwargs = dict(handshake.kwargs)
+        match = self._own_match(endpoint, kwargs)
+        return Call(endpoint.view, verb, handshake.mount, kwargs, own_match=match)
+
     def query(self, frame: Frame) -> dict[str, list[str]]:
         """The frame's query, with the top-level keys by which DCRF's clients page and filter."""
         query = dict(frame.query)
         for name in frame.rest.keys() & self.query_keys:
-            try:
-                query.setdefault(name, query_values(frame.rest[name]))
-            except FrameError as error:
-                error.action, error.request_id = frame.action, frame.request_id
-                raise
+            query.setdefault(name, query_values(frame.rest[name]))
         return query
 
     def _lookups(self, frame: Frame, handshake: Handshake) -> dict[str, Any]:
@@ -164,7 +178,7 @@ class Stream:
         )
 
     def _described(self, given: Mapping[str, Any], is_row: bool) -> Endpoint:
-        """The endpoint that `metadata` is about: the row where one is named, else the collection."""
+        """The endpoint `metadata` is about: the row where one is named, else the collection."""
         candidates = [e for e in self.endpoints if e.lookups <= given.keys()] or self.endpoints
         rows = [e for e in candidates if e.is_detail]
         names_row = is_row or self._lookup_url_kwarg in given
@@ -240,27 +254,19 @@ class Stream:
     ) -> Call:
         if endpoint.lookups <= given.keys():
             return self._located(endpoint, verb, given, handshake, refusal)
-        kwargs = dict(handshake.kwargs)
-        return Call(
-            endpoint.view,
-            verb,
-            handshake.mount,
-            kwargs,
-            own_match=self._own_match(endpoint, kwargs),
-            refusal=refusal,
-        )
+        return replace(self.call_at_mount(endpoint, verb, handshake), refusal=refusal)
 
 
 def _endpoints(
     viewset: type[ViewSetMixin], prefix: str, basename: str, router: SimpleRouter
 ) -> list[Endpoint]:
     """What DRF's router makes of the viewset, each view atomic as `ATOMIC_REQUESTS` asks."""
-    router = copy(router)
-    router.registry = [(prefix, viewset, basename)]
+    of_one = copy.copy(router)
+    of_one.registry = [(prefix, viewset, basename)]
     handler = BaseHandler()
     return [
         Endpoint(pattern, handler.make_view_atomic(pattern.callback))
-        for pattern in SimpleRouter.get_urls(router)
+        for pattern in SimpleRouter.get_urls(of_one)
     ]
 
 

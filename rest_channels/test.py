@@ -29,7 +29,6 @@ from urllib.parse import unquote, urlsplit
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 from channels.routing import get_default_application
-from django.conf import settings
 from django.test import Client, TestCase
 
 from rest_channels.protocol import MISSING
@@ -189,9 +188,7 @@ class SocketClient:
     def retrieve(self, stream: str | None = None, pk: Any = MISSING, **options: Any) -> SocketReply:
         return self.request("retrieve", stream, pk=pk, **options)
 
-    def create(
-        self, stream: str | None = None, data: Any = MISSING, **options: Any
-    ) -> SocketReply:
+    def create(self, stream: str | None = None, data: Any = MISSING, **options: Any) -> SocketReply:
         return self.request("create", stream, data=data, **options)
 
     def update(
@@ -225,7 +222,7 @@ class SocketClient:
     def send(self, action: str, stream: str | None = None, **keys: Any) -> str | int | None:
         """Ask for `action` without waiting; returns the request's id, a new one unless given."""
         request_id = keys.setdefault("request_id", next(self._ids))
-        payload = {"action": action}
+        payload: dict[str, Any] = {"action": action}
         payload.update((name, value) for name, value in keys.items() if value is not MISSING)
         if self._credentials:
             payload["headers"] = {**self._credentials, **payload.get("headers", {})}
@@ -245,7 +242,7 @@ class SocketClient:
     def reply(self, request_id: str | int | None, *, timeout: float | None = None) -> SocketReply:
         """The last reply to the request of that id, with its parts."""
         key = _id_key(request_id)
-        parts = []
+        parts: list[Any] = []
         for payload in self._until(self._replies, key, timeout):
             if payload["response_status"] != 206:
                 self._asked.discard(key)
@@ -271,6 +268,7 @@ class SocketClient:
     def _open(self) -> _Run:
         if self._run is None:
             self.connect()
+        assert self._run is not None
         return self._run
 
     def _until(self, kept: deque[dict[str, Any]], key: Any, timeout: float | None) -> Any:

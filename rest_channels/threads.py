@@ -9,11 +9,13 @@ Channels runs all sync work of a process on a single thread. Here it is a pool o
 
 from __future__ import annotations
 
+import asyncio
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar, copy_context
+from contextvars import ContextVar
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from asgiref.sync import sync_to_async
 from django.core.signals import setting_changed
@@ -29,26 +31,45 @@ thread_sensitive: ContextVar[bool | None] = ContextVar("thread_sensitive", defau
 
 
 class Workers:
-    """A bounded pool of threads, made when first used."""
+    """A bounded pool of threads, made when first used, of which each owner gets a share."""
 
     def __init__(self) -> None:
         self._executor: ThreadPoolExecutor | None = None
+        self._shares: WeakValueDictionary[Any, asyncio.Semaphore] = WeakValueDictionary()
 
-    async def run(self, function: Callable[..., T], *args: Any) -> T:
+    async def run(self, function: Callable[..., T], *args: Any, owner: Hashable = None) -> T:
         """
         Call `function` in a worker thread and wait for it: one hop there, one back.
 
-        It runs in a copy of the caller's context, so that a language, time zone or URLconf
-        activated in it is forgotten afterwards. Cancelling the caller does not stop a function
-        that has begun; the wait goes on until it ends.
+        It runs in the caller's context: a language, time zone or URLconf that it activates
+        holds for the rest of the task, which is one frame, and is forgotten with it. Cancelling
+        the caller does not stop a function that has begun; the wait goes on until it ends.
+
+        Work of one `owner` takes at most `MAX_THREADS_PER_USER` threads at a time; the rest of
+        it waits in its order.
         """
+        if owner is None:
+            return await self._run(function, *args)
+        async with self._share(owner):
+            return await self._run(function, *args)
+
+    async def _run(self, function: Callable[..., T], *args: Any) -> T:
         forced = thread_sensitive.get()
-        if socket_settings.THREAD_SENSITIVE if forced is None else forced:
-            where = {"thread_sensitive": True}
-        else:
-            where = {"thread_sensitive": False, "executor": self.executor}
+        is_sensitive = socket_settings.THREAD_SENSITIVE if forced is None else forced
         job = functools.partial(_with_usable_connections, function, *args)
-        return await sync_to_async(job, context=copy_context(), **where)()
+        return await sync_to_async(
+            job,
+            thread_sensitive=is_sensitive,
+            executor=None if is_sensitive else self.executor,
+        )()
+
+    def _share(self, owner: Hashable) -> asyncio.Semaphore:
+        # Gone with the last task that holds or waits for it.
+        key = (asyncio.get_running_loop(), owner)
+        share = self._shares.get(key)
+        if share is None:
+            share = self._shares[key] = asyncio.Semaphore(threads_per_user())
+        return share
 
     @property
     def executor(self) -> ThreadPoolExecutor:
@@ -83,12 +104,23 @@ def _with_usable_connections(function: Callable[..., T], *args: Any) -> T:
         close_old_connections()
 
 
+def threads_per_user() -> int:
+    """How many threads the work of one owner may take: half of them unless the setting says."""
+    threads = socket_settings.WORKER_THREADS
+    given = socket_settings.MAX_THREADS_PER_USER
+    return (threads + 1) // 2 if given is None else min(given, threads)
+
+
+#: Where frames are answered.
 workers = Workers()
+#: Where generator actions draw their items; as many threads again, each held while a client reads.
+drawers = Workers()
 
 
 def _forget_threads(*, setting: str, **kwargs: Any) -> None:
     if setting == "REST_CHANNELS":
         workers.shutdown()
+        drawers.shutdown()
 
 
 setting_changed.connect(_forget_threads)

@@ -5,8 +5,8 @@ Viewsets that answer over a websocket.
         queryset = Message.objects.all()
         serializer_class = MessageSerializer
 
-    router.register("messages", MessageViewSet)                      # with a router, or
-    URLRouter(MessageViewSet.as_routes("messages", page_size=10))    # by themselves
+    router.register("messages", MessageViewSet)  # with a router, or
+    URLRouter(MessageViewSet.as_routes("messages", pagination_class=None))  # by themselves
 
 They are DRF's own viewsets and serve HTTP as well. DRF viewsets that are not ours need no change:
 the routers put `ConsumerViewSetMixin` in front of them.
@@ -15,7 +15,7 @@ the routers put `ConsumerViewSetMixin` in front of them.
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponseBase
@@ -23,8 +23,10 @@ from django.urls import URLPattern
 from django.urls.resolvers import RegexPattern, RoutePattern
 from django.utils.datastructures import MultiValueDict
 from rest_framework import routers
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
 from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
+from rest_framework.response import Response
 from rest_framework.viewsets import (
     GenericViewSet,
     ModelViewSet,
@@ -33,13 +35,19 @@ from rest_framework.viewsets import (
 )
 
 from rest_channels.exchange import is_unfinished
+from rest_channels.permissions import as_drf_permission
 from rest_channels.protocol import MISSING
 from rest_channels.request import MessageRequest
 from rest_channels.settings import socket_settings
 from rest_channels.streams import Stream
 
+if TYPE_CHECKING:
+    from rest_framework.views import APIView as _APIView
+else:
+    _APIView = object
 
-class ConsumerViewSetMixin:
+
+class ConsumerViewSetMixin(_APIView):
     """
     What lets a DRF viewset take a frame as a request. Put it before the viewset's other bases.
 
@@ -73,7 +81,8 @@ class ConsumerViewSetMixin:
         stream = Stream(viewset, path, basename, router, getattr(router, "namespace", None))
         has_rows = any(endpoint.is_detail for endpoint in stream.endpoints)
         return [
-            _route(stream, router, is_row=is_row) for is_row in ([False, True] if has_rows else [False])
+            _route(stream, router, is_row=is_row)
+            for is_row in ([False, True] if has_rows else [False])
         ]
 
     def initialize_request(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Request:
@@ -86,6 +95,31 @@ class ConsumerViewSetMixin:
                 self.action = None
             _preset_data(drf_request, request)
         return drf_request
+
+    def get_permissions(self) -> list[Any]:
+        """DRF's permissions; djangochannelsrestframework's are made such."""
+        return [as_drf_permission(permission) for permission in super().get_permissions()]
+
+    def check_permissions(self, request: Request) -> None:
+        """DRF's check; credentials may be shown by anybody."""
+        if not _is_authentication(request):
+            super().check_permissions(request)
+
+    def authenticate_socket(self, request: Request) -> Response:
+        """
+        The connection's action `authenticate`: an authentication class of this viewset has
+        taken the credentials, or it is 401.
+        """
+        if request.successful_authenticator is None:
+            raise NotAuthenticated
+        return Response()
+
+    def handle_exception(self, exc: Exception) -> HttpResponseBase:
+        """DRF's handling; takes note of credentials that were refused."""
+        http_request = getattr(self.request, "_request", None)
+        if isinstance(exc, AuthenticationFailed) and isinstance(http_request, MessageRequest):
+            http_request.authentication_failed = True
+        return super().handle_exception(exc)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """DRF's checks; then the refusal of what does not exist, so that 401 comes before 405."""
@@ -128,7 +162,7 @@ def as_consumer(viewset: type[ViewSetMixin]) -> type[ConsumerViewSetMixin]:
     return _subclass(viewset, (ConsumerViewSetMixin, viewset), {})
 
 
-def _configured(viewset: type, initkwargs: dict[str, Any]) -> type:
+def _configured(viewset: Any, initkwargs: dict[str, Any]) -> type:
     known = _configurable(viewset)
     unknown = sorted(initkwargs.keys() - known)
     if unknown:
@@ -139,7 +173,7 @@ def _configured(viewset: type, initkwargs: dict[str, Any]) -> type:
     return _subclass(viewset, (viewset,), initkwargs) if initkwargs else viewset
 
 
-def _configurable(viewset: type) -> set[str]:
+def _configurable(viewset: Any) -> set[str]:
     """Attributes that are configuration: public, no methods, no properties."""
     return {
         name
@@ -180,6 +214,11 @@ def _route(stream: Stream, router: routers.SimpleRouter, *, is_row: bool) -> URL
         stream=stream, pattern=pattern, is_row=is_row
     )
     return URLPattern(pattern, application, name=name)
+
+
+def _is_authentication(request: Request) -> bool:
+    http_request = request._request
+    return isinstance(http_request, MessageRequest) and http_request.call.is_authentication
 
 
 def _preset_data(drf_request: Request, request: MessageRequest) -> None:

@@ -27,7 +27,7 @@ MIDDLEWARE = [
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # Tables made at once, for the tests' own models have no migrations to come after.
-MIGRATION_MODULES = {app: None for app in ("auth", "contenttypes", "sessions", "authtoken")}
+MIGRATION_MODULES = dict.fromkeys(("auth", "contenttypes", "sessions", "authtoken"))
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 REST_FRAMEWORK = {"DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"]}
 
@@ -48,6 +48,10 @@ else:
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": ":memory:",
             "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
-            "TEST": {"NAME": os.path.join(os.environ.get("TMPDIR", "/tmp"), f"rest_channels_{os.getpid()}.sqlite3")},
+            "TEST": {
+                "NAME": os.path.join(
+                    os.environ.get("TMPDIR", "/tmp"), f"rest_channels_{os.getpid()}.sqlite3"
+                )
+            },
         }
     }

@@ -83,7 +83,9 @@ class RoomTests(SocketTestCase):
         waiting = self.socket.send("forever", "rooms")
         with pytest.raises(TimeoutError):
             self.socket.reply(waiting, timeout=0.05)
-        assert self.socket.request("cancel", "rooms", data={"request_id": waiting}).status_code == 204
+        assert (
+            self.socket.request("cancel", "rooms", data={"request_id": waiting}).status_code == 204
+        )
         assert self.socket.reply(waiting).status_code == 499
 
 
@@ -117,9 +119,9 @@ def test_a_refused_handshake():
 
 
 def test_a_path_that_leads_nowhere():
-    with SocketClient(router.as_asgi(), "/nowhere/") as client:
-        with pytest.raises(SocketClosed) as caught:
-            client.receive()
+    client = SocketClient(router.as_asgi(), "/nowhere/")
+    with client, pytest.raises(SocketClosed) as caught:
+        client.receive()
     assert caught.value.code == 4404
 
 

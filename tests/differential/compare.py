@@ -37,12 +37,29 @@ from rest_framework.exceptions import ErrorDetail
 from rest_framework.test import APIClient
 from rest_framework.viewsets import ViewSetMixin
 
+from rest_channels.connection import StreamConnection
+from rest_channels.demultiplexer import Demultiplexer
 from rest_channels.protocol import MISSING
 from rest_channels.routers import DefaultRouter
 from rest_channels.test import SocketClient, SocketReply
 
 # Not the answer's but HTTP's way of carrying it, or the middleware's; `Allow` is told with a 405.
 _CARRIAGE = {"allow", "vary", "content-type", "content-length", "content-language"}
+
+
+class OpenHandshake:
+    """Sockets that open to everybody, so that what every frame is answered can be compared."""
+
+    def admits(self, streams: list[Any], *, is_row: bool = False) -> bool:
+        return True
+
+
+class OpenConnection(OpenHandshake, StreamConnection):
+    pass
+
+
+class OpenDemultiplexer(OpenHandshake, Demultiplexer):
+    pass
 
 
 @dataclass(frozen=True)
@@ -85,7 +102,13 @@ class Site:
         self._forced: Any = None
         self._credentials: dict[str, str] = {}
         self._now = timezone.now()
-        self._settings = override_settings(ROOT_URLCONF=self)
+        self._settings = override_settings(
+            ROOT_URLCONF=self,
+            REST_CHANNELS={
+                "CONNECTION_CLASS": f"{__name__}.OpenConnection",
+                "DEMULTIPLEXER_CLASS": f"{__name__}.OpenDemultiplexer",
+            },
+        )
 
     def __enter__(self) -> Site:
         self._settings.enable()

@@ -1,0 +1,21 @@
+"""Over HTTP: the page, and the API as any DRF project has it."""
+
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import include, path
+from rest_framework.routers import DefaultRouter
+
+from chat.views import MessageViewSet, Page, RoomViewSet, UserViewSet
+
+router = DefaultRouter()
+router.register("rooms", RoomViewSet)
+router.register("messages", MessageViewSet)
+router.register("users", UserViewSet)
+
+sign_in = LoginView.as_view(template_name="chat/sign_in.html", redirect_authenticated_user=True)
+
+urlpatterns = [
+    path("", Page.as_view(), name="page"),
+    path("sign-in/", sign_in, name="sign-in"),
+    path("sign-out/", LogoutView.as_view(), name="sign-out"),
+    path("api/", include(router.urls)),
+]

@@ -1,0 +1,114 @@
+"""
+What is on its way to the client, bounded in bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from rest_channels.protocol import MISSING, CloseCode, Missing, Reply, byte_length, in_envelope
+
+Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+
+class Outbox:
+    """
+    Text on its way to the client: at most `max_bytes` of it wait, and one at a time is sent.
+
+    On the loop. After `close` or `discard` whatever is put is forgotten.
+    """
+
+    def __init__(self, send: Send, max_bytes: int) -> None:
+        self.send = send
+        self.is_closed = False
+        self._max_bytes = max_bytes
+        self._queue: deque[Mapping[str, Any]] = deque()
+        self._waiting_bytes = 0
+        self._writer: asyncio.Task[None] | None = None
+        self._sent = asyncio.Event()
+
+    async def put(self, text: str) -> None:
+        """Send `text` once the client has read enough of what came before it."""
+        while self._is_full(text) and not self.is_closed:
+            self._sent.clear()
+            await self._sent.wait()
+        self._append(text)
+
+    def post(self, text: str) -> None:
+        """Send `text` without waiting; a client that has not read enough is closed with 4408."""
+        if self._is_full(text):
+            self._forget_queue()
+            self.close(CloseCode.TOO_SLOW)
+        self._append(text)
+
+    def close(self, code: int) -> None:
+        """Close the socket after what is queued."""
+        if not self.is_closed:
+            self.is_closed = True
+            self._enqueue({"type": "websocket.close", "code": int(code)})
+            self._sent.set()
+
+    def discard(self) -> None:
+        """Forget everything: the client is gone."""
+        self.is_closed = True
+        self._forget_queue()
+        if self._writer is not None:
+            self._writer.cancel()
+
+    def _forget_queue(self) -> None:
+        self._queue.clear()
+        self._waiting_bytes = 0
+        self._sent.set()
+
+    def _is_full(self, text: str) -> bool:
+        waits = self._writer is not None
+        return waits and self._waiting_bytes + byte_length(text) > self._max_bytes
+
+    def _append(self, text: str) -> None:
+        if not self.is_closed:
+            self._waiting_bytes += byte_length(text)
+            self._enqueue({"type": "websocket.send", "text": text})
+
+    def _enqueue(self, message: Mapping[str, Any]) -> None:
+        self._queue.append(message)
+        if self._writer is None:
+            self._writer = asyncio.ensure_future(self._write())
+
+    async def _write(self) -> None:
+        try:
+            while self._queue:
+                message = self._queue.popleft()
+                await self.send(message)
+                # Below zero never: the queue may have been forgotten meanwhile.
+                sent = byte_length(message.get("text", ""))
+                self._waiting_bytes = max(0, self._waiting_bytes - sent)
+                self._sent.set()
+        except OSError:
+            # The server saw the client go before the connection's own loop was told.
+            self.is_closed = True
+            self._forget_queue()
+        finally:
+            self._writer = None
+
+
+class Wire:
+    """The outbox for one stream: replies in its envelope, where the socket has envelopes."""
+
+    def __init__(self, outbox: Outbox, stream: str | Missing | None = MISSING) -> None:
+        self.outbox = outbox
+        self.stream = stream
+
+    async def put(self, reply: Reply) -> None:
+        """Send `reply` once there is room."""
+        await self.outbox.put(reply.encode(self.stream))
+
+    def post(self, reply: Reply) -> None:
+        """Send `reply` at once."""
+        self.outbox.post(reply.encode(self.stream))
+
+    async def put_payload(self, text: str) -> None:
+        """Send a payload that is JSON text already, once there is room."""
+        await self.outbox.put(in_envelope(text, self.stream))

@@ -1,0 +1,47 @@
+"""
+How many frames a second a client may send.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+import time
+
+
+class Verdict(enum.Enum):
+    """What to do with a frame."""
+
+    ANSWER = enum.auto()
+    REFUSE = enum.auto()
+    CLOSE = enum.auto()
+
+
+class RateLimit:
+    """
+    A token bucket: `burst` frames at once, `rate` a second after that.
+
+    Refused frames cost as much as answered ones. A client that goes on until it owes another
+    `burst` is to be closed; one that pauses is soon answered again.
+    """
+
+    def __init__(self, rate: float, burst: float) -> None:
+        self.rate = rate
+        self.burst = burst
+        self._tokens = burst
+        self._as_of = time.monotonic()
+
+    def take(self) -> Verdict:
+        """Count one frame."""
+        now = time.monotonic()
+        self._tokens = min(self.burst, self._tokens + (now - self._as_of) * self.rate)
+        self._as_of = now
+        self._tokens -= 1
+        if self._tokens >= 0:
+            return Verdict.ANSWER
+        return Verdict.REFUSE if self._tokens >= -self.burst else Verdict.CLOSE
+
+    @property
+    def retry_after(self) -> int:
+        """Seconds, whole, until a frame would be answered again."""
+        return max(1, math.ceil((1 - self._tokens) / self.rate))

@@ -196,4 +196,6 @@ def test_what_a_permission_finds_of_the_view(site, lobby):
     told = site.same(f"PUT {row}", "update", pk=lobby.pk, data={"name": "hall"}).errors[0]
     assert told["kwargs"] == {"pk": str(lobby.pk)}
     assert site.same("GET /api/rooms/", "list").errors[0]["action"] == "list"
+    refused = site.same("PUT /api/rooms/", "list", method="put", data={})
+    assert (refused.errors[0]["action"], refused.errors[0]["method"]) == ("None", "PUT")
     assert site.same("OPTIONS /api/rooms/", "metadata").errors[0]["action"] == "metadata"

@@ -139,7 +139,9 @@ class Stream:
         missing = sorted(endpoint.lookups - given.keys())
         if missing:
             refusal = partial(_required, missing)
-            return self._refuse(endpoint, verb, given, handshake, refusal)
+            call = self._refuse(endpoint, verb, given, handshake, refusal)
+            # It is there, so its own permissions decide who may know what it needs.
+            return replace(call, refused_action=action)
         return self._located(endpoint, verb, given, handshake)
 
     def authentication_call(self, handshake: Handshake) -> Call:

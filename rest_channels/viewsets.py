@@ -93,8 +93,7 @@ class ConsumerViewSetMixin(_APIView):
         if isinstance(request, MessageRequest):
             request.view = self
             if request.call.refusal is not None:
-                # As over HTTP for a verb that the URL does not have.
-                self.action = None
+                self.action = request.call.refused_action
             _preset_data(drf_request, request)
         return drf_request
 

@@ -108,8 +108,9 @@ class Walkthrough:
                 self._socket.send(line[2:])
             elif line.startswith("< "):
                 answer = self._receive()
-                shown = json.loads(line[2:])
-                assert json.loads(answer) == shown, f"received:\n{answer}\nshown:\n{line[2:]}"
+                assert json.loads(answer) == json.loads(line[2:]), (
+                    f"received:\n{answer}\nshown:\n{line[2:]}"
+                )
             else:
                 assert line in output.splitlines(), f"{line!r} is not in the output:\n{output}"
 

@@ -11,9 +11,11 @@ from __future__ import annotations
 import base64
 import binascii
 import copy
+import logging
 import time
 from collections.abc import Callable
 from importlib import import_module
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from django.apps import apps
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
     from django.contrib.auth.models import AnonymousUser
     from django.contrib.sessions.backends.base import SessionBase
+
+logger = logging.getLogger("rest_channels")
 
 #: A subprotocol that carries an Authorization header, for browsers, which cannot set one.
 AUTHORIZATION_SUBPROTOCOL: Final = "authorization."
@@ -107,6 +111,31 @@ class Credentials:
             request.user = copy.copy(self._scope_user)
         elif apps.is_installed("django.contrib.auth"):
             request.user = SimpleLazyObject(lambda: self._user(request))
+
+    def trusted_scope(self, scope: Scope) -> Scope:
+        """`scope` as a hosted consumer may see it: without cookies and user of another's page."""
+        if self.is_trusted:
+            return scope
+        scope = {**scope, "headers": [(n, v) for n, v in scope["headers"] if n != b"cookie"]}
+        scope.pop("cookies", None)
+        if scope.pop("session", None) is not None:
+            scope.pop("user", None)
+        return scope
+
+    def read(self) -> None:
+        """
+        Read the session's user before any frame does: for hosted consumers, who know only the
+        user of the handshake. In a worker thread.
+        """
+        if self._scope_user is not None:
+            self.user_pk = self._scope_user.pk
+        elif self.session_key is not None and apps.is_installed("django.contrib.auth"):
+            now = time.monotonic()
+            session = session_store(self.session_key)
+            try:
+                self._reading = Reading(now, session_user(SimpleNamespace(session=session)))
+            except Exception:
+                logger.warning("The user of a handshake could not be read.", exc_info=True)
 
     def settle(self, request: MessageRequest, status: int) -> None:
         """

@@ -56,7 +56,8 @@ def lend_fields(serializer: Any) -> None:
         return
     if not isinstance(serializer, serializers.Serializer) or "fields" in vars(serializer):
         return
-    built = _built(type(serializer))
+    serializer_class: Any = type(serializer)
+    built = _built(serializer_class)
     if built is not None:
         # Where DRF's cached property keeps what it has built.
         serializer.__dict__["fields"] = _copies(built, serializer)
@@ -87,7 +88,8 @@ def _customises_nothing(serializer_class: type) -> bool:
 def _is_constant(field: fields.Field, is_declared: bool) -> bool:
     """Whether a field, of DRF's own classes, would be built the same the next time."""
     if isinstance(field, serializers.Serializer):
-        return _built(type(field)) is not None
+        nested_class: Any = type(field)
+        return _built(nested_class) is not None
     if type(field) is serializers.ListSerializer:
         return _is_constant(field.child, is_declared)
     if type(field).__module__ not in _OWN_MODULES or isinstance(field, fields.FilePathField):

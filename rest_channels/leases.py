@@ -185,7 +185,7 @@ def _batches(items: Iterable[Credentials], size: int) -> Iterator[list[Credentia
 def on_user_changed(sender: type, instance: Any, using: str, **kwargs: Any) -> None:
     """A user was saved or deleted here."""
     pk = instance.pk
-    transaction.on_commit(lambda: leases.hint(lambda c: c.user_pk == pk), using=using)
+    transaction.on_commit(lambda: leases.hint(lambda c: pk in c.user_pks), using=using)
 
 
 def on_logged_out(sender: type, request: Any, **kwargs: Any) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -45,13 +45,15 @@ class Handshake:
     What all frames of one socket share.
 
     `kwargs` are the lookups bound by the URL; `mount` is the path below which the router's own
-    paths begin, with a slash at its end.
+    paths begin, with a slash at its end; `verdicts` what viewsets said of this socket, to be asked
+    no more.
     """
 
     scope: Scope
     credentials: Credentials
     kwargs: Mapping[str, Any]
     mount: str = "/"
+    verdicts: dict[Any, bool] = field(default_factory=dict, compare=False)
 
     @cached_property
     def headers(self) -> dict[bytes, bytes]:
@@ -117,6 +119,7 @@ class MessageRequest(ASGIRequest):
         scope["headers"] = _merged_headers(handshake, frame)
         self.frame = frame
         self.call = call
+        self.verdicts = handshake.verdicts
         self._resolver_match: ResolverMatch | None = None
         super().__init__(scope, io.BytesIO())
         # The Origin check at the handshake stands in for the token: `rest_channels.origin`.

@@ -23,7 +23,7 @@ from django.urls import URLPattern
 from django.urls.resolvers import RegexPattern, RoutePattern
 from django.utils.datastructures import MultiValueDict
 from rest_framework import routers
-from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, PermissionDenied
 from rest_framework.generics import GenericAPIView
 from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
@@ -37,7 +37,7 @@ from rest_framework.viewsets import (
 
 from rest_channels.exchange import is_unfinished
 from rest_channels.fields import lend_fields
-from rest_channels.permissions import as_drf_permission
+from rest_channels.permissions import as_drf_permission, can_connect, with_drf_operators
 from rest_channels.protocol import MISSING
 from rest_channels.request import MessageRequest
 from rest_channels.settings import socket_settings
@@ -58,6 +58,7 @@ class ConsumerViewSetMixin(_APIView):
     """
 
     max_in_flight: int = 1
+    permission_classes: Any
 
     @classmethod
     def as_routes(
@@ -99,12 +100,29 @@ class ConsumerViewSetMixin(_APIView):
 
     def get_permissions(self) -> list[Any]:
         """DRF's permissions; djangochannelsrestframework's are made such."""
+        usable = [with_drf_operators(permission) for permission in self.permission_classes]
+        if usable != list(self.permission_classes):
+            self.permission_classes = usable
         return [as_drf_permission(permission) for permission in super().get_permissions()]
 
     def check_permissions(self, request: Request) -> None:
-        """DRF's check; credentials may be shown by anybody."""
-        if not _is_authentication(request):
-            super().check_permissions(request)
+        """
+        DRF's check, and what DCRF's permissions say of the socket, once for each action of each;
+        credentials may be shown by anybody.
+        """
+        if _is_authentication(request):
+            return
+        super().check_permissions(request)
+        http_request = request._request
+        if isinstance(http_request, MessageRequest) and not self._may_connect(request):
+            raise PermissionDenied
+
+    def _may_connect(self, request: Request) -> bool:
+        verdicts = request._request.verdicts
+        key = (type(self), self.action)
+        if key not in verdicts:
+            verdicts[key] = all(can_connect(p, request, self) for p in self.get_permissions())
+        return verdicts[key]
 
     def authenticate_socket(self, request: Request) -> Response:
         """

@@ -1,8 +1,17 @@
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests import services
+
+# They make projects of their own, on SQLite: once is enough.
+collect_ignore = (
+    ["test_demo.py", "test_docs.py", "test_readme.py"]
+    if os.environ.get("TEST_DATABASE") == "postgresql"
+    else []
+)
 
 
 @pytest.fixture(scope="session")

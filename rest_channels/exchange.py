@@ -85,9 +85,9 @@ class Exchange:
             return
         outcome: HttpResponseBase | Exception
         try:
+            await _renew_connections()
             if self._is_stopped:
                 raise asyncio.CancelledError
-            await _renew_connections()
             if inspect.iscoroutine(self._unfinished):
                 outcome = await self._stoppable(self._unfinished)
             else:
@@ -198,8 +198,13 @@ class Exchange:
     async def _parts_of_loop(self) -> AsyncIterator[Reply]:
         items = self._unfinished
         try:
-            while (item := await self._stoppable(anext(items, _DONE))) is not _DONE:
+            # Stopped between two steps there is no step to cancel.
+            while not self._is_stopped:
+                item = await self._stoppable(anext(items, _DONE))
+                if item is _DONE:
+                    return
                 yield await self._run(self.part, item)
+            raise asyncio.CancelledError
         finally:
             await items.aclose()
 

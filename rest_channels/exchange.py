@@ -86,7 +86,7 @@ class Exchange:
                 raise asyncio.CancelledError
             await _renew_connections()
             if inspect.iscoroutine(self._unfinished):
-                outcome = await self._stoppable(self._unfinished)
+                outcome = await self._stoppable(lambda: self._unfinished)
             else:
                 async for part in self._parts():
                     yield part
@@ -138,14 +138,14 @@ class Exchange:
             return Reply.error(400, error.detail, error.code, to=self.frame)
         except NoReverseMatch:
             return Reply.error(404, "Not found.", "not_found", to=self.frame)
-        except Exception as exc:
+        except BaseException as exc:
             return reply_to_crash(self.frame, getattr(self, "request", None), exc)
 
     def finish(self, outcome: HttpResponseBase | Exception) -> Reply:
         """Let DRF handle the outcome of an async or generator action; in a worker thread."""
         try:
             return self._settled(self._finalized(outcome))
-        except Exception as exc:
+        except BaseException as exc:
             return reply_to_crash(self.frame, self.request, exc)
 
     def part(self, item: Any) -> Reply:
@@ -175,8 +175,8 @@ class Exchange:
         self.handshake.credentials.settle(self.request, reply.status)
         return reply
 
-    async def _stoppable(self, awaitable: Awaitable[Any]) -> Any:
-        self._step = asyncio.ensure_future(awaitable)
+    async def _stoppable(self, begin: Callable[[], Awaitable[Any]]) -> Any:
+        self._step = asyncio.ensure_future(_contained(begin))
         try:
             return await self._step
         except asyncio.CancelledError:
@@ -191,7 +191,7 @@ class Exchange:
     async def _parts_of_loop(self) -> AsyncIterator[Reply]:
         items = self._unfinished
         try:
-            while (item := await self._stoppable(anext(items, _DONE))) is not _DONE:
+            while (item := await self._stoppable(lambda: anext(items, _DONE))) is not _DONE:
                 yield await self._run(self.part, item)
         finally:
             await items.aclose()
@@ -211,7 +211,7 @@ class Exchange:
         # Callbacks of a loop run in order: this one comes after the last part.
         drawing.add_done_callback(lambda _: parts.put_nowait(_DONE))
         try:
-            while (part := await self._stoppable(parts.get())) is not _DONE:
+            while (part := await self._stoppable(parts.get)) is not _DONE:
                 yield part
                 room.release()
             drawing.result()
@@ -229,6 +229,20 @@ class Exchange:
                     break
         finally:
             items.close()
+
+
+async def _contained(begin: Callable[[], Awaitable[Any]]) -> Any:
+    """
+    Await what `begin` gives. SystemExit, which would end the event loop, and a cancellation that
+    nobody asked this task for are errors like others.
+    """
+    try:
+        return await begin()
+    except (SystemExit, asyncio.CancelledError) as exc:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise RuntimeError(f"{type(exc).__name__} was raised by an action.") from exc
 
 
 class Authentication(Exchange):

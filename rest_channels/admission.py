@@ -47,6 +47,8 @@ def _is_open(
         return True
     except (NotAuthenticated, AuthenticationFailed, PermissionDenied, DjangoPermissionDenied):
         return False
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         logger.debug("A handshake could not be judged; its frames will be.", exc_info=True)
         return True

@@ -87,6 +87,8 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 
 def _nonsense(name: str, value: Any) -> str | None:
     """What is wrong with `value`; None where it makes sense."""
+    if value is None and DEFAULTS[name] is None:
+        return None
     is_integer = isinstance(value, int) and not isinstance(value, bool)
     if name in _COUNTS and not (is_integer and value >= 1):
         return "an integer of at least 1 is needed"

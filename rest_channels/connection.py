@@ -14,6 +14,7 @@ from typing import Any
 
 from django.urls.resolvers import RegexPattern, RoutePattern
 
+from rest_channels.admission import admits
 from rest_channels.authentication import Credentials, UnreadableCredentials
 from rest_channels.exceptions import FrameError
 from rest_channels.hosting import Guest, HostedStream
@@ -132,7 +133,7 @@ class Connection:
     def admits(self, streams: list[Stream], *, is_row: bool = False) -> bool:
         """Whether one of `streams` would answer this user; in a worker thread."""
         activate_script_prefix(self.scope)
-        return any(stream.admits(self.handshake, is_row=is_row) for stream in streams)
+        return any(admits(stream, self.handshake, is_row=is_row) for stream in streams)
 
     async def accept(self) -> None:
         """Open the socket; with our subprotocol where the client offers it, else with none."""

@@ -27,12 +27,15 @@ from rest_channels.request import (
 )
 from rest_channels.response import reply_to, reply_to_cancel, reply_to_crash
 from rest_channels.streams import Stream
-from rest_channels.threads import close_old_connections, workers
+from rest_channels.threads import close_old_connections, drawers, workers
 
 _DONE: Final = object()
 
 # Items of a generator drawn ahead of the client's reading.
 _PARTS_AHEAD: Final = 4
+
+# A client that takes none of them for so long has its action stopped, which holds a thread.
+_SECONDS_TO_TAKE_A_PART: Final = 30
 
 
 def is_unfinished(response: Any) -> bool:
@@ -82,9 +85,9 @@ class Exchange:
             return
         outcome: HttpResponseBase | Exception
         try:
+            await _renew_connections()
             if self._is_stopped:
                 raise asyncio.CancelledError
-            await _renew_connections()
             if inspect.iscoroutine(self._unfinished):
                 outcome = await self._stoppable(lambda: self._unfinished)
             else:
@@ -125,21 +128,21 @@ class Exchange:
         """Run DRF's dispatch; in a worker thread. None where the action left something to do."""
         activate_script_prefix(self.handshake.scope)
         try:
-            frame = replace(self.frame, query=self.stream.query(self.frame))
-            call = self._call(frame)
-            self.request = MessageRequest(self.handshake, frame, call)
+            self.request = self._find()
+        except FrameError as error:
+            return Reply.error(400, error.detail, error.code, to=self.frame)
+        except NoReverseMatch:
+            return Reply.error(404, "Not found.", "not_found", to=self.frame)
+        try:
             activate_language(self.request)
+            call = self.request.call
             response = call.view(self.request, **call.kwargs)
             if is_unfinished(response):
                 self._unfinished = response
                 return None
             return self._settled(response)
-        except FrameError as error:
-            return Reply.error(400, error.detail, error.code, to=self.frame)
-        except NoReverseMatch:
-            return Reply.error(404, "Not found.", "not_found", to=self.frame)
         except BaseException as exc:
-            return reply_to_crash(self.frame, getattr(self, "request", None), exc)
+            return reply_to_crash(self.frame, self.request, exc)
 
     def finish(self, outcome: HttpResponseBase | Exception) -> Reply:
         """Let DRF handle the outcome of an async or generator action; in a worker thread."""
@@ -153,6 +156,10 @@ class Exchange:
         response = item if isinstance(item, HttpResponseBase) else Response(item)
         response.status_code = 206
         return reply_to(self.frame, self._finalized(response))
+
+    def _find(self) -> MessageRequest:
+        frame = replace(self.frame, query=self.stream.query(self.frame))
+        return MessageRequest(self.handshake, frame, self._call(frame))
 
     def _call(self, frame: Frame) -> Call:
         return self.stream.call(frame, self.handshake, is_row=self.is_row)
@@ -191,8 +198,13 @@ class Exchange:
     async def _parts_of_loop(self) -> AsyncIterator[Reply]:
         items = self._unfinished
         try:
-            while (item := await self._stoppable(lambda: anext(items, _DONE))) is not _DONE:
+            # Stopped between two steps there is no step to cancel.
+            while not self._is_stopped:
+                item = await self._stoppable(lambda: anext(items, _DONE))
+                if item is _DONE:
+                    return
                 yield await self._run(self.part, item)
+            raise asyncio.CancelledError
         finally:
             await items.aclose()
 
@@ -202,12 +214,14 @@ class Exchange:
         room = threading.Semaphore(_PARTS_AHEAD)
 
         def emit(part: Reply) -> bool:
-            room.acquire()
+            if not room.acquire(timeout=_SECONDS_TO_TAKE_A_PART):
+                self._is_stopped = True
             if not self._is_stopped:
                 loop.call_soon_threadsafe(parts.put_nowait, part)
             return not self._is_stopped
 
-        drawing = asyncio.ensure_future(self._run(self._draw, emit))
+        owner = self.handshake.credentials.owner
+        drawing = asyncio.ensure_future(drawers.run(self._draw, emit, owner=owner))
         # Callbacks of a loop run in order: this one comes after the last part.
         drawing.add_done_callback(lambda _: parts.put_nowait(_DONE))
         try:
@@ -215,13 +229,16 @@ class Exchange:
                 yield part
                 room.release()
             drawing.result()
+            if self._is_stopped:
+                raise asyncio.CancelledError
         finally:
             self._is_stopped = self._is_stopped or not drawing.done()
             room.release()
             await asyncio.wait([drawing])
 
     def _draw(self, emit: Callable[[Reply], bool]) -> None:
-        # All items in one thread, the one whose database connection the generator's cursor uses.
+        # All items in one thread, the one whose database connection the generator's cursor uses;
+        # none of the threads that answer frames, for it waits for the client to read.
         items = self._unfinished
         try:
             for item in items:

@@ -71,8 +71,9 @@ class Call:
     """
     What a frame comes down to: a view, and what to call it with.
 
-    `refusal` is an exception to raise once authentication, permissions and throttles have had
-    their say; `own_match` stands in where Django's URLconf does not know `path`.
+    `refusal` makes an exception, in the request's language, to raise once authentication,
+    permissions and throttles have had their say; meanwhile the view's action is `refused_action`,
+    None where there is none. `own_match` stands in where Django's URLconf does not know `path`.
     `is_authentication` is for credentials that are only shown, which needs no permission.
     """
 
@@ -81,7 +82,8 @@ class Call:
     path: str
     kwargs: Mapping[str, Any]
     own_match: ResolverMatch | None = None
-    refusal: Exception | None = None
+    refusal: Callable[[], Exception] | None = None
+    refused_action: str | None = None
     is_authentication: bool = False
 
 

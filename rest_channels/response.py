@@ -26,6 +26,9 @@ logger = logging.getLogger("rest_channels")
 #: nginx's number for a client that closed its request before the answer.
 CLIENT_CLOSED_REQUEST: Final = 499
 
+# RFC 9110: whatever the view says, an HTTP server sends no body with them.
+_BODYLESS = frozenset({204, 304})
+
 # Every DRF response carries them; they say nothing about this one.
 _USUAL_HEADERS = frozenset({"allow", "vary", "content-type", "content-length"})
 
@@ -40,16 +43,13 @@ def reply_to(frame: Frame, response: HttpResponseBase) -> Reply:
     codes = None
     if isinstance(response, Response):
         if failed:
-            response.data = _error_list(response.data)
-            codes = _codes(response.data)
+            codes = _codes(_error_list(response.data))
         response.render()
     text = _json_text(response)
-    if failed and not isinstance(response, Response):
-        text = f"[{text}]"
     return Reply(
         response.status_code,
         data="null" if failed else text,
-        errors=text if failed else "[]",
+        errors=json.dumps(_error_list(json.loads(text))) if failed else "[]",
         codes=json.dumps(codes) if codes else None,
         headers=_notable_headers(response),
         action=frame.action,
@@ -102,6 +102,8 @@ def reply_to_cancel(frame: Frame) -> Reply:
 
 
 def _error_list(data: Any) -> list[Any]:
+    if data is None:
+        return []
     if isinstance(data, list):
         return data
     if isinstance(data, dict) and data.keys() == {"detail"} and isinstance(data["detail"], str):
@@ -126,8 +128,8 @@ def _codes(errors: Any) -> Any:
 
 
 def _json_text(response: HttpResponseBase) -> str:
-    content = b"".join(response.streaming_content) if response.streaming else response.content
-    if not content:
+    content = _content(response)
+    if not content or response.status_code in _BODYLESS:
         return "null"
     if _is_json(response):
         return content.decode()
@@ -136,6 +138,17 @@ def _json_text(response: HttpResponseBase) -> str:
     except UnicodeDecodeError:
         response["Content-Transfer-Encoding"] = "base64"
         return json.dumps(base64.b64encode(content).decode())
+
+
+def _content(response: HttpResponseBase) -> bytes:
+    if not response.streaming:
+        return response.content
+    try:
+        return b"".join(response)
+    finally:
+        # Files and the like. Not close(): it says that an HTTP request has finished.
+        for close in response._resource_closers:
+            close()
 
 
 def _notable_headers(response: HttpResponseBase) -> dict[str, str] | None:

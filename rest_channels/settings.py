@@ -21,8 +21,8 @@ DEFAULTS: dict[str, Any] = {
     # (the interpreter lock), slow ones by many; threads start only when work waits.
     "WORKER_THREADS": 8,
     # Of these, how many one user's sockets may take at a time; the rest of that user's work waits.
-    # Before a user is known, and for those who never are, an address counts as one.
-    "MAX_THREADS_PER_USER": 4,
+    # Before a user is known, and for those who never are, an address counts as one. None: half.
+    "MAX_THREADS_PER_USER": None,
     # True: all of it runs where asgiref runs thread-sensitive code, which in a test is the
     # thread that holds the transaction.
     "THREAD_SENSITIVE": False,

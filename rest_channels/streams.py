@@ -8,34 +8,25 @@ the viewset; `Stream.call` finds in it what a frame asks for.
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 from urllib.parse import unquote
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.core.handlers.base import BaseHandler
 from django.http import HttpResponseBase
 from django.urls import NoReverseMatch, ResolverMatch, URLPattern, URLResolver, reverse
 from django.urls.resolvers import RegexPattern
-from rest_framework.exceptions import (
-    AuthenticationFailed,
-    MethodNotAllowed,
-    NotAuthenticated,
-    PermissionDenied,
-    ValidationError,
-)
+from rest_framework.exceptions import MethodNotAllowed, ValidationError
+from rest_framework.fields import Field
 from rest_framework.routers import Route, SimpleRouter
 from rest_framework.viewsets import ViewSetMixin
 
 from rest_channels.protocol import Frame, query_values
-from rest_channels.request import Call, Handshake, MessageRequest
-
-logger = logging.getLogger("rest_channels")
+from rest_channels.request import Call, Handshake
 
 #: DCRF's words for two of DRF's actions.
 ALIASES = {"patch": "partial_update", "delete": "destroy"}
@@ -99,6 +90,9 @@ class Stream:
             for action in endpoint.mapping.values()
         }
         self._usual = _usual_requests(router)
+        self._authentication_view = viewset.as_view(
+            {"post": "authenticate_socket"}, basename=basename, detail=False
+        )
         self.max_in_flight: int = getattr(viewset, "max_in_flight", 1)
         self.query_keys = _declared_query_keys(viewset)
         self._resolver = URLResolver(RegexPattern(r"^/"), [e.pattern for e in self.endpoints])
@@ -140,59 +134,26 @@ class Stream:
             endpoint, verbs = found, self.verbs(action)
             verb = frame.method or verbs[0]
             if verb not in verbs:
-                refusal = MethodNotAllowed(verb.upper())
+                refusal = partial(MethodNotAllowed, verb.upper())
                 return self._refuse(endpoint, verb, given, handshake, refusal)
         missing = sorted(endpoint.lookups - given.keys())
         if missing:
-            required = {name: ["This field is required."] for name in missing}
-            refusal = ValidationError(required, code="required")
-            return self._refuse(endpoint, verb, given, handshake, refusal)
+            refusal = partial(_required, missing)
+            call = self._refuse(endpoint, verb, given, handshake, refusal)
+            # It is there, so its own permissions decide who may know what it needs.
+            return replace(call, refused_action=action)
         return self._located(endpoint, verb, given, handshake)
 
     def authentication_call(self, handshake: Handshake) -> Call:
         """Show the frame's credentials to this viewset's authentication classes, no more."""
-        endpoint = self.endpoints[0]
-        initkwargs = {"basename": self.basename, "detail": endpoint.is_detail}
-        view = self.viewset.as_view({"post": "authenticate_socket"}, **initkwargs)
+        call = self.call_at_mount(self.endpoints[0], "post", handshake)
+        return replace(call, view=self._authentication_view, is_authentication=True)
+
+    def call_at_mount(self, endpoint: Endpoint, verb: str, handshake: Handshake) -> Call:
+        """A call of `endpoint` without its lookups: seen where the router is mounted."""
         kwargs = dict(handshake.kwargs)
         match = self._own_match(endpoint, kwargs)
-        return Call(view, "post", handshake.mount, kwargs, own_match=match, is_authentication=True)
-
-    def admits(self, handshake: Handshake, *, is_row: bool = False) -> bool:
-        """
-        Whether there is any action whose authentication and permissions let this socket's user
-        in; in a worker thread. Where there is none, the handshake can be refused.
-
-        What a permission class cannot say without a frame is left to the frames.
-        """
-        endpoints = [e for e in self.endpoints if e.is_detail] if is_row else self.endpoints
-        return any(
-            self._is_open(endpoint, verb, action, handshake)
-            for endpoint in endpoints
-            for verb, action in list(endpoint.mapping.items())
-        )
-
-    def _is_open(self, endpoint: Endpoint, verb: str, action: str, handshake: Handshake) -> bool:
-        kwargs = dict(handshake.kwargs)
-        match = self._own_match(endpoint, kwargs)
-        call = Call(endpoint.view, verb, handshake.mount, kwargs, own_match=match)
-        request = MessageRequest(handshake, Frame(action), call)
-        callback = endpoint.pattern.callback
-        view = callback.cls(**callback.initkwargs)
-        view.action_map, view.args, view.kwargs = dict(endpoint.mapping), (), kwargs
-        try:
-            view.request = view.initialize_request(request, **kwargs)
-            view.perform_authentication(view.request)
-            handshake.credentials.note_user(request)
-            view.check_permissions(view.request)
-            return True
-        except (NotAuthenticated, AuthenticationFailed, PermissionDenied, DjangoPermissionDenied):
-            return False
-        except KeyboardInterrupt:
-            raise
-        except BaseException:
-            logger.debug("A handshake could not be judged; its frames will be.", exc_info=True)
-            return True
+        return Call(endpoint.view, verb, handshake.mount, kwargs, own_match=match)
 
     def query(self, frame: Frame) -> dict[str, list[str]]:
         """The frame's query, with the top-level keys by which DCRF's clients page and filter."""
@@ -236,7 +197,7 @@ class Stream:
         if is_row and not is_detail:
             verb, is_detail = None, True
         nearest = next((e for e in self.endpoints if e.is_detail is is_detail), self.endpoints[0])
-        refusal = MethodNotAllowed(word if verb is None else verb.upper())
+        refusal = partial(MethodNotAllowed, word if verb is None else verb.upper())
         return self._refuse(nearest, verb or "get", given, handshake, refusal)
 
     def _located(
@@ -245,7 +206,7 @@ class Stream:
         verb: str,
         given: Mapping[str, Any],
         handshake: Handshake,
-        refusal: Exception | None = None,
+        refusal: Callable[[], Exception] | None = None,
     ) -> Call:
         lookups = {name: given[name] for name in endpoint.lookups}
         own_path = self._resolver.reverse(endpoint.pattern.callback, **lookups)
@@ -291,19 +252,11 @@ class Stream:
         verb: str,
         given: Mapping[str, Any],
         handshake: Handshake,
-        refusal: Exception,
+        refusal: Callable[[], Exception],
     ) -> Call:
         if endpoint.lookups <= given.keys():
             return self._located(endpoint, verb, given, handshake, refusal)
-        kwargs = dict(handshake.kwargs)
-        return Call(
-            endpoint.view,
-            verb,
-            handshake.mount,
-            kwargs,
-            own_match=self._own_match(endpoint, kwargs),
-            refusal=refusal,
-        )
+        return replace(self.call_at_mount(endpoint, verb, handshake), refusal=refusal)
 
 
 def _endpoints(
@@ -317,6 +270,11 @@ def _endpoints(
         Endpoint(pattern, handler.make_view_atomic(pattern.callback))
         for pattern in SimpleRouter.get_urls(of_one)
     ]
+
+
+def _required(names: list[str]) -> ValidationError:
+    message = Field.default_error_messages["required"]
+    return ValidationError({name: [message] for name in names}, code="required")
 
 
 def _usual_requests(router: SimpleRouter) -> dict[str, tuple[str, bool]]:

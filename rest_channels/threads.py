@@ -68,8 +68,7 @@ class Workers:
         key = (asyncio.get_running_loop(), owner)
         share = self._shares.get(key)
         if share is None:
-            limit = min(socket_settings.MAX_THREADS_PER_USER, socket_settings.WORKER_THREADS)
-            share = self._shares[key] = asyncio.Semaphore(limit)
+            share = self._shares[key] = asyncio.Semaphore(threads_per_user())
         return share
 
     @property
@@ -110,12 +109,23 @@ def _with_usable_connections(function: Callable[..., T], *args: Any) -> T:
         close_old_connections()
 
 
+def threads_per_user() -> int:
+    """How many threads the work of one owner may take: half of them unless the setting says."""
+    threads = socket_settings.WORKER_THREADS
+    given = socket_settings.MAX_THREADS_PER_USER
+    return (threads + 1) // 2 if given is None else min(given, threads)
+
+
+#: Where frames are answered.
 workers = Workers()
+#: Where generator actions draw their items; as many threads again, each held while a client reads.
+drawers = Workers()
 
 
 def _forget_threads(*, setting: str, **kwargs: Any) -> None:
     if setting == "REST_CHANNELS":
         workers.shutdown()
+        drawers.shutdown()
 
 
 setting_changed.connect(_forget_threads)

@@ -23,11 +23,8 @@ from django.urls import URLPattern
 from django.urls.resolvers import RegexPattern, RoutePattern
 from django.utils.datastructures import MultiValueDict
 from rest_framework import routers
-from rest_framework.exceptions import (
-    AuthenticationFailed,
-    NotAuthenticated,
-    PermissionDenied,
-)
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, PermissionDenied
+from rest_framework.generics import GenericAPIView
 from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -39,6 +36,7 @@ from rest_framework.viewsets import (
 )
 
 from rest_channels.exchange import is_unfinished
+from rest_channels.fields import lend_fields
 from rest_channels.permissions import as_drf_permission, can_connect, with_drf_operators
 from rest_channels.protocol import MISSING
 from rest_channels.request import MessageRequest
@@ -96,8 +94,7 @@ class ConsumerViewSetMixin(_APIView):
         if isinstance(request, MessageRequest):
             request.view = self
             if request.call.refusal is not None:
-                # As over HTTP for a verb that the URL does not have.
-                self.action = None
+                self.action = request.call.refused_action
             _preset_data(drf_request, request)
         return drf_request
 
@@ -145,10 +142,16 @@ class ConsumerViewSetMixin(_APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """DRF's checks; then the refusal of what does not exist, so that 401 comes before 405."""
-        super().initial(request, *args, **kwargs)
         http_request = request._request
-        if isinstance(http_request, MessageRequest) and http_request.call.refusal is not None:
-            raise http_request.call.refusal
+        refusal = http_request.call.refusal if isinstance(http_request, MessageRequest) else None
+        try:
+            super().initial(request, *args, **kwargs)
+        except KeyError:
+            # A permission asked `view.kwargs` for a lookup that is missing.
+            if refusal is None:
+                raise
+        if refusal is not None:
+            raise refusal()
 
     def finalize_response(
         self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any
@@ -159,15 +162,25 @@ class ConsumerViewSetMixin(_APIView):
         return super().finalize_response(request, response, *args, **kwargs)
 
 
-class ConsumerViewSet(ConsumerViewSetMixin, GenericViewSet):
+class GenericConsumerViewSetMixin(ConsumerViewSetMixin):
+    """`ConsumerViewSetMixin` for viewsets that have serializers."""
+
+    def get_serializer(self, *args: Any, **kwargs: Any) -> Any:
+        """DRF's serializer, its fields copied where they would be built the same again."""
+        serializer = super().get_serializer(*args, **kwargs)
+        lend_fields(serializer)
+        return serializer
+
+
+class ConsumerViewSet(GenericConsumerViewSetMixin, GenericViewSet):
     """DRF's `GenericViewSet` over a websocket: no actions of its own."""
 
 
-class ModelConsumerViewSet(ConsumerViewSetMixin, ModelViewSet):
+class ModelConsumerViewSet(GenericConsumerViewSetMixin, ModelViewSet):
     """list, retrieve, create, update, partial_update, destroy: DRF's own, over a websocket."""
 
 
-class ReadOnlyModelConsumerViewSet(ConsumerViewSetMixin, ReadOnlyModelViewSet):
+class ReadOnlyModelConsumerViewSet(GenericConsumerViewSetMixin, ReadOnlyModelViewSet):
     """list, retrieve: DRF's own, over a websocket."""
 
 
@@ -175,7 +188,9 @@ def as_consumer(viewset: type[ViewSetMixin]) -> type[ConsumerViewSetMixin]:
     """`viewset` itself where it can take frames, else a subclass of it that can."""
     if issubclass(viewset, ConsumerViewSetMixin):
         return viewset
-    return _subclass(viewset, (ConsumerViewSetMixin, viewset), {})
+    has_serializers = issubclass(viewset, GenericAPIView)
+    mixin = GenericConsumerViewSetMixin if has_serializers else ConsumerViewSetMixin
+    return _subclass(viewset, (mixin, viewset), {})
 
 
 def _configured(viewset: Any, initkwargs: dict[str, Any]) -> type:

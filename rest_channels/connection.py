@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
@@ -34,7 +35,7 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 AnyStream = Stream | HostedStream
 
 
-class Connection:
+class Connection(ABC):
     """
     One socket: what the sockets of one stream and of many have in common.
 
@@ -64,21 +65,21 @@ class Connection:
         return Application(cls, initkwargs)
 
     @property
+    @abstractmethod
     def streams(self) -> Iterable[AnyStream]:
         """What this socket serves."""
-        raise NotImplementedError
 
+    @abstractmethod
     def wire(self, stream: AnyStream) -> Wire:
         """Where replies of `stream` go."""
-        raise NotImplementedError
 
+    @abstractmethod
     def on_value(self, value: Any) -> None:
         """Answer one decoded message."""
-        raise NotImplementedError
 
+    @abstractmethod
     def on_unreadable(self, error: FrameError) -> None:
         """Answer a message that is no JSON."""
-        raise NotImplementedError
 
     async def serve(self) -> None:
         """The socket's life, from the handshake to the last reply."""

@@ -107,7 +107,7 @@ class ConsumerViewSetMixin(_APIView):
 
     def check_permissions(self, request: Request) -> None:
         """
-        DRF's check, and what DCRF's permissions say of the socket, once for each action of each;
+        DRF's check, and what DCRF's permissions say of the socket, once for each action and user;
         credentials may be shown by anybody.
         """
         if _is_authentication(request):
@@ -119,7 +119,7 @@ class ConsumerViewSetMixin(_APIView):
 
     def _may_connect(self, request: Request) -> bool:
         verdicts = request._request.verdicts
-        key = (type(self), self.action)
+        key = (type(self), self.action, getattr(request.user, "pk", None))
         if key not in verdicts:
             verdicts[key] = all(can_connect(p, request, self) for p in self.get_permissions())
         return verdicts[key]

@@ -46,6 +46,12 @@ def routed(viewset=RoomViewSet, *, namespace=None, **others) -> DefaultRouter:
     return router
 
 
+@pytest.fixture(autouse=True)
+def lasting_connections(monkeypatch):
+    """The tests' own database is none of these tests' business."""
+    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 60)
+
+
 @pytest.fixture
 def check(settings, monkeypatch):
     """What the checks say of an ASGI application, by default a good one."""

@@ -43,6 +43,13 @@ def is_unfinished(response: Any) -> bool:
     return isinstance(response, (Coroutine, Generator, AsyncGenerator))
 
 
+def _cancelled_from_within(exc: asyncio.CancelledError) -> Exception:
+    """Something that an action waited for was cancelled, not the action: an error as any other."""
+    error = RuntimeError("What the action waited for was cancelled.")
+    error.__cause__ = exc
+    return error
+
+
 # For the thread in which asgiref runs the queries of async code.
 _renew_connections = sync_to_async(close_old_connections)
 
@@ -94,11 +101,14 @@ class Exchange:
                 async for part in self._parts():
                     yield part
                 outcome = Response()
-        except asyncio.CancelledError:
-            if not self._is_stopped:
+        except asyncio.CancelledError as exc:
+            if self._is_stopped:
+                yield reply_to_cancel(self.frame)
+                return
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
                 raise
-            yield reply_to_cancel(self.frame)
-            return
+            outcome = _cancelled_from_within(exc)
         except Exception as exc:
             outcome = exc
         finally:
@@ -141,6 +151,8 @@ class Exchange:
                 self._unfinished = response
                 return None
             return self._settled(response)
+        except asyncio.CancelledError as exc:
+            return reply_to_crash(self.frame, self.request, _cancelled_from_within(exc))
         except Exception as exc:
             return reply_to_crash(self.frame, self.request, exc)
 

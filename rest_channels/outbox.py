@@ -5,11 +5,14 @@ What is on its way to the client, bounded in bytes.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from rest_channels.protocol import MISSING, CloseCode, Missing, Reply, byte_length, in_envelope
+
+logger = logging.getLogger("rest_channels")
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
 
@@ -53,10 +56,13 @@ class Outbox:
 
     def discard(self) -> None:
         """Forget everything: the client is gone."""
-        self.is_closed = True
-        self._forget_queue()
+        self._give_up()
         if self._writer is not None:
             self._writer.cancel()
+
+    def _give_up(self) -> None:
+        self.is_closed = True
+        self._forget_queue()
 
     def _forget_queue(self) -> None:
         self._queue.clear()
@@ -88,8 +94,10 @@ class Outbox:
                 self._sent.set()
         except OSError:
             # The server saw the client go before the connection's own loop was told.
-            self.is_closed = True
-            self._forget_queue()
+            self._give_up()
+        except Exception:
+            logger.exception("The server failed to send: nothing more is sent over this socket.")
+            self._give_up()
         finally:
             self._writer = None
 

@@ -193,6 +193,10 @@ def as_consumer(viewset: type[ViewSetMixin]) -> type[ConsumerViewSetMixin]:
     return _subclass(viewset, (mixin, viewset), {})
 
 
+# DRF's `as_view()` sets them for each view, and leaves the names on the class.
+_SET_BY_DRF = {"name", "description", "suffix", "detail", "basename"}
+
+
 def _configured(viewset: Any, initkwargs: dict[str, Any]) -> type:
     known = _configurable(viewset)
     unknown = sorted(initkwargs.keys() - known)
@@ -211,6 +215,7 @@ def _configurable(viewset: Any) -> set[str]:
         for name, value in inspect.getmembers_static(viewset)
         if not name.startswith("_")
         and name not in viewset.http_method_names
+        and name not in _SET_BY_DRF
         and not inspect.isroutine(value)
         and not isinstance(value, (classmethod, staticmethod, property))
     }

@@ -11,9 +11,11 @@ from __future__ import annotations
 import base64
 import binascii
 import copy
+import logging
 import time
 from collections.abc import Callable
 from importlib import import_module
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from django.apps import apps
@@ -32,13 +34,16 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser
     from django.contrib.sessions.backends.base import SessionBase
 
+logger = logging.getLogger("rest_channels")
+
 #: A subprotocol that carries an Authorization header, for browsers, which cannot set one.
 AUTHORIZATION_SUBPROTOCOL: Final = "authorization."
 
 
 class Reading(NamedTuple):
-    """A user as read from the session's store and the database, and when (monotonic seconds)."""
+    """The user of a session, as read from the store and the database at `as_of` (monotonic s)."""
 
+    session_key: str | None
     as_of: float
     user: AbstractBaseUser | AnonymousUser
 
@@ -68,6 +73,8 @@ class Credentials:
         self._on_end = on_end
         self._scope_user: Any = None
         self._reading: Reading | None = None
+        # Viewsets whose authentication classes have taken these credentials.
+        self._taken_by: set[type] = set()
         handshake = HandshakeRequest(scope)
         self._client = handshake.META.get("REMOTE_ADDR", "")
         self.is_trusted = origin.is_trusted(handshake)
@@ -91,8 +98,14 @@ class Credentials:
     @property
     def session_user(self) -> AbstractBaseUser | None:
         """The session's user as last read; None before, and where nobody is signed in."""
-        reading = self._reading
+        reading = self._current_reading
         return reading.user if reading is not None and reading.user.is_authenticated else None
+
+    @property
+    def _current_reading(self) -> Reading | None:
+        # One that another thread began before the credentials were replaced does not count.
+        reading = self._reading
+        return reading if reading is not None and reading.session_key == self.session_key else None
 
     @property
     def user_pks(self) -> set[Any]:
@@ -107,6 +120,31 @@ class Credentials:
             request.user = copy.copy(self._scope_user)
         elif apps.is_installed("django.contrib.auth"):
             request.user = SimpleLazyObject(lambda: self._user(request))
+
+    def trusted_scope(self, scope: Scope) -> Scope:
+        """`scope` as a hosted consumer may see it: without cookies and user of another's page."""
+        if self.is_trusted:
+            return scope
+        scope = {**scope, "headers": [(n, v) for n, v in scope["headers"] if n != b"cookie"]}
+        scope.pop("cookies", None)
+        if scope.pop("session", None) is not None:
+            scope.pop("user", None)
+        return scope
+
+    def read(self) -> None:
+        """
+        Read the session's user before any frame does: for hosted consumers, who know only the
+        user of the handshake. In a worker thread.
+        """
+        if self._scope_user is not None:
+            self.user_pk = self._scope_user.pk
+        elif self.session_key is not None and apps.is_installed("django.contrib.auth"):
+            key, now = self.session_key, time.monotonic()
+            try:
+                user = session_user(SimpleNamespace(session=session_store(key)))
+                self._reading = Reading(key, now, user)
+            except Exception:
+                logger.warning("The user of a handshake could not be read.", exc_info=True)
 
     def settle(self, request: MessageRequest, status: int) -> None:
         """
@@ -129,21 +167,21 @@ class Credentials:
                 ) from None
         if session.session_key == self.session_key:
             return
-        if session.session_key is None and self.user_pk is not None:
+        if session.session_key is None and self.session_user is not None:
             request.signs_out = True
         else:
-            self.session_key, self._scope_user, self._reading = session.session_key, None, None
-            self.user_pk = None
+            self._forget()
+            self.session_key = session.session_key
 
     def replace(self, authorization: bytes, user: Any) -> None:
         """Let `authorization`, found to be `user`'s, be the only credentials of this socket."""
+        self._forget()
         self.headers = {b"authorization": authorization}
-        self.session_key = self._scope_user = self._reading = None
         self.user_pk = user.pk
 
-    def renew(self, user: AbstractBaseUser, as_of: float) -> None:
+    def renew(self, reading: Reading) -> None:
         """Note that the session's user was read anew, and that all is well."""
-        self._reading = Reading(as_of, user)
+        self._reading = reading
 
     def end(self) -> None:
         """Refuse every frame from now on."""
@@ -159,16 +197,22 @@ class Credentials:
         """
         if request.has_own_credentials:
             return
-        if request.authentication_failed and self.user_pk is not None:
+        viewset = type(request.view)
+        if request.authentication_failed and viewset in self._taken_by:
             self.end()
         user = getattr(getattr(request.view, "request", None), "_user", None)
         if user is not None and user.is_authenticated:
             self.user_pk = user.pk
+            self._taken_by.add(viewset)
+
+    def _forget(self) -> None:
+        self.session_key = self._scope_user = self._reading = self.user_pk = None
+        self._taken_by = set()
 
     def _user(self, request: MessageRequest) -> AbstractBaseUser | AnonymousUser:
         if self.has_ended:
             raise AuthenticationFailed("These credentials have ended.")
-        reading = self._reading
+        reading = self._current_reading
         now = time.monotonic()
         if reading is None or now - reading.as_of >= socket_settings.LEASE_SECONDS:
             reading = self._read_anew(request, now)
@@ -176,12 +220,12 @@ class Credentials:
         return copy.copy(reading.user)
 
     def _read_anew(self, request: MessageRequest, now: float) -> Reading:
+        before, key = self.session_user, self.session_key
         user = session_user(request)
-        before = self._reading
-        if before is not None and before.user.is_authenticated and before.user.pk != user.pk:
+        if before is not None and before.pk != user.pk:
             self.end()
             raise AuthenticationFailed("These credentials have ended.")
-        self._reading = reading = Reading(now, user)
+        self._reading = reading = Reading(key, now, user)
         return reading
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
@@ -34,7 +35,7 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 AnyStream = Stream | HostedStream
 
 
-class Connection:
+class Connection(ABC):
     """
     One socket: what the sockets of one stream and of many have in common.
 
@@ -64,21 +65,21 @@ class Connection:
         return Application(cls, initkwargs)
 
     @property
+    @abstractmethod
     def streams(self) -> Iterable[AnyStream]:
         """What this socket serves."""
-        raise NotImplementedError
 
+    @abstractmethod
     def wire(self, stream: AnyStream) -> Wire:
         """Where replies of `stream` go."""
-        raise NotImplementedError
 
+    @abstractmethod
     def on_value(self, value: Any) -> None:
         """Answer one decoded message."""
-        raise NotImplementedError
 
+    @abstractmethod
     def on_unreadable(self, error: FrameError) -> None:
         """Answer a message that is no JSON."""
-        raise NotImplementedError
 
     async def serve(self) -> None:
         """The socket's life, from the handshake to the last reply."""
@@ -98,6 +99,7 @@ class Connection:
                 await self.finish(await self.receive_all())
             else:
                 await self.refuse()
+                await self.finish(1006)
         except asyncio.CancelledError:
             if self._crash is None:
                 raise
@@ -122,7 +124,9 @@ class Connection:
         mount = _mount(self.scope["path"], self.pattern)
         self.handshake = Handshake(self.scope, credentials, kwargs, mount)
         guests = [self.invite(s) for s in self.streams if isinstance(s, HostedStream)]
-        if any([await guest.opens() for guest in guests]):
+        if guests:
+            await workers.run(credentials.read, owner=credentials.owner)
+        if any(await asyncio.gather(*(guest.opens() for guest in guests))):
             return True
         viewsets = [stream for stream in self.streams if isinstance(stream, Stream)]
         return await workers.run(self.admits, viewsets, owner=credentials.owner)
@@ -134,8 +138,10 @@ class Connection:
 
     async def accept(self) -> None:
         """Open the socket; with our subprotocol where the client offers it, else with none."""
-        offered = self.scope.get("subprotocols", [])
-        subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
+        subprotocol = SUBPROTOCOL if SUBPROTOCOL in self.scope.get("subprotocols", []) else None
+        for lane in self._lanes.values():
+            # Only guests are there yet; one may speak another subprotocol that the client offers.
+            subprotocol = subprotocol or getattr(lane, "subprotocol", None)
         await self.outbox.send({"type": "websocket.accept", "subprotocol": subprotocol})
 
     async def refuse(self) -> None:
@@ -175,7 +181,7 @@ class Connection:
     def take(self, stream: AnyStream, payload: Any) -> None:
         """Give `payload` to its stream, in its turn, unless a bound is reached."""
         try:
-            frame = read_frame(payload)
+            frame = read_frame(payload, stream)
         except FrameError as error:
             self.answer(stream, error)
             return
@@ -224,7 +230,7 @@ class Connection:
         """Open a hosted consumer with this socket."""
         guest = Guest(
             stream,
-            self.scope,
+            self.handshake.credentials.trusted_scope(self.scope),
             self.wire(stream),
             lambda code: self.on_guest_closed(stream, code),
         )
@@ -306,9 +312,12 @@ class Application:
         await self.connection_class(scope, receive, send, **self.initkwargs).serve()
 
 
-def read_frame(payload: Any) -> Frame:
-    """The frame that `payload` is. Raises `FrameError`."""
-    return Frame.from_payload(payload, max_request_id_chars=socket_settings.MAX_REQUEST_ID_CHARS)
+def read_frame(payload: Any, stream: AnyStream | None = None) -> Frame:
+    """The frame that `payload` is, to `stream`. Raises `FrameError`."""
+    max_chars = socket_settings.MAX_REQUEST_ID_CHARS
+    if isinstance(stream, HostedStream):
+        return stream.read(payload, max_chars)
+    return Frame.from_payload(payload, max_request_id_chars=max_chars)
 
 
 def _mount(path: str, pattern: RegexPattern | RoutePattern) -> str:

@@ -43,13 +43,6 @@ def is_unfinished(response: Any) -> bool:
     return isinstance(response, (Coroutine, Generator, AsyncGenerator))
 
 
-def _cancelled_from_within(exc: asyncio.CancelledError) -> Exception:
-    """Something that an action waited for was cancelled, not the action: an error as any other."""
-    error = RuntimeError("What the action waited for was cancelled.")
-    error.__cause__ = exc
-    return error
-
-
 # For the thread in which asgiref runs the queries of async code.
 _renew_connections = sync_to_async(close_old_connections)
 
@@ -96,19 +89,16 @@ class Exchange:
             if self._is_stopped:
                 raise asyncio.CancelledError
             if inspect.iscoroutine(self._unfinished):
-                outcome = await self._stoppable(self._unfinished)
+                outcome = await self._stoppable(lambda: self._unfinished)
             else:
                 async for part in self._parts():
                     yield part
                 outcome = Response()
-        except asyncio.CancelledError as exc:
-            if self._is_stopped:
-                yield reply_to_cancel(self.frame)
-                return
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+        except asyncio.CancelledError:
+            if not self._is_stopped:
                 raise
-            outcome = _cancelled_from_within(exc)
+            yield reply_to_cancel(self.frame)
+            return
         except Exception as exc:
             outcome = exc
         finally:
@@ -151,16 +141,14 @@ class Exchange:
                 self._unfinished = response
                 return None
             return self._settled(response)
-        except asyncio.CancelledError as exc:
-            return reply_to_crash(self.frame, self.request, _cancelled_from_within(exc))
-        except Exception as exc:
+        except BaseException as exc:
             return reply_to_crash(self.frame, self.request, exc)
 
     def finish(self, outcome: HttpResponseBase | Exception) -> Reply:
         """Let DRF handle the outcome of an async or generator action; in a worker thread."""
         try:
             return self._settled(self._finalized(outcome))
-        except Exception as exc:
+        except BaseException as exc:
             return reply_to_crash(self.frame, self.request, exc)
 
     def part(self, item: Any) -> Reply:
@@ -194,8 +182,8 @@ class Exchange:
         self.handshake.credentials.settle(self.request, reply.status)
         return reply
 
-    async def _stoppable(self, awaitable: Awaitable[Any]) -> Any:
-        self._step = asyncio.ensure_future(awaitable)
+    async def _stoppable(self, begin: Callable[[], Awaitable[Any]]) -> Any:
+        self._step = asyncio.ensure_future(_contained(begin))
         try:
             return await self._step
         except asyncio.CancelledError:
@@ -212,7 +200,7 @@ class Exchange:
         try:
             # Stopped between two steps there is no step to cancel.
             while not self._is_stopped:
-                item = await self._stoppable(anext(items, _DONE))
+                item = await self._stoppable(lambda: anext(items, _DONE))
                 if item is _DONE:
                     return
                 yield await self._run(self.part, item)
@@ -237,7 +225,7 @@ class Exchange:
         # Callbacks of a loop run in order: this one comes after the last part.
         drawing.add_done_callback(lambda _: parts.put_nowait(_DONE))
         try:
-            while (part := await self._stoppable(parts.get())) is not _DONE:
+            while (part := await self._stoppable(parts.get)) is not _DONE:
                 yield part
                 room.release()
             drawing.result()
@@ -258,6 +246,20 @@ class Exchange:
                     break
         finally:
             items.close()
+
+
+async def _contained(begin: Callable[[], Awaitable[Any]]) -> Any:
+    """
+    Await what `begin` gives. SystemExit, which would end the event loop, and a cancellation that
+    nobody asked this task for are errors like others.
+    """
+    try:
+        return await begin()
+    except (SystemExit, asyncio.CancelledError) as exc:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise RuntimeError(f"{type(exc).__name__} was raised by an action.") from exc
 
 
 class Authentication(Exchange):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -45,13 +45,15 @@ class Handshake:
     What all frames of one socket share.
 
     `kwargs` are the lookups bound by the URL; `mount` is the path below which the router's own
-    paths begin, with a slash at its end.
+    paths begin, with a slash at its end; `verdicts` what viewsets said of this socket, to be asked
+    no more.
     """
 
     scope: Scope
     credentials: Credentials
     kwargs: Mapping[str, Any]
     mount: str = "/"
+    verdicts: dict[Any, bool] = field(default_factory=dict, compare=False)
 
     @cached_property
     def headers(self) -> dict[bytes, bytes]:
@@ -70,9 +72,9 @@ class Call:
     What a frame comes down to: a view, and what to call it with.
 
     `refusal` makes an exception, in the request's language, to raise once authentication,
-    permissions and throttles have had their say; `own_match` stands in where Django's URLconf
-    does not know `path`. `is_authentication` is for credentials that are only shown, which needs
-    no permission.
+    permissions and throttles have had their say; meanwhile the view's action is `refused_action`,
+    None where there is none. `own_match` stands in where Django's URLconf does not know `path`.
+    `is_authentication` is for credentials that are only shown, which needs no permission.
     """
 
     view: Callable[..., HttpResponseBase]
@@ -81,6 +83,7 @@ class Call:
     kwargs: Mapping[str, Any]
     own_match: ResolverMatch | None = None
     refusal: Callable[[], Exception] | None = None
+    refused_action: str | None = None
     is_authentication: bool = False
 
 
@@ -116,6 +119,7 @@ class MessageRequest(ASGIRequest):
         scope["headers"] = _merged_headers(handshake, frame)
         self.frame = frame
         self.call = call
+        self.verdicts = handshake.verdicts
         self._resolver_match: ResolverMatch | None = None
         super().__init__(scope, io.BytesIO())
         # The Origin check at the handshake stands in for the token: `rest_channels.origin`.

@@ -57,14 +57,17 @@ def reply_to(frame: Frame, response: HttpResponseBase) -> Reply:
     )
 
 
-def reply_to_crash(frame: Frame, request: MessageRequest | None, exc: Exception) -> Reply:
+def reply_to_crash(frame: Frame, request: MessageRequest | None, exc: BaseException) -> Reply:
     """
     The reply to an exception that DRF's handler left alone: the status Django would give.
 
     A server error is logged once, with its traceback and the opaque id that the client is shown.
-    Raises it again under `DEBUG_PROPAGATE_EXCEPTIONS`, as Django does.
+    SystemExit is one: the server is not an action's to end. Raises it again under
+    `DEBUG_PROPAGATE_EXCEPTIONS`, as Django does.
     """
     match exc:
+        case KeyboardInterrupt():
+            raise exc
         case Http404():
             return Reply.error(404, "Not found.", "not_found", to=frame)
         case PermissionDenied():

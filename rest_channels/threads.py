@@ -100,6 +100,11 @@ def _with_usable_connections(function: Callable[..., T], *args: Any) -> T:
     close_old_connections()
     try:
         return function(*args)
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        # SystemExit would end the event loop, and CancelledError be taken for the caller's own.
+        raise RuntimeError(f"{type(exc).__name__} was raised in a worker thread.") from exc
     finally:
         close_old_connections()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 SECRET_KEY = "not a secret: the tests' own"
@@ -46,12 +47,23 @@ else:
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
-            "NAME": ":memory:",
+            "NAME": os.environ.get("TEST_DATABASE_FILE", ":memory:"),
             "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
+            "CONN_MAX_AGE": None if "TEST_DATABASE_FILE" in os.environ else 0,
             "TEST": {
                 "NAME": os.path.join(
                     os.environ.get("TMPDIR", "/tmp"), f"rest_channels_{os.getpid()}.sqlite3"
                 )
             },
         }
+    }
+
+# What `tests.servers` starts a server process with.
+REST_CHANNELS = json.loads(os.environ.get("TEST_REST_CHANNELS", "{}"))
+if "TEST_LOG_LEVEL" in os.environ:
+    LOGGING = {
+        "version": 1,
+        "disable_existing_loggers": False,
+        "handlers": {"console": {"class": "logging.StreamHandler"}},
+        "root": {"handlers": ["console"], "level": os.environ["TEST_LOG_LEVEL"]},
     }

@@ -41,7 +41,7 @@ def test_the_tutorial_the_protocols_examples_and_every_pages_code(tmp_path):
             if page.stem != "tutorial" and any(block.language == "python" for block in blocks(page))
         ]
         assert len(code) > 5
-        walkthrough.run(sys.executable, "-W", "error", "-c", RUN_BLOCKS, *code)
+        walkthrough.run(sys.executable, "-c", RUN_BLOCKS, *code)
 
 
 def write_code(page: Path, directory: Path) -> Path:
@@ -95,6 +95,12 @@ def test_the_settings_are_those_of_the_code_with_their_defaults():
     assert {name: eval(default) for name, default in rows} == DEFAULTS
     explained = re.findall(r"^## ([A-Z_]+)$", page, re.MULTILINE)
     assert explained == [name for name, _ in rows]
+
+
+def test_the_checks_are_those_of_the_code():
+    code = (ROOT / "rest_channels" / "checks.py").read_text()
+    shown = re.findall(r"^\| `rest_channels\.(\w+)` \|", (DOCS / "checks.md").read_text(), re.M)
+    assert shown == sorted(set(re.findall(r'id="rest_channels\.(\w+)"', code)))
 
 
 def test_the_close_codes_of_the_protocol_are_those_of_the_code():

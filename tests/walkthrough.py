@@ -13,6 +13,7 @@ The server is started by its command and started again when a file has changed s
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -107,7 +108,9 @@ class Walkthrough:
                 self._socket.send(line[2:])
             elif line.startswith("< "):
                 answer = self._receive()
-                assert answer == line[2:], f"received:\n{answer}\nshown:\n{line[2:]}"
+                assert json.loads(answer) == json.loads(line[2:]), (
+                    f"received:\n{answer}\nshown:\n{line[2:]}"
+                )
             else:
                 assert line in output.splitlines(), f"{line!r} is not in the output:\n{output}"
 

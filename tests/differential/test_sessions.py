@@ -8,7 +8,7 @@ from django.contrib.auth.models import User
 from django.contrib.sessions.models import Session
 from django.utils import translation
 from django.utils.translation import gettext
-from rest_framework import serializers, viewsets
+from rest_framework import exceptions, serializers, viewsets
 from rest_framework.decorators import action
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response
@@ -23,6 +23,8 @@ class CartViewSet(viewsets.ViewSet):
         request.session.modified = True
         if request.data == "bomb":
             raise ZeroDivisionError
+        if request.data == "grenade":
+            raise exceptions.APIException
         if request.data == "lemon":
             raise serializers.ValidationError("Sour.")
         return Response(request.session["cart"], status=201)
@@ -68,9 +70,10 @@ def test_what_a_refused_action_wrote_is_saved(carts):
     assert (answer.status_code, carts_left(answer)) == (400, [["lemon"]])
 
 
-def test_what_a_crashed_action_wrote_is_not(carts):
-    assert carts_left(carts.http("POST /api/carts/", data="bomb")) == [None]
-    assert carts_left(carts.socket("create", data="bomb")) == [None]
+@pytest.mark.parametrize("data", ["bomb", "grenade"])
+def test_what_a_crashed_action_wrote_is_not(carts, data):
+    assert carts_left(carts.http("POST /api/carts/", data=data)) == [None]
+    assert carts_left(carts.socket("create", data=data)) == [None]
 
 
 def test_an_action_that_only_reads_writes_nothing(carts):

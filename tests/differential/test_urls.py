@@ -46,6 +46,13 @@ def test_lookup_field(site, lobby):
     assert site.same("DELETE /api/rooms/lobby/", "destroy", name="lobby").status_code == 204
 
 
+def test_a_lookup_bound_by_the_url_wins(site, lobby):
+    site.register("rooms", RoomViewSet)
+    attic = Room.objects.create(name="attic")
+    expected = site.http(f"GET /api/rooms/{lobby.pk}/")
+    assert site.socket("retrieve", at=f"/ws/rooms/{lobby.pk}/", pk=attic.pk) == expected
+
+
 def test_pk_is_another_word_for_the_lookup(site, lobby):
     class ByNameViewSet(RoomViewSet):
         lookup_field = "name"

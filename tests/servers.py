@@ -1,0 +1,164 @@
+"""
+Real servers: uvicorn or daphne in a process of its own, serving an application of the tests.
+
+    with Server("daphne", "tests.abuse_app:application", MAX_IN_FLIGHT=4) as server:
+        with server.connect("/rooms/") as socket:
+            socket.send('{"action": "list"}')
+
+Keywords are `REST_CHANNELS` of that process. It has a SQLite database of its own, empty tables in
+it, at `server.database`; what it logs is in `server.output`.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import json
+import os
+import re
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.client import connect as connect_async
+from websockets.sync.client import ClientConnection, connect
+
+from tests.distribution import ROOT
+
+KINDS = ["uvicorn", "daphne"]
+
+_LISTENING = re.compile(r"(?:running on http://127\.0\.0\.1:|TCP address 127\.0\.0\.1:)(\d+)")
+
+_COMMANDS = {
+    "uvicorn": ["uvicorn", "--port", "0", "--log-level"],
+    "daphne": ["daphne", "--port", "0", "--verbosity"],
+}
+_LOUD = {"uvicorn": "trace", "daphne": "3"}
+_QUIET = {"uvicorn": "info", "daphne": "1"}
+
+
+class Server:
+    """A server process; a context manager, which kills it at the end."""
+
+    def __init__(
+        self,
+        kind: str,
+        application: str = "tests.abuse_app:application",
+        *,
+        is_loud: bool = False,
+        **rest_channels: Any,
+    ) -> None:
+        verbosity = (_LOUD if is_loud else _QUIET)[kind]
+        self._command = [sys.executable, "-m", *_COMMANDS[kind], verbosity, application]
+        self._directory = Path(tempfile.mkdtemp(prefix="rest_channels_server_"))
+        self.database = self._directory / "database.sqlite3"
+        self._env = {
+            **_environment(self.database),
+            "TEST_REST_CHANNELS": json.dumps(rest_channels),
+            "TEST_LOG_LEVEL": "DEBUG" if is_loud else "INFO",
+        }
+        self._lines: list[str] = []
+        self._has_port = threading.Event()
+        self.port = 0
+
+    def __enter__(self) -> Server:
+        shutil.copy(_empty_database(), self.database)
+        self._process = subprocess.Popen(
+            self._command, cwd=ROOT, env=self._env, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        if not self._has_port.wait(60) or not self.port:
+            self.__exit__()
+            raise AssertionError(f"{' '.join(self._command)}\n{self.output}")
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        self._process.stdout.close()
+        shutil.rmtree(self._directory)
+
+    @property
+    def output(self) -> str:
+        """All that the process has written."""
+        return "".join(self._lines)
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.poll() is None
+
+    @property
+    def rss_bytes(self) -> int:
+        """The memory that the process holds now."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
+
+    def url(self, path: str) -> str:
+        return f"ws://127.0.0.1:{self.port}{path}"
+
+    def connect(self, path: str = "/", **options: Any) -> ClientConnection:
+        """Open a socket."""
+        return connect(self.url(path), sock=self.transport(), **_options(options))
+
+    def connect_async(self, path: str = "/", **options: Any) -> connect_async:
+        """Open a socket of the test's event loop."""
+        return connect_async(self.url(path), sock=self.transport(), **_options(options))
+
+    def transport(self, *, receive_buffer_bytes: int | None = None) -> socket.socket:
+        """A TCP connection: a socket made of it has no proxy of the machine's in between."""
+        transport = socket.socket()
+        if receive_buffer_bytes is not None:
+            transport.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        transport.connect(("127.0.0.1", self.port))
+        return transport
+
+    def execute(self, sql: str, *parameters: Any) -> None:
+        """Change the database behind the process's back, as another process would."""
+        with closing(sqlite3.connect(self.database, timeout=20)) as connection, connection:
+            connection.execute(sql, parameters)
+
+    def _read(self) -> None:
+        for line in self._process.stdout:
+            self._lines.append(line)
+            if listening := _LISTENING.search(line):
+                self.port = int(listening[1])
+                self._has_port.set()
+        self._has_port.set()
+
+
+def _options(options: dict[str, Any]) -> dict[str, Any]:
+    # No pings, no compression, no limit: what the test sends and receives and nothing else.
+    return {"ping_interval": None, "compression": None, "max_size": None, **options}
+
+
+def _environment(database: Path) -> dict[str, str]:
+    return {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "tests.settings",
+        "TEST_DATABASE": "sqlite",
+        "TEST_DATABASE_FILE": str(database),
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@functools.cache
+def _empty_database() -> Path:
+    """The database with all tables, made once for all servers."""
+    directory = tempfile.mkdtemp(prefix="rest_channels_empty_")
+    atexit.register(shutil.rmtree, directory)
+    database = Path(directory) / "empty.sqlite3"
+    subprocess.run(
+        [sys.executable, "-m", "django", "migrate", "--run-syncdb", "--verbosity", "0"],
+        cwd=ROOT, env=_environment(database), check=True,
+    )  # fmt: skip
+    return database

@@ -185,10 +185,12 @@ class Connection(ABC):
         except FrameError as error:
             self.answer(stream, error)
             return
-        if (refusal := self.limit(frame)) is not None:
+        lane = self.lane(stream)
+        refusal = self.limit(frame, waits=not lane.answers_at_once(frame))
+        if refusal is not None:
             self.wire(stream).post(refusal)
         else:
-            self.lane(stream).take(frame, payload)
+            lane.take(frame, payload)
 
     def answer(self, stream: AnyStream, error: FrameError) -> None:
         """Answer what is no frame, in its turn, unless a bound is reached."""
@@ -197,17 +199,18 @@ class Connection(ABC):
         else:
             self.lane(stream).answer(Reply.refusal(error))
 
-    def limit(self, asked: Frame | FrameError) -> Reply | None:
+    def limit(self, asked: Frame | FrameError, *, waits: bool = True) -> Reply | None:
         """
         The refusal of one frame too many; None where it may be answered.
 
         It is sent at once: it overtakes the replies before it, for it asks to wait for them.
+        `waits` is False for what would not be in flight: a `cancel`, which makes room.
         """
         if self._is_excess:
             retry = {"Retry-After": str(self.rate.retry_after)}
             detail = "Too many requests: slow down."
             return Reply.error(429, detail, "throttled", to=asked, headers=retry)
-        if sum(map(len, self._lanes.values())) >= socket_settings.MAX_IN_FLIGHT:
+        if waits and sum(map(len, self._lanes.values())) >= socket_settings.MAX_IN_FLIGHT:
             detail = "Too many requests at once: wait for replies before sending more."
             return Reply.error(503, detail, "too_many_in_flight", to=asked)
         return None

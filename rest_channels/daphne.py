@@ -61,6 +61,11 @@ class DaphneSend:
         limit, protocol.maxMessagePayloadSize = protocol.maxMessagePayloadSize, 0
         try:
             await self._send(message)
+        except Exception:
+            if protocol.state in (protocol.STATE_CONNECTING, protocol.STATE_OPEN):
+                raise
+            # Daphne tells of the client's going later; other servers raise an OSError meanwhile.
+            raise ConnectionResetError("The client is gone.") from None
         finally:
             protocol.maxMessagePayloadSize = limit
 

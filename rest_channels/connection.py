@@ -17,6 +17,7 @@ from django.urls.resolvers import RegexPattern, RoutePattern
 
 from rest_channels.admission import admits
 from rest_channels.authentication import Credentials, UnreadableCredentials
+from rest_channels.daphne import full_send
 from rest_channels.exceptions import FrameError
 from rest_channels.hosting import Guest, HostedStream
 from rest_channels.lanes import Lane
@@ -52,7 +53,7 @@ class Connection(ABC):
         self.scope = scope
         self.receive = receive
         self.pattern = pattern
-        self.outbox = Outbox(send, socket_settings.MAX_QUEUE_BYTES)
+        self.outbox = Outbox(full_send(send), socket_settings.MAX_QUEUE_BYTES)
         self.rate = RateLimit(socket_settings.FRAME_RATE, socket_settings.FRAME_BURST)
         self._lanes: dict[AnyStream, Lane | Guest] = {}
         self._is_excess = False

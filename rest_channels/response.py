@@ -15,7 +15,9 @@ from django.core import signals
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpResponseBase
+from django.template.response import SimpleTemplateResponse
 from rest_framework.exceptions import ErrorDetail
+from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 
 from rest_channels.protocol import Frame, Reply
@@ -41,10 +43,11 @@ def reply_to(frame: Frame, response: HttpResponseBase) -> Reply:
     """
     failed = response.status_code >= 400
     codes = None
-    if isinstance(response, Response):
-        if failed:
-            codes = _codes(_error_list(response.data))
-        response.render()
+    if failed and isinstance(response, Response):
+        codes = _codes(_error_list(response.data))
+    if isinstance(response, SimpleTemplateResponse):
+        # DRF's own are such as well.
+        response = response.render()
     text = _json_text(response)
     return Reply(
         response.status_code,
@@ -132,12 +135,25 @@ def _json_text(response: HttpResponseBase) -> str:
     if not content or response.status_code in _BODYLESS:
         return "null"
     if _is_json(response):
-        return content.decode()
+        text = content.decode()
+        if not _is_strict(response):
+            json.loads(text, parse_constant=_refuse_constant)
+        return text
     try:
         return json.dumps(content.decode(response.charset))
     except UnicodeDecodeError:
         response["Content-Transfer-Encoding"] = "base64"
         return json.dumps(base64.b64encode(content).decode())
+
+
+def _is_strict(response: HttpResponseBase) -> bool:
+    """Whether DRF wrote the JSON, whose text needs no proof before it becomes part of a frame."""
+    renderer: Any = getattr(response, "accepted_renderer", None)
+    return type(renderer) is JSONRenderer and renderer.strict
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"The response holds {name}, which is not JSON.")
 
 
 def _content(response: HttpResponseBase) -> bytes:

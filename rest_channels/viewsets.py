@@ -190,7 +190,9 @@ def as_consumer(viewset: type[ViewSetMixin]) -> type[ConsumerViewSetMixin]:
         return viewset
     has_serializers = issubclass(viewset, GenericAPIView)
     mixin = GenericConsumerViewSetMixin if has_serializers else ConsumerViewSetMixin
-    return _subclass(viewset, (mixin, viewset), {})
+    # The mixin's own attribute, before the viewset's, would hide it.
+    in_flight = getattr(viewset, "max_in_flight", mixin.max_in_flight)
+    return _subclass(viewset, (mixin, viewset), {"max_in_flight": in_flight})
 
 
 # DRF's `as_view()` sets them for each view, and leaves the names on the class.

@@ -66,8 +66,9 @@ def test_at_most_so_many_threads_work_at_once(settings):
 
 
 def test_threads_start_only_while_work_waits(settings):
-    settings.REST_CHANNELS = {"WORKER_THREADS": 8}
-    assert set(asking(ThreadViewSet, *["thread"] * 5)) == {"rest_channels_0"}
+    settings.REST_CHANNELS = {"WORKER_THREADS": 32}
+    # Mostly one; a thread that has just answered may not be seen to be idle yet.
+    assert len(set(asking(ThreadViewSet, *["thread"] * 40))) < 8
 
 
 def test_no_thread_is_started_before_there_is_work(settings):

@@ -39,9 +39,8 @@ class Outbox:
         """
         Send `text` once the client has read enough of what came before it.
 
-        `instead` gives the text to send where the server refuses `text` (daphne does not send
-        what is longer than its `--websocket-max-message-size`); where it is None, that closes
-        the socket with 1011.
+        `instead` gives the text to send where the server refuses `text` (see
+        `rest_channels.daphne`); where it is None, that closes the socket with 1011.
         """
         while self._is_full(text) and not self.is_closed:
             self._sent.clear()

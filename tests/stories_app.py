@@ -11,6 +11,8 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 django.setup()
 
+from channels.routing import URLRouter  # noqa: E402
+from django.urls import re_path  # noqa: E402
 from rest_framework.decorators import action  # noqa: E402
 from rest_framework.response import Response  # noqa: E402
 
@@ -59,4 +61,19 @@ class StoryViewSet(OpenViewSet):
 router = DefaultRouter()
 router.register("one", StoryViewSet, "one")
 router.register("other", StoryViewSet, "other")
-application = router.as_asgi()
+
+
+def wrapped(application):
+    """Middleware with a `send` of its own: what lies behind does not know the server."""
+
+    async def middleware(scope, receive, send):
+        async def own_send(message):
+            await send(message)
+
+        await application(scope, receive, own_send)
+
+    return middleware
+
+
+everything = router.as_asgi()
+application = URLRouter([re_path("^wrapped/", wrapped(everything)), re_path("", everything)])

@@ -74,9 +74,20 @@ def test_a_frame_too_long_closes_the_socket(server):
 
 def test_a_long_reply(server):
     with server.connect() as socket:
+        assert len(ask(socket, "long", query={"length": 5_000_000})["data"]) == 5_000_000
+
+
+def test_a_reply_that_a_server_behind_middleware_does_not_send(server):
+    with server.connect("/wrapped/") as socket:
         reply = ask(socket, "long", query={"length": 5_000_000})
         assert len(reply["data"]) == 5_000_000
         assert ask(socket, "echo", data=1)["data"] == 1
+
+
+def test_a_close_code_that_a_server_behind_middleware_does_not_take(server):
+    with server.connect("/wrapped/") as socket:
+        socket.send("x" * 70_000)
+        assert close_code(socket) == {"uvicorn": 1009, "daphne": 4009}[server.kind]
 
 
 def test_replies_wait_for_a_client_that_reads_late(server):

@@ -15,11 +15,10 @@ def test_each_setting_has_its_default(name):
 
 
 def test_the_projects_settings_come_first_and_are_forgotten_after():
-    before = socket_settings.MAX_IN_FLIGHT
     with override_settings(REST_CHANNELS={"MAX_IN_FLIGHT": 3}):
         assert socket_settings.MAX_IN_FLIGHT == 3
-        assert socket_settings.FRAME_RATE == DEFAULTS["FRAME_RATE"]
-    assert socket_settings.MAX_IN_FLIGHT == before
+        assert socket_settings.FRAME_BURST == 200
+    assert socket_settings.MAX_IN_FLIGHT == 16
 
 
 class OwnConnection(StreamConnection):

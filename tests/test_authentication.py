@@ -20,7 +20,8 @@ from rest_framework.response import Response
 
 from rest_channels import authentication
 from rest_channels.authentication import Credentials, session_store
-from rest_channels.request import Handshake
+from rest_channels.protocol import Frame
+from rest_channels.request import Call, Handshake, MessageRequest
 from rest_channels.test import SocketClient, SocketClosed
 from rest_channels.viewsets import ConsumerViewSet
 from tests.sockets import happened, talking_to
@@ -456,6 +457,19 @@ def test_a_session_saved_late_does_not_bring_replaced_credentials_back(people):
 
 def credentials(**scope) -> Credentials:
     return Credentials({"type": "websocket", "path": "/", "headers": [], **scope})
+
+
+def test_a_late_reading_of_replaced_credentials_leaves_the_new_one_in_place(ann):
+    client = Client()
+    client.force_login(ann)
+    scope = {"type": "websocket", "path": "/", "headers": []}
+    mine = Credentials(scope)
+    handshake, call = Handshake(scope, mine, {}), Call(WhoViewSet, "get", "/", {})
+    late = MessageRequest(handshake, Frame("list"), call)
+    mine.session_key = client.session.session_key
+    assert MessageRequest(handshake, Frame("list"), call).user == ann
+    assert late.user.is_anonymous
+    assert mine.session_user == ann
 
 
 def test_credentials_end_once():

@@ -92,6 +92,18 @@ async def test_put_waits_until_there_is_room():
 
 
 @story
+async def test_what_was_read_makes_room():
+    client = Client()
+    outbox = Outbox(client.send, 10)
+    outbox.post("a" * 5)
+    for text in ("b" * 5, "c" * 5, "d" * 5):
+        outbox.post(text)
+        await client.read(1)
+    await client.read(1)
+    assert len(client.texts) == 4 and not outbox.is_closed
+
+
+@story
 async def test_what_is_longer_than_the_bound_is_sent_where_nothing_waits():
     client = Client(is_reading=True)
     outbox = Outbox(client.send, 10)

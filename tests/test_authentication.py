@@ -472,6 +472,21 @@ def test_a_late_reading_of_replaced_credentials_leaves_the_new_one_in_place(ann)
     assert mine.session_user == ann
 
 
+def test_signing_out_of_replaced_credentials_does_not_end_the_new_ones(ann):
+    old, new = Client(), Client()
+    old.force_login(ann)
+    new.force_login(ann)
+    scope = {"type": "websocket", "path": "/", "headers": []}
+    mine = Credentials({**scope, "session": old.session})
+    handshake, call = Handshake(scope, mine, {}), Call(WhoViewSet, "get", "/", {})
+    late = MessageRequest(handshake, Frame("log_out"), call)
+    mine.session_key = new.session.session_key
+    assert MessageRequest(handshake, Frame("list"), call).user == ann
+    logout(late)
+    mine.settle(late, 200)
+    assert (late.signs_out, mine.session_key) == (False, new.session.session_key)
+
+
 def test_credentials_end_once():
     ends = []
     mine = Credentials({"type": "websocket", "path": "/", "headers": []}, lambda: ends.append(1))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from importlib.metadata import version
 
 import pytest
+from packaging.version import Version
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from tests.servers import KINDS, Server
@@ -78,9 +80,14 @@ def test_a_long_reply(server):
 
 
 def test_a_reply_that_a_server_behind_middleware_does_not_send(server):
+    # Daphne holds replies to the length that messages may have, from 4.2.3 on.
+    has_limit = server.kind == "daphne" and Version(version("daphne")) >= Version("4.2.3")
     with server.connect("/wrapped/") as socket:
         reply = ask(socket, "long", query={"length": 5_000_000})
-        assert len(reply["data"]) == 5_000_000
+        if has_limit:
+            assert (reply["response_status"], reply["codes"]) == (500, ["error"])
+        else:
+            assert len(reply["data"]) == 5_000_000
         assert ask(socket, "echo", data=1)["data"] == 1
 
 

@@ -54,8 +54,9 @@ class Credentials:
 
     The session is named by the handshake's cookie, or by `scope["session"]` where Channels'
     middleware put one. Its user is read when a frame first asks and again once that is
-    `LEASE_SECONDS` old. A `scope["user"]` without a session (a middleware of the project's own)
-    is taken as it is. Cookies from a page of an untrusted origin do not count.
+    `LEASE_SECONDS` old. A `scope["user"]` without a `scope["session"]` (a middleware of the
+    project's own) is taken as it is, whatever the cookie says, until an action signs somebody in.
+    Cookies from a page of an untrusted origin do not count.
 
     Once somebody was signed in, these credentials can end: signed out, expired, deactivated,
     deleted. From then on every frame is refused, and `on_end` is called once, from any thread.
@@ -85,9 +86,10 @@ class Credentials:
         key = getattr(session, "session_key", None)
         if session is None:
             key = handshake.COOKIES.get(settings.SESSION_COOKIE_NAME)
-        if key is None:
+        if session is None or key is None:
+            # Where Channels' middleware put a session, its user is the session's.
             self._scope_user = scope.get("user")
-        elif self.is_trusted:
+        if self.is_trusted:
             self.session_key = key
 
     @property
@@ -114,9 +116,14 @@ class Credentials:
         return pks - {None}
 
     def attach(self, request: MessageRequest) -> None:
-        """Give the request its `session` and `user`, as Django's middleware does: unread."""
-        request.session = session_store(self.session_key)
-        if self._scope_user is not None:
+        """
+        Give the request its `session` and `user`, as Django's middleware does: unread. One that
+        only shows credentials has neither, lest the socket's own be taken for them.
+        """
+        is_shown = request.call.is_authentication
+        request.session_key = None if is_shown else self.session_key
+        request.session = session_store(request.session_key)
+        if self._scope_user is not None and not is_shown:
             request.user = copy.copy(self._scope_user)
         elif apps.is_installed("django.contrib.auth"):
             request.user = SimpleLazyObject(lambda: self._user(request))
@@ -165,13 +172,17 @@ class Credentials:
                 raise SessionInterrupted(
                     "The session was deleted before the message was answered."
                 ) from None
-        if session.session_key == self.session_key:
+        key = session.session_key
+        if key == request.session_key:
             return
-        if session.session_key is None and self.session_user is not None:
+        if key is None and request.session_key != self.session_key:
+            return  # What it signed out of has been replaced meanwhile.
+        if key is None and self.session_user is not None:
             request.signs_out = True
-        else:
+            return
+        if _names_user(session):
             self._forget()
-            self.session_key = session.session_key
+        self.session_key = key
 
     def replace(self, authorization: bytes, user: Any) -> None:
         """Let `authorization`, found to be `user`'s, be the only credentials of this socket."""
@@ -212,20 +223,26 @@ class Credentials:
     def _user(self, request: MessageRequest) -> AbstractBaseUser | AnonymousUser:
         if self.has_ended:
             raise AuthenticationFailed("These credentials have ended.")
-        reading = self._current_reading
+        reading = self._reading
+        if reading is not None and reading.session_key != request.session_key:
+            reading = None  # Another's: the credentials were replaced since this request was made.
         now = time.monotonic()
         if reading is None or now - reading.as_of >= socket_settings.LEASE_SECONDS:
-            reading = self._read_anew(request, now)
+            reading = self._read_anew(request, reading, now)
         # A copy: what an action does to its user is no other frame's business.
         return copy.copy(reading.user)
 
-    def _read_anew(self, request: MessageRequest, now: float) -> Reading:
-        before, key = self.session_user, self.session_key
-        user = session_user(request)
-        if before is not None and before.pk != user.pk:
-            self.end()
+    def _read_anew(self, request: MessageRequest, before: Reading | None, now: float) -> Reading:
+        key = request.session_key
+        reading = Reading(key, now, session_user(request))
+        is_other = before and before.user.is_authenticated and before.user.pk != reading.user.pk
+        if key == self.session_key:
+            if is_other:
+                self.end()
+            else:
+                self._reading = reading
+        if is_other:
             raise AuthenticationFailed("These credentials have ended.")
-        self._reading = reading = Reading(key, now, user)
         return reading
 
 
@@ -234,6 +251,12 @@ def session_user(request: Any) -> AbstractBaseUser | AnonymousUser:
     from django.contrib.auth import get_user  # needs the app registry
 
     return get_user(request)
+
+
+def _names_user(session: SessionBase) -> bool:
+    from django.contrib.auth import SESSION_KEY  # needs the app registry
+
+    return SESSION_KEY in session
 
 
 def session_store(session_key: str | None) -> SessionBase:

@@ -99,10 +99,12 @@ class MessageRequest(ASGIRequest):
     One frame as a Django request.
 
     DRF's `Request` wraps it as it wraps any other. `view` is the view instance that took it;
-    `authentication_failed` and `signs_out` say what became of its credentials.
+    `session_key` names the session it came with, and `authentication_failed` and `signs_out` say
+    what became of its credentials.
     """
 
     view: APIView | None = None
+    session_key: str | None = None
     authentication_failed = False
     signs_out = False
 

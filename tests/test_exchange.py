@@ -374,31 +374,38 @@ def test_items_that_are_responses(is_async):
     assert replies[0]["headers"] == {"X-Part": "1"}
 
 
-@pytest.mark.parametrize("is_async", [False, True])
-def test_an_item_that_is_no_json_ends_the_generator_with_an_error(is_async, caplog):
-    closed = []
+class ClosingViewSet(OpenViewSet):
+    """Says whether a generator was closed before its last reply was made."""
 
-    def generator(self, request):
+    is_closed = False
+
+    @action(detail=False)
+    def items(self, request):
         try:
             yield 1
             yield object()
             yield 2
         finally:
-            closed.append(True)
+            self.is_closed = True
 
-    async def async_generator(self, request):
+    @action(detail=False)
+    async def async_items(self, request):
         try:
             yield 1
             yield object()
             yield 2
         finally:
-            closed.append(True)
+            self.is_closed = True
 
-    function = async_generator if is_async else generator
-    function.__name__ = "one"
-    replies = answer(function)
+    def handle_exception(self, exc):
+        return Response([type(exc).__name__, self.is_closed], status=500)
+
+
+@pytest.mark.parametrize("word", ["items", "async_items"])
+def test_an_item_that_is_no_json_ends_the_generator_with_an_error(word):
+    (replies,) = asking(ClosingViewSet, word)
     assert [r["response_status"] for r in replies] == [206, 500]
-    assert closed == [True]
+    assert replies[-1]["errors"] == ["TypeError", True]
 
 
 def test_a_generator_is_drawn_in_one_thread_a_little_ahead_of_the_client(settings):

@@ -66,8 +66,8 @@ def test_bytes_are_counted_not_characters():
     async def story():
         client = Client(reads=False)
         outbox = Outbox(client.send, 10)
-        await outbox.put("ééééé")
-        waiting = asyncio.create_task(outbox.put("x"))
+        await outbox.put("x")
+        waiting = asyncio.create_task(outbox.put("ééééé"))
         await idle()
         assert not waiting.done()
         waiting.cancel()

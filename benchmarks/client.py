@@ -129,7 +129,7 @@ async def load(
     is_measured = False
 
     def on_reply(client: Client, latency: float, payload: bytes) -> None:
-        if b'"errors": []' not in payload and b'"errors":[]' not in payload:
+        if b'"response_status"' in payload and b'"response_status": 2' not in payload:
             raise RuntimeError(payload.decode()[:500])
         if is_measured:
             latencies.append(latency)

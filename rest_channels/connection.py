@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
@@ -16,6 +17,7 @@ from django.urls.resolvers import RegexPattern, RoutePattern
 
 from rest_channels.admission import admits
 from rest_channels.authentication import Credentials, UnreadableCredentials
+from rest_channels.daphne import full_send
 from rest_channels.exceptions import FrameError
 from rest_channels.hosting import Guest, HostedStream
 from rest_channels.lanes import Lane
@@ -34,7 +36,7 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 AnyStream = Stream | HostedStream
 
 
-class Connection:
+class Connection(ABC):
     """
     One socket: what the sockets of one stream and of many have in common.
 
@@ -51,7 +53,7 @@ class Connection:
         self.scope = scope
         self.receive = receive
         self.pattern = pattern
-        self.outbox = Outbox(send, socket_settings.MAX_QUEUE_BYTES)
+        self.outbox = Outbox(full_send(send), socket_settings.MAX_QUEUE_BYTES)
         self.rate = RateLimit(socket_settings.FRAME_RATE, socket_settings.FRAME_BURST)
         self._lanes: dict[AnyStream, Lane | Guest] = {}
         self._is_excess = False
@@ -64,21 +66,21 @@ class Connection:
         return Application(cls, initkwargs)
 
     @property
+    @abstractmethod
     def streams(self) -> Iterable[AnyStream]:
         """What this socket serves."""
-        raise NotImplementedError
 
+    @abstractmethod
     def wire(self, stream: AnyStream) -> Wire:
         """Where replies of `stream` go."""
-        raise NotImplementedError
 
+    @abstractmethod
     def on_value(self, value: Any) -> None:
         """Answer one decoded message."""
-        raise NotImplementedError
 
+    @abstractmethod
     def on_unreadable(self, error: FrameError) -> None:
         """Answer a message that is no JSON."""
-        raise NotImplementedError
 
     async def serve(self) -> None:
         """The socket's life, from the handshake to the last reply."""
@@ -184,10 +186,12 @@ class Connection:
         except FrameError as error:
             self.answer(stream, error)
             return
-        if (refusal := self.limit(frame)) is not None:
+        lane = self.lane(stream)
+        refusal = self.limit(frame, waits=not lane.answers_at_once(frame))
+        if refusal is not None:
             self.wire(stream).post(refusal)
         else:
-            self.lane(stream).take(frame, payload)
+            lane.take(frame, payload)
 
     def answer(self, stream: AnyStream, error: FrameError) -> None:
         """Answer what is no frame, in its turn, unless a bound is reached."""
@@ -196,17 +200,18 @@ class Connection:
         else:
             self.lane(stream).answer(Reply.refusal(error))
 
-    def limit(self, asked: Frame | FrameError) -> Reply | None:
+    def limit(self, asked: Frame | FrameError, *, waits: bool = True) -> Reply | None:
         """
         The refusal of one frame too many; None where it may be answered.
 
         It is sent at once: it overtakes the replies before it, for it asks to wait for them.
+        `waits` is False for what would not be in flight: a `cancel`, which makes room.
         """
         if self._is_excess:
             retry = {"Retry-After": str(self.rate.retry_after)}
             detail = "Too many requests: slow down."
             return Reply.error(429, detail, "throttled", to=asked, headers=retry)
-        if sum(map(len, self._lanes.values())) >= socket_settings.MAX_IN_FLIGHT:
+        if waits and sum(map(len, self._lanes.values())) >= socket_settings.MAX_IN_FLIGHT:
             detail = "Too many requests at once: wait for replies before sending more."
             return Reply.error(503, detail, "too_many_in_flight", to=asked)
         return None

@@ -99,6 +99,10 @@ class Guest:
             self._leave(1006)
         return self._judged.result()
 
+    def answers_at_once(self, frame: Frame) -> bool:
+        """The consumer reads its frames in their order."""
+        return False
+
     def take(self, frame: Frame, payload: Any) -> None:
         """Hand the consumer a payload, as it came."""
         if self.is_open:

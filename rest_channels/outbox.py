@@ -5,13 +5,18 @@ What is on its way to the client, bounded in bytes.
 from __future__ import annotations
 
 import asyncio
+import logging
+import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from rest_channels.protocol import MISSING, CloseCode, Missing, Reply, byte_length, in_envelope
 
+logger = logging.getLogger("rest_channels")
+
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
+Instead = Callable[[Exception], str] | None
 
 
 class Outbox:
@@ -25,17 +30,22 @@ class Outbox:
         self.send = send
         self.is_closed = False
         self._max_bytes = max_bytes
-        self._queue: deque[Mapping[str, Any]] = deque()
+        self._queue: deque[tuple[Mapping[str, Any], Instead]] = deque()
         self._waiting_bytes = 0
         self._writer: asyncio.Task[None] | None = None
         self._sent = asyncio.Event()
 
-    async def put(self, text: str) -> None:
-        """Send `text` once the client has read enough of what came before it."""
+    async def put(self, text: str, instead: Instead = None) -> None:
+        """
+        Send `text` once the client has read enough of what came before it.
+
+        `instead` gives the text to send where the server refuses `text` (see
+        `rest_channels.daphne`); where it is None, that closes the socket with 1011.
+        """
         while self._is_full(text) and not self.is_closed:
             self._sent.clear()
             await self._sent.wait()
-        self._append(text)
+        self._append(text, instead)
 
     def post(self, text: str) -> None:
         """Send `text` without waiting; a client that has not read enough is closed with 4408."""
@@ -48,15 +58,18 @@ class Outbox:
         """Close the socket after what is queued."""
         if not self.is_closed:
             self.is_closed = True
-            self._enqueue({"type": "websocket.close", "code": int(code)})
+            self._enqueue({"type": "websocket.close", "code": int(code)}, None)
             self._sent.set()
 
     def discard(self) -> None:
         """Forget everything: the client is gone."""
-        self.is_closed = True
-        self._forget_queue()
+        self._give_up()
         if self._writer is not None:
             self._writer.cancel()
+
+    def _give_up(self) -> None:
+        self.is_closed = True
+        self._forget_queue()
 
     def _forget_queue(self) -> None:
         self._queue.clear()
@@ -67,31 +80,50 @@ class Outbox:
         waits = self._writer is not None
         return waits and self._waiting_bytes + byte_length(text) > self._max_bytes
 
-    def _append(self, text: str) -> None:
+    def _append(self, text: str, instead: Instead = None) -> None:
         if not self.is_closed:
             self._waiting_bytes += byte_length(text)
-            self._enqueue({"type": "websocket.send", "text": text})
+            self._enqueue({"type": "websocket.send", "text": text}, instead)
 
-    def _enqueue(self, message: Mapping[str, Any]) -> None:
-        self._queue.append(message)
+    def _enqueue(self, message: Mapping[str, Any], instead: Instead) -> None:
+        self._queue.append((message, instead))
         if self._writer is None:
             self._writer = asyncio.ensure_future(self._write())
 
     async def _write(self) -> None:
         try:
             while self._queue:
-                message = self._queue.popleft()
-                await self.send(message)
+                message, instead = self._queue.popleft()
+                try:
+                    await self.send(message)
+                except OSError:
+                    # The server saw the client go before the connection's own loop was told.
+                    self._give_up()
+                except Exception as exc:
+                    self._on_refused(message, instead, exc)
                 # Below zero never: the queue may have been forgotten meanwhile.
                 sent = byte_length(message.get("text", ""))
                 self._waiting_bytes = max(0, self._waiting_bytes - sent)
                 self._sent.set()
-        except OSError:
-            # The server saw the client go before the connection's own loop was told.
-            self.is_closed = True
-            self._forget_queue()
         finally:
             self._writer = None
+
+    def _on_refused(self, message: Mapping[str, Any], instead: Instead, exc: Exception) -> None:
+        """The server raised `exc` and sent nothing: the client must not wait for it in silence."""
+        if message["type"] == "websocket.close":
+            self._forget_queue()
+            if message["code"] < 3000:
+                # daphne lets an application close with 1000 and 3000 to 4999, nothing else.
+                code = message["code"] + 3000
+                self._queue.append(({"type": "websocket.close", "code": code}, None))
+        elif instead is not None:
+            text = instead(exc)
+            self._waiting_bytes += byte_length(text)
+            self._queue.appendleft(({"type": "websocket.send", "text": text}, None))
+        else:
+            logger.error("The server failed to send: the socket is closed.", exc_info=exc)
+            self._forget_queue()
+            self.close(CloseCode.SERVER_ERROR)
 
 
 class Wire:
@@ -102,8 +134,10 @@ class Wire:
         self.stream = stream
 
     async def put(self, reply: Reply) -> None:
-        """Send `reply` once there is room."""
-        await self.outbox.put(reply.encode(self.stream))
+        """Send `reply` once there is room; a 500 where the server refuses it."""
+        # Of a generator's items none is the last reply: where one is lost, so is the socket.
+        instead = None if reply.status == 206 else lambda exc: self._failure(reply, exc)
+        await self.outbox.put(reply.encode(self.stream), instead)
 
     def post(self, reply: Reply) -> None:
         """Send `reply` at once."""
@@ -112,3 +146,17 @@ class Wire:
     async def put_payload(self, text: str) -> None:
         """Send a payload that is JSON text already, once there is room."""
         await self.outbox.put(in_envelope(text, self.stream))
+
+    def _failure(self, reply: Reply, exc: Exception) -> str:
+        error_id = uuid.uuid4().hex
+        logger.error(
+            "The server failed to send the reply to %r (error %s)",
+            reply.action,
+            error_id,
+            exc_info=exc,
+            extra={"status_code": 500, "error_id": error_id},
+        )
+        detail = f"Server error (error {error_id})."
+        failure = Reply.error(500, detail, "error")
+        failure.action, failure.request_id = reply.action, reply.request_id
+        return failure.encode(self.stream)

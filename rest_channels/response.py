@@ -148,8 +148,8 @@ def _json_text(response: HttpResponseBase) -> str:
 
 def _is_strict(response: HttpResponseBase) -> bool:
     """Whether DRF wrote the JSON, whose text needs no proof before it becomes part of a frame."""
-    renderer = getattr(response, "accepted_renderer", None)
-    return isinstance(renderer, JSONRenderer) and renderer.strict
+    renderer: Any = getattr(response, "accepted_renderer", None)
+    return type(renderer) is JSONRenderer and renderer.strict
 
 
 def _refuse_constant(name: str) -> Any:

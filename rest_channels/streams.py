@@ -10,16 +10,27 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
-from typing import Any
+from functools import cached_property, lru_cache, partial
+from typing import Any, Final
 from urllib.parse import unquote
+from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.base import BaseHandler
 from django.http import HttpResponseBase
-from django.urls import NoReverseMatch, ResolverMatch, URLPattern, URLResolver, reverse
+from django.urls import (
+    NoReverseMatch,
+    ResolverMatch,
+    URLPattern,
+    URLResolver,
+    get_resolver,
+    get_script_prefix,
+    get_urlconf,
+    reverse,
+)
 from django.urls.resolvers import RegexPattern
+from django.utils.translation import get_language
 from rest_framework.exceptions import MethodNotAllowed, ValidationError
 from rest_framework.fields import Field
 from rest_framework.routers import Route, SimpleRouter
@@ -32,7 +43,11 @@ from rest_channels.request import Call, Handshake
 ALIASES = {"patch": "partial_update", "delete": "destroy"}
 
 
-@dataclass(frozen=True)
+# Rows whose URLs are remembered, of each stream: reversing one costs as much as a small query.
+_PLACES: Final = 1024
+
+
+@dataclass(frozen=True, eq=False)
 class Endpoint:
     """One URL of a viewset as DRF's router made it, with the view behind it."""
 
@@ -95,6 +110,8 @@ class Stream:
         )
         self.max_in_flight: int = getattr(viewset, "max_in_flight", 1)
         self.query_keys = _declared_query_keys(viewset)
+        self._own_place = lru_cache(_PLACES)(self._find_own_place)
+        self._http_place = lru_cache(_PLACES)(self._find_http_place)
         self._resolver = URLResolver(RegexPattern(r"^/"), [e.pattern for e in self.endpoints])
 
     def __repr__(self) -> str:
@@ -208,19 +225,17 @@ class Stream:
         handshake: Handshake,
         refusal: Callable[[], Exception] | None = None,
     ) -> Call:
-        lookups = {name: given[name] for name in endpoint.lookups}
-        own_path = self._resolver.reverse(endpoint.pattern.callback, **lookups)
-        match = endpoint.pattern.pattern.match(unquote(own_path))
-        if match is None:
-            raise NoReverseMatch(own_path)
-        kwargs = {**handshake.kwargs, **match[2]}
+        lookups = tuple((name, given[name]) for name in sorted(endpoint.lookups))
+        find = self._own_place if _is_worth_keeping(lookups) else self._find_own_place
+        own_path, found = find(endpoint, lookups)
+        kwargs = {**handshake.kwargs, **found}
         path = self._http_path(endpoint, kwargs)
         if path is not None:
             return Call(endpoint.view, verb, path, kwargs, refusal=refusal)
         return Call(
             endpoint.view,
             verb,
-            handshake.mount + unquote(own_path),
+            handshake.mount + own_path,
             kwargs,
             own_match=self._own_match(endpoint, kwargs),
             refusal=refusal,
@@ -230,9 +245,29 @@ class Stream:
         """Where Django's URLconf has the same endpoint, so that links are those HTTP gives."""
         if not getattr(settings, "ROOT_URLCONF", None):
             return None
+        # All that the answer depends on: Django makes another resolver of another URLconf.
+        urlconf = get_resolver(get_urlconf()), get_script_prefix(), get_language()
+        pairs = tuple(sorted(kwargs.items()))
+        find = self._http_place if _is_worth_keeping(pairs) else self._find_http_place
+        return find(endpoint, pairs, urlconf)
+
+    def _find_own_place(
+        self, endpoint: Endpoint, lookups: tuple[tuple[str, Any], ...]
+    ) -> tuple[str, Mapping[str, Any]]:
+        """The path below the mount, and the lookups as the URL's converters read them there."""
+        quoted = self._resolver.reverse(endpoint.pattern.callback, **dict(lookups))
+        path = unquote(quoted)
+        match = endpoint.pattern.pattern.match(path)
+        if match is None:
+            raise NoReverseMatch(quoted)
+        return path, match[2]
+
+    def _find_http_place(
+        self, endpoint: Endpoint, kwargs: tuple[tuple[str, Any], ...], urlconf: Any
+    ) -> str | None:
         name = f"{self.namespace}:{endpoint.name}" if self.namespace else endpoint.name
         try:
-            return unquote(reverse(name, kwargs=kwargs))
+            return unquote(reverse(name, kwargs=dict(kwargs)))
         except NoReverseMatch:
             return None
 
@@ -257,6 +292,16 @@ class Stream:
         if endpoint.lookups <= given.keys():
             return self._located(endpoint, verb, given, handshake, refusal)
         return replace(self.call_at_mount(endpoint, verb, handshake), refusal=refusal)
+
+
+def _is_worth_keeping(lookups: tuple[tuple[str, Any], ...]) -> bool:
+    """Whether lookups are short enough to be remembered: a client may send any."""
+    return all(
+        (isinstance(value, str) and len(value) <= 64)
+        or (isinstance(value, int) and value.bit_length() <= 64)
+        or isinstance(value, UUID)
+        for _, value in lookups
+    )
 
 
 def _endpoints(

@@ -43,7 +43,7 @@ class Workers:
 
         It runs in the caller's context: a language, time zone or URLconf that it activates
         holds for the rest of the task, which is one frame, and is forgotten with it. Cancelling
-        the caller does not stop a function that has begun; the wait goes on until it ends.
+        the caller does not stop a function that has begun: it goes on, and nobody is told.
 
         Work of one `owner` takes at most `MAX_THREADS_PER_USER` threads at a time; the rest of
         it waits in its order.

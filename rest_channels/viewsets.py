@@ -107,7 +107,7 @@ class ConsumerViewSetMixin(_APIView):
 
     def check_permissions(self, request: Request) -> None:
         """
-        DRF's check, and what DCRF's permissions say of the socket, once for each action of each;
+        DRF's check, and what DCRF's permissions say of the socket, once for each action and user;
         credentials may be shown by anybody.
         """
         if _is_authentication(request):
@@ -119,7 +119,7 @@ class ConsumerViewSetMixin(_APIView):
 
     def _may_connect(self, request: Request) -> bool:
         verdicts = request._request.verdicts
-        key = (type(self), self.action)
+        key = (type(self), self.action, getattr(request.user, "pk", None))
         if key not in verdicts:
             verdicts[key] = all(can_connect(p, request, self) for p in self.get_permissions())
         return verdicts[key]
@@ -190,7 +190,9 @@ def as_consumer(viewset: type[ViewSetMixin]) -> type[ConsumerViewSetMixin]:
         return viewset
     has_serializers = issubclass(viewset, GenericAPIView)
     mixin = GenericConsumerViewSetMixin if has_serializers else ConsumerViewSetMixin
-    return _subclass(viewset, (mixin, viewset), {})
+    # The mixin's own attribute, before the viewset's, would hide it.
+    in_flight = getattr(viewset, "max_in_flight", mixin.max_in_flight)
+    return _subclass(viewset, (mixin, viewset), {"max_in_flight": in_flight})
 
 
 # DRF's `as_view()` sets them for each view, and leaves the names on the class.

@@ -8,11 +8,12 @@ import os
 import socket
 
 import django
-from channels.routing import ProtocolTypeRouter
+from channels.routing import ProtocolTypeRouter, URLRouter
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 django.setup()
 
+from channels.auth import AuthMiddlewareStack  # noqa: E402
 from django.contrib.auth import SESSION_KEY, login  # noqa: E402
 from django.contrib.auth.models import User  # noqa: E402
 from django.contrib.sessions.backends.db import SessionStore  # noqa: E402
@@ -41,10 +42,15 @@ class RoomSerializer(serializers.ModelSerializer):
         fields = ["id", "name", "is_staff_only"]
 
 
+class RoomPagination(pagination.PageNumberPagination):
+    page_size = 10
+    page_size_query_param = "limit"
+
+
 class RoomViewSet(JSONOnly, viewsets.ModelViewSet):
     queryset = Room.objects.order_by("id")
     serializer_class = RoomSerializer
-    pagination_class = pagination.LimitOffsetPagination
+    pagination_class = RoomPagination
     filterset_fields = ["name", "is_staff_only"]
 
     @action(detail=False, methods=["post", "put"])
@@ -180,3 +186,6 @@ router.register("side-by-side", ProbesSideBySide, "side-by-side")
 router.register("members", MembersViewSet, "member")
 
 application = ProtocolTypeRouter({"http": get_asgi_application(), "websocket": router.as_asgi()})
+
+# A stack built by hand, whose middleware gives the sockets a `send` of its own.
+by_hand = ProtocolTypeRouter({"websocket": AuthMiddlewareStack(URLRouter(router.urls))})

@@ -2,9 +2,14 @@ from __future__ import annotations
 
 import os
 
+import hypothesis
 import pytest
 
 from tests import services
+
+# A machine may be slow: how long an example takes is no test's business.
+hypothesis.settings.register_profile("tests", deadline=None)
+hypothesis.settings.load_profile("tests")
 
 # They make projects of their own, on SQLite: once is enough.
 collect_ignore = (

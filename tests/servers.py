@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from websockets.asyncio.client import connect as connect_async
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
 
 from tests.distribution import ROOT
 
@@ -100,19 +100,42 @@ class Server:
     @property
     def rss_bytes(self) -> int:
         """The memory that the process holds now."""
+        return self._status("VmRSS") * 1024
+
+    @property
+    def peak_rss_bytes(self) -> int:
+        """The most memory that it held since `forget_peak`."""
+        return self._status("VmHWM") * 1024
+
+    @property
+    def threads(self) -> int:
+        return self._status("Threads")
+
+    def forget_peak(self) -> None:
+        # 5: reset the high water mark to what is held now, proc(5).
+        Path(f"/proc/{self._process.pid}/clear_refs").write_text("5")
+
+    def _status(self, name: str) -> int:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
-        return int(re.search(r"VmRSS:\s+(\d+) kB", status)[1]) * 1024
+        return int(re.search(rf"^{name}:\s+(\d+)", status, re.MULTILINE)[1])
 
     def url(self, path: str) -> str:
         return f"ws://127.0.0.1:{self.port}{path}"
 
-    def connect(self, path: str = "/", **options: Any) -> ClientConnection:
-        """Open a socket."""
+    def connect(self, path: str = "/", **options: Any) -> connect:
+        """Open a socket, in a `with` statement."""
         return connect(self.url(path), sock=self.transport(), **_options(options))
 
     def connect_async(self, path: str = "/", **options: Any) -> connect_async:
         """Open a socket of the test's event loop."""
         return connect_async(self.url(path), sock=self.transport(), **_options(options))
+
+    def connect_lazily(self, path: str = "/") -> connect:
+        """Open a socket that reads hardly more of the network than the test asks for."""
+        transport = self.transport(receive_buffer_bytes=64 * 1024)
+        return connect(
+            self.url(path), sock=transport, **_options({"max_queue": 1, "close_timeout": 1})
+        )
 
     def transport(self, *, receive_buffer_bytes: int | None = None) -> socket.socket:
         """A TCP connection: a socket made of it has no proxy of the machine's in between."""
@@ -162,3 +185,32 @@ def _empty_database() -> Path:
         cwd=ROOT, env=_environment(database), check=True,
     )  # fmt: skip
     return database
+
+
+class Gate:
+    """
+    Where the action `wait` waits; a context manager. Give it `gate.port`.
+
+    `entered` returns once one more has come, `open` lets all go who have, `open_one` the first.
+    """
+
+    def __enter__(self) -> Gate:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(20)
+        self._waiting: list[socket.socket] = []
+        self.port = self._listener.getsockname()[1]
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._listener.close()
+        self.open()
+
+    def entered(self) -> None:
+        self._waiting.append(self._listener.accept()[0])
+
+    def open_one(self) -> None:
+        self._waiting.pop(0).close()
+
+    def open(self) -> None:
+        while self._waiting:
+            self.open_one()

@@ -53,11 +53,26 @@ class Talk:
         return message.get("payload", message)
 
     async def receive_message(self) -> dict[str, Any]:
-        return json.loads(await self.communicator.receive_from(timeout=10))
+        message = await self.output()
+        assert message["type"] == "websocket.send", message
+        return json.loads(message["text"])
+
+    async def output(self) -> dict[str, Any]:
+        """What the application sends next. Raises what it raises, as soon as it does."""
+        sent = asyncio.ensure_future(self.communicator.output_queue.get())
+        ended = self.communicator.future
+        await asyncio.wait([sent, ended], timeout=10, return_when=asyncio.FIRST_COMPLETED)
+        if sent.done():
+            return sent.result()
+        sent.cancel()
+        if ended.done():
+            ended.result()
+            raise AssertionError("the application has ended")
+        raise TimeoutError("the application sent nothing")
 
     async def closed_with(self) -> int:
         """The code that the application closes with, after whatever else it says."""
-        while (message := await self.communicator.receive_output(10))["type"] == "websocket.send":
+        while (message := await self.output())["type"] == "websocket.send":
             pass
         assert message["type"] == "websocket.close"
         return message["code"]

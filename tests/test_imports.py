@@ -22,7 +22,7 @@ RANKS = [
     ["streams", "exchange", "hosting", "admission"],
     [
         *["threads", "origin", "request", "authentication", "response"],
-        *["permissions", "outbox", "leases"],
+        *["permissions", "outbox", "daphne", "leases"],
     ],
     ["protocol", "exceptions", "settings", "rates"],
 ]

@@ -361,3 +361,17 @@ def test_a_can_connect_that_raises(caplog):
         reply = socket.list()
     assert (reply.status_code, reply.codes) == (500, ["error"])
     assert "secret" not in str(reply)
+
+
+def test_can_connect_is_asked_anew_for_another_user():
+    class Connected(dcrf.BasePermission):
+        def can_connect(self, scope, consumer, message=None):
+            return scope["user"].is_authenticated
+
+        async def has_permission(self, scope, consumer, action, **kwargs):
+            return True
+
+    with client(Connected, path="/", free=RoomViewSet) as socket:
+        assert socket.list("rooms").status_code == 403
+        socket.force_authenticate(User.objects.create_user("ann"))
+        assert socket.list("rooms").status_code == 200

@@ -122,7 +122,7 @@ def test_without_the_app_it_says_what_to_add():
     installed = ["django.contrib.auth", "django.contrib.contenttypes", "rest_framework", "channels"]
     with (
         override_settings(INSTALLED_APPS=installed),
-        pytest.raises(ImproperlyConfigured, match="add 'rest_channels' to INSTALLED_APPS"),
+        pytest.raises(ImproperlyConfigured, match="Add 'rest_channels' to INSTALLED_APPS"),
     ):
         rooms().as_asgi()
 

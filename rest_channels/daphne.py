@@ -25,8 +25,8 @@ def full_send(send: Send) -> Send:
     what a client does not read.
     """
     inner: Any = send
-    while (outer := getattr(getattr(inner, "__self__", None), "real_send", None)) is not None:
-        inner = outer
+    while hasattr(getattr(inner, "__self__", None), "real_send"):
+        inner = inner.__self__.real_send
     # What daphne.server.Server.create_application gives: partial(self.handle_reply, protocol).
     protocol = inner.args[0] if isinstance(inner, partial) and inner.args else None
     if hasattr(protocol, "sendCloseFrame") and hasattr(protocol, "transport"):
@@ -54,20 +54,24 @@ class DaphneSend:
     async def __call__(self, message: Mapping[str, Any]) -> None:
         await self._has_room.wait()
         protocol = self._protocol
-        if message["type"] == "websocket.close" and protocol.state == protocol.STATE_OPEN:
+        if protocol.state == protocol.STATE_OPEN:
+            await self._send_open(message)
+        elif message["type"] == "websocket.send":
+            # What ASGI asks of servers, for a client that has gone.
+            raise ConnectionResetError("The client has closed the socket.")
+        else:
+            await self._send(message)
+
+    async def _send_open(self, message: Mapping[str, Any]) -> None:
+        if message["type"] == "websocket.close":
             # Not `sendClose`, which takes no codes between 1000 and 3000.
-            protocol.sendCloseFrame(code=message.get("code") or 1000)
+            self._protocol.sendCloseFrame(code=message.get("code") or 1000)
             return
-        limit, protocol.maxMessagePayloadSize = protocol.maxMessagePayloadSize, 0
+        limit, self._protocol.maxMessagePayloadSize = self._protocol.maxMessagePayloadSize, 0
         try:
             await self._send(message)
-        except Exception:
-            if protocol.state in (protocol.STATE_CONNECTING, protocol.STATE_OPEN):
-                raise
-            # Daphne tells of the client's going later; other servers raise an OSError meanwhile.
-            raise ConnectionResetError("The client is gone.") from None
         finally:
-            protocol.maxMessagePayloadSize = limit
+            self._protocol.maxMessagePayloadSize = limit
 
     def pauseProducing(self) -> None:
         self._has_room.clear()

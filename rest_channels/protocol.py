@@ -151,7 +151,7 @@ class Reply:
         detail: str,
         code: str,
         *,
-        to: Frame | FrameError | None = None,
+        to: Frame | FrameError | Reply | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
         """A refusal that no view made, addressed to the frame, or to what was read of it."""

@@ -127,6 +127,7 @@ class ProbeViewSet(JSONOnly, viewsets.ViewSet):
     """Actions that take as long, and answer as much, as the test wants."""
 
     authentication_classes = [TokenAuthentication, SessionAuthentication]
+    last_drawn = 0
 
     @action(detail=False)
     def me(self, request):
@@ -150,7 +151,13 @@ class ProbeViewSet(JSONOnly, viewsets.ViewSet):
     @action(detail=False)
     def endless(self, request):
         for number in itertools.count():
-            yield {"number": number, "text": "x" * 10_000}
+            ProbeViewSet.last_drawn = number
+            yield {"number": number, "text": "x" * 20_000}
+
+    @action(detail=False)
+    def drawn(self, request):
+        """How far the latest `endless` has come."""
+        return Response(ProbeViewSet.last_drawn)
 
     @action(detail=False)
     def crash(self, request):

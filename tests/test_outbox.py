@@ -62,6 +62,26 @@ def test_a_producer_waits_until_the_client_has_read_enough():
     asyncio.run(story())
 
 
+def test_what_was_read_makes_room():
+    async def story():
+        reads, sent = asyncio.Semaphore(0), []
+
+        async def send(message):
+            await reads.acquire()
+            sent.append(message["text"])
+
+        outbox = Outbox(send, 10)
+        outbox.post("first")
+        for text in ("two..", "three", "four."):
+            outbox.post(text)
+            reads.release()
+            await idle()
+        assert sent == ["first", "two..", "three"] and not outbox.is_closed
+        outbox.discard()
+
+    asyncio.run(story())
+
+
 def test_bytes_are_counted_not_characters():
     async def story():
         client = Client(reads=False)

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 from websockets.asyncio.client import connect as connect_async
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.distribution import ROOT
@@ -40,7 +41,8 @@ _COMMANDS = {
     "uvicorn": ["uvicorn", "--port", "0", "--log-level"],
     "daphne": ["daphne", "--port", "0", "--verbosity"],
 }
-_LOUD = {"uvicorn": "trace", "daphne": "3"}
+# Not uvicorn's "debug": there it writes down all headers and frames itself.
+_LOUD = {"uvicorn": "info", "daphne": "3"}
 _QUIET = {"uvicorn": "info", "daphne": "1"}
 
 
@@ -145,10 +147,10 @@ class Server:
         transport.connect(("127.0.0.1", self.port))
         return transport
 
-    def execute(self, sql: str, *parameters: Any) -> None:
-        """Change the database behind the process's back, as another process would."""
+    def execute(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        """Read or change the database behind the process's back, as another process would."""
         with closing(sqlite3.connect(self.database, timeout=20)) as connection, connection:
-            connection.execute(sql, parameters)
+            return connection.execute(sql, parameters).fetchall()
 
     def _read(self) -> None:
         for line in self._process.stdout:
@@ -214,3 +216,34 @@ class Gate:
     def open(self) -> None:
         while self._waiting:
             self.open_one()
+
+
+def ask(socket: Any, action: str, request_id: Any = None, **keys: Any) -> None:
+    """Send a frame to a viewset's own socket."""
+    socket.send(json.dumps({"action": action, "request_id": request_id, **keys}))
+
+
+def reply(socket: Any) -> dict[str, Any]:
+    return json.loads(socket.recv(20))
+
+
+def answer(socket: Any, action: str, **keys: Any) -> dict[str, Any]:
+    """Send a frame and wait for its reply."""
+    ask(socket, action, **keys)
+    return reply(socket)
+
+
+def close_code(socket: Any) -> int:
+    """Read until the server closes the socket."""
+    try:
+        while True:
+            socket.recv(20)
+    except ConnectionClosed as closed:
+        return closed.rcvd.code
+
+
+def account(server: Server, username: str) -> dict[str, Any]:
+    """Options of `connect` that sign a new user in, of the application `tests.abuse_app`."""
+    with server.connect("/accounts/") as socket:
+        token = answer(socket, "create", data={"username": username})["data"]["token"]
+    return {"additional_headers": {"Authorization": f"Token {token}"}}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 
-SECRET_KEY = "not a secret: the tests' own"
+SECRET_KEY = "not a secret: the tests' own, and as long as one"
 USE_TZ = True
 ROOT_URLCONF = "tests.urls"
 ASGI_APPLICATION = "tests.asgi.application"

@@ -8,7 +8,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from rest_channels.settings import DEFAULTS
-from tests.servers import KINDS, Gate, Server
+from tests.servers import KINDS, Gate, Server, account, answer, ask, close_code, reply
 
 MiB = 2**20
 
@@ -21,27 +21,6 @@ def server(request):
         yield server
         assert server.is_running
         assert "Traceback" not in server.output, server.output
-
-
-def ask(socket, action, request_id=None, **keys):
-    socket.send(json.dumps({"action": action, "request_id": request_id, **keys}))
-
-
-def reply(socket):
-    return json.loads(socket.recv(20))
-
-
-def answer(socket, action, **keys):
-    ask(socket, action, **keys)
-    return reply(socket)
-
-
-def close_code(socket):
-    """Read until the server closes the socket."""
-    with pytest.raises(ConnectionClosed) as closed:
-        while True:
-            socket.recv(20)
-    return closed.value.rcvd.code
 
 
 def frame_of(length):
@@ -229,13 +208,6 @@ def test_a_reply_longer_than_any_bound_is_sent(server):
 
 
 # WORKER_THREADS and MAX_THREADS_PER_USER
-
-
-def account(server, username):
-    """Headers that sign a new user in."""
-    with server.connect("/accounts/") as socket:
-        token = answer(socket, "create", data={"username": username})["data"]["token"]
-    return {"additional_headers": {"Authorization": f"Token {token}"}}
 
 
 def test_one_user_cannot_occupy_all_worker_threads(server):

@@ -27,12 +27,6 @@ def is_trusted(handshake: HttpRequest) -> bool:
         return True
     if origin in socket_settings.ALLOWED_ORIGINS:
         return True
-<<<<<<< HEAD
-    # A new one each time: it keeps what it read of the settings, which a test may override.
-    middleware = CsrfViewMiddleware(lambda request: HttpResponse())
-    return middleware._origin_verified(handshake)
-=======
     # A new one each time: it keeps what it read of the settings, which a test may override. It is
     # only asked about the origin and never answers a request.
     return CsrfViewMiddleware(lambda request: HttpResponse())._origin_verified(handshake)
->>>>>>> main

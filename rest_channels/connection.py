@@ -237,9 +237,15 @@ class Connection(ABC):
             self.handshake.credentials.trusted_scope(self.scope),
             self.wire(stream),
             lambda code: self.on_guest_closed(stream, code),
+            self.count_groups,
         )
         self._lanes[stream] = guest
         return guest
+
+    def count_groups(self) -> int:
+        """How many groups of the channel layer the hosted consumers of this socket are in."""
+        guests = [lane for lane in self._lanes.values() if isinstance(lane, Guest)]
+        return sum(len(guest.groups) for guest in guests)
 
     def on_guest_closed(self, stream: HostedStream, code: int) -> None:
         """A hosted consumer has closed or failed: no other stream is touched by it."""

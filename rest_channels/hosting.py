@@ -13,15 +13,18 @@ import asyncio
 import json
 import logging
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from channels.auth import AuthMiddlewareStack
 from djangochannelsrestframework.consumers import AsyncAPIConsumer
+from rest_framework.exceptions import APIException
 
 from rest_channels.outbox import Wire
 from rest_channels.protocol import MISSING, Frame, Reply
 from rest_channels.request import Scope
+from rest_channels.settings import socket_settings
 
 logger = logging.getLogger("rest_channels")
 
@@ -38,7 +41,6 @@ class HostedStream:
     def __init__(self, consumer: type[AsyncAPIConsumer], prefix: str) -> None:
         self.consumer = consumer
         self.prefix = prefix
-        self.application = _with_user(consumer.as_asgi())
         # DCRF's hooks for another shape of payload.
         self._is_usual = all(
             getattr(consumer, name) is getattr(AsyncAPIConsumer, name)
@@ -64,23 +66,38 @@ class HostedStream:
         return Frame.from_payload(known, max_request_id_chars=max_request_id_chars)
 
 
+class TooManySubscriptions(APIException):
+    """A hosted consumer would have its connection in more than `MAX_SUBSCRIPTIONS` groups."""
+
+    status_code = 503
+    default_detail = "Too many subscriptions on this socket: end some before adding more."
+    default_code = "too_many_subscriptions"
+
+
 class Guest:
     """
     A consumer on one socket; the counterpart of `rest_channels.lanes.Lane`. On the loop.
 
     Its length is the number of frames that it has not done with. `on_close` is told the code
     that it closes with once it had accepted, 1011 where it failed. `subprotocol` is the one it
-    accepted with.
+    accepted with. `count_groups` tells how many groups the connection's guests are in.
     """
 
     def __init__(
-        self, stream: HostedStream, scope: Scope, wire: Wire, on_close: Callable[[int], None]
+        self,
+        stream: HostedStream,
+        scope: Scope,
+        wire: Wire,
+        on_close: Callable[[int], None],
+        count_groups: Callable[[], int],
     ) -> None:
         self.stream = stream
         self.wire = wire
         self.is_open = False
         self.subprotocol: str | None = None
         self._on_close = on_close
+        self._count_groups = count_groups
+        self._consumer: Any = None
         self._to_consumer: asyncio.Queue[tuple[Mapping[str, Any], Frame | None]] = asyncio.Queue()
         self._read: Frame | None = None
         self._judged: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
@@ -90,6 +107,11 @@ class Guest:
 
     def __len__(self) -> int:
         return self._to_consumer.qsize() + (self._read is not None)
+
+    @property
+    def groups(self) -> set[str]:
+        """The channel layer's groups that the consumer has joined by DCRF's `add_group`."""
+        return set() if self._consumer is None else set(self._consumer.groups)
 
     async def opens(self) -> bool:
         """Whether the consumer accepts; waits until it has said so, has failed, or is too slow."""
@@ -127,7 +149,7 @@ class Guest:
 
     async def _run(self, scope: dict[str, Any]) -> None:
         try:
-            await self.stream.application(scope, self._receive, self._on_message)
+            await _with_user(self._consume)(scope, self._receive, self._on_message)
         except (KeyboardInterrupt, GeneratorExit):
             raise
         except BaseException as exc:
@@ -139,6 +161,19 @@ class Guest:
             self._leave(1011)
         else:
             self._leave(1000)
+
+    async def _consume(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        # What `as_asgi` does, with the instance known.
+        self._consumer = self.stream.consumer()
+        self._consumer.add_group = partial(self._add_group, self._consumer.add_group)
+        await self._consumer(scope, receive, send)
+
+    async def _add_group(self, add_group: Callable[[str], Awaitable[None]], name: str) -> None:
+        """The consumer's own, within the bound; DCRF answers what is beyond it."""
+        is_new = name not in self._consumer.groups
+        if is_new and self._count_groups() >= socket_settings.MAX_SUBSCRIPTIONS:
+            raise TooManySubscriptions
+        await add_group(name)
 
     async def _receive(self) -> Mapping[str, Any]:
         # Channels asks for the next message when it is done with the one before.

@@ -36,6 +36,9 @@ DEFAULTS: dict[str, Any] = {
     "MAX_IN_FLIGHT": 16,
     # Text waiting to be read by the client; beyond it the socket closes with 4408.
     "MAX_QUEUE_BYTES": 1024 * 1024,
+    # Groups that the hosted consumers of one connection may join; a frame that would join more is
+    # answered 503. Centrifugo lets a client be in as many channels.
+    "MAX_SUBSCRIPTIONS": 128,
     # Frames a second of one connection, on average, and how many may come at once. Beyond, a
     # frame is answered 429; twice FRAME_BURST beyond, the socket closes with 4429.
     "FRAME_RATE": 100,

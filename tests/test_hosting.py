@@ -739,3 +739,30 @@ def test_what_is_no_frame_does_not_reach_the_consumer(text):
         socket.send_text(text)
         assert socket.receive()["payload"]["response_status"] == 400
         assert socket.request("echo", "echo").status_code == 200
+
+
+class JoiningConsumer(AsyncAPIConsumer):
+    @action()
+    async def join(self, room, **kwargs):
+        await self.add_group(f"room-{room}")
+        return {"groups": len(self.groups)}, 200
+
+    @action()
+    async def leave(self, room, **kwargs):
+        await self.remove_group(f"room-{room}")
+        return None, 204
+
+
+@pytest.mark.django_db
+def test_the_consumers_of_a_socket_join_so_many_groups(settings):
+    settings.REST_CHANNELS = {"MAX_SUBSCRIPTIONS": 3}
+    with client(one=JoiningConsumer, other=JoiningConsumer) as socket:
+        assert socket.request("join", "one", room=1).status_code == 200
+        assert socket.request("join", "one", room=2).status_code == 200
+        assert socket.request("join", "other", room=1).status_code == 200
+        refused = socket.request("join", "other", room=2)
+        assert refused.status_code == 503
+        assert refused.errors == [hosting.TooManySubscriptions.default_detail]
+        assert socket.request("join", "one", room=2).data == {"groups": 2}
+        assert socket.request("leave", "one", room=1).status_code == 204
+        assert socket.request("join", "other", room=2).status_code == 200

@@ -184,11 +184,12 @@ class Credentials:
             self._forget()
         self.session_key = key
 
-    def replace(self, authorization: bytes, user: Any) -> None:
-        """Let `authorization`, found to be `user`'s, be the only credentials of this socket."""
+    def replace(self, authorization: bytes, request: MessageRequest) -> None:
+        """Let `authorization`, which `request` showed and DRF took, be this socket's only one."""
         self._forget()
         self.headers = {b"authorization": authorization}
-        self.user_pk = user.pk
+        self.user_pk = request.user.pk
+        self._taken_by = {type(request.view)}
 
     def renew(self, reading: Reading) -> None:
         """Note that the session's user was read anew, and that all is well."""

@@ -288,5 +288,5 @@ class Authentication(Exchange):
         reply = super()._settled(response)
         if reply.status == 200:
             authorization = self.frame.headers["authorization"].encode("latin-1")
-            self.handshake.credentials.replace(authorization, self.request.user)
+            self.handshake.credentials.replace(authorization, self.request)
         return reply

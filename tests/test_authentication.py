@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import threading
+from types import SimpleNamespace
 
 import pytest
 from channels.auth import AuthMiddlewareStack
@@ -498,7 +499,7 @@ def test_credentials_end_once():
 def test_a_frames_share_of_the_threads_is_its_addresss_until_its_user_is_known(ann):
     mine = credentials(client=("10.0.0.1", 5))
     assert mine.owner == ("client", "10.0.0.1")
-    mine.replace(b"Token x", ann)
+    mine.replace(b"Token x", SimpleNamespace(user=ann, view=None))
     assert (mine.owner, mine.headers) == (("user", ann.pk), {b"authorization": b"Token x"})
 
 

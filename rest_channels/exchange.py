@@ -133,6 +133,8 @@ class Exchange:
             return Reply.error(400, error.detail, error.code, to=self.frame)
         except NoReverseMatch:
             return Reply.error(404, "Not found.", "not_found", to=self.frame)
+        except Exception as exc:
+            return reply_to_crash(self.frame, None, exc)
         try:
             activate_language(self.request)
             call = self.request.call

@@ -8,7 +8,9 @@ the viewset; `Stream.call` finds in it what a frame asks for.
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
 from typing import Any, Final
@@ -66,6 +68,18 @@ class Endpoint:
     @property
     def is_detail(self) -> bool:
         return bool(self.pattern.callback.initkwargs["detail"])
+
+    def read(self, name: str, value: str | int) -> Any:
+        """A frame's lookup as the URL's converter would read it. Raises `NoReverseMatch`."""
+        converter = self.pattern.pattern.converters.get(name)
+        if converter is None:
+            return value
+        text = str(value)
+        if re.fullmatch(converter.regex, text):
+            # A converter's way to say that the URL is none of its own after all.
+            with suppress(ValueError):
+                return converter.to_python(text)
+        raise NoReverseMatch(f"{name}={text!r}")
 
     @cached_property
     def lookups(self) -> frozenset[str]:
@@ -225,7 +239,11 @@ class Stream:
         handshake: Handshake,
         refusal: Callable[[], Exception] | None = None,
     ) -> Call:
-        lookups = tuple((name, given[name]) for name in sorted(endpoint.lookups))
+        # What the URL bound has been through its converters already.
+        lookups = tuple(
+            (name, given[name] if name in handshake.kwargs else endpoint.read(name, given[name]))
+            for name in sorted(endpoint.lookups)
+        )
         find = self._own_place if _is_worth_keeping(lookups) else self._find_own_place
         own_path, found = find(endpoint, lookups)
         kwargs = {**handshake.kwargs, **found}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from channels.routing import URLRouter
 from django.test import override_settings
-from django.urls import include, path
+from django.urls import include, path, register_converter
 from rest_framework import pagination, serializers
 from rest_framework import routers as drf
 from rest_framework.decorators import action
@@ -291,3 +291,53 @@ def test_a_stream_is_written_as_its_prefix_and_class():
     router = DefaultRouter()
     router.register("rooms", RoomViewSet)
     assert repr(router.streams["rooms"]) == "<Stream rooms  (RoomViewSet)>"
+
+
+class FourDigits:
+    """A converter as Django's documentation has it: `to_url` takes what `to_python` gives."""
+
+    regex = "[0-9]{4}"
+
+    def to_python(self, value):
+        if value == "0000":
+            raise ValueError("There was no year 0.")
+        return int(value)
+
+    def to_url(self, value):
+        return f"{value:04d}"
+
+
+register_converter(FourDigits, "yyyy")
+
+
+@pytest.fixture
+def years():
+    class YearViewSet(ConsumerViewSet):
+        authentication_classes = []
+        lookup_field = "year"
+        lookup_value_converter = "yyyy"
+
+        def retrieve(self, request, year):
+            return Response([type(year).__name__, year])
+
+    router = drf.SimpleRouter(use_regex_path=False)
+    with SocketClient(URLRouter(YearViewSet.as_routes("years", "year", router=router))) as client:
+        client.path = "/years/"
+        yield client
+
+
+@pytest.mark.parametrize("year,read", [(2024, 2024), ("2024", 2024), ("0987", 987)])
+def test_a_lookup_is_read_by_the_converter_of_its_url(years, year, read):
+    assert years.request("retrieve", year=year).data == ["int", read]
+
+
+@pytest.mark.parametrize("year", ["", "x", "20240", 987, -2024, "0000", "2024\n", "\u0662024"])
+def test_a_lookup_that_its_converter_does_not_take_is_404(years, year):
+    assert years.request("retrieve", year=year).status_code == 404
+
+
+def test_a_converter_that_fails_is_answered_500(years, caplog, monkeypatch):
+    monkeypatch.setattr(FourDigits, "to_url", lambda self, year: 1 / 0)
+    assert years.request("retrieve", year=2024).status_code == 500
+    assert caplog.records[-1].exc_info[0] is ZeroDivisionError
+    assert years.request("nothing").status_code == 405

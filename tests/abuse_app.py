@@ -27,7 +27,7 @@ from rest_framework.filters import OrderingFilter, SearchFilter  # noqa: E402
 from rest_framework.renderers import JSONRenderer  # noqa: E402
 from rest_framework.response import Response  # noqa: E402
 
-from rest_channels.routers import DefaultRouter  # noqa: E402
+from rest_channels.routers import DefaultRouter, SimpleRouter  # noqa: E402
 from tests.models import Document, Message, Room, Tag  # noqa: E402
 
 
@@ -110,17 +110,18 @@ class DocumentViewSet(JSONOnly, viewsets.ModelViewSet):
 
 
 class AccountViewSet(JSONOnly, viewsets.ViewSet):
-    """Accounts for anybody: a user, with a session and a token."""
+    """Accounts for anybody: a user, with a token and a new session."""
 
     def create(self, request):
-        user = User.objects.create_user(request.data["username"])
+        user, _ = User.objects.get_or_create(username=request.data["username"])
         django_request = HttpRequest()
         django_request.session = SessionStore()
         login(django_request, user, "django.contrib.auth.backends.ModelBackend")
         django_request.session.save()
         assert django_request.session[SESSION_KEY] == str(user.pk)
         session_key = django_request.session.session_key
-        return Response({"session": session_key, "token": Token.objects.create(user=user).key})
+        token, _ = Token.objects.get_or_create(user=user)
+        return Response({"session": session_key, "token": token.key})
 
 
 class ProbeViewSet(JSONOnly, viewsets.ViewSet):
@@ -132,6 +133,10 @@ class ProbeViewSet(JSONOnly, viewsets.ViewSet):
     @action(detail=False)
     def me(self, request):
         return Response({"username": request.user.username})
+
+    @action(detail=False, methods=["post"])
+    def echo(self, request):
+        return Response(request.data)
 
     @action(detail=False, permission_classes=[permissions.IsAuthenticated])
     def mine(self, request):
@@ -196,3 +201,11 @@ application = ProtocolTypeRouter({"http": get_asgi_application(), "websocket": r
 
 # A stack built by hand, whose middleware gives the sockets a `send` of its own.
 by_hand = ProtocolTypeRouter({"websocket": AuthMiddlewareStack(URLRouter(router.urls))})
+
+_members = DefaultRouter()
+_members.register("members", MembersViewSet, "member")
+_accounts = SimpleRouter()
+_accounts.register("accounts", AccountViewSet, "account")
+
+# A root where nobody who is not signed in is answered.
+members_only = ProtocolTypeRouter({"websocket": URLRouter([*_members.urls, *_accounts.urls])})

@@ -242,8 +242,12 @@ def close_code(socket: Any) -> int:
         return closed.rcvd.code
 
 
-def account(server: Server, username: str) -> dict[str, Any]:
-    """Options of `connect` that sign a new user in, of the application `tests.abuse_app`."""
+def account(server: Server, username: str, *, by: str = "token") -> dict[str, Any]:
+    """Options of `connect` that sign a user in, new or not, of the application `tests.abuse_app`."""
     with server.connect("/accounts/") as socket:
-        token = answer(socket, "create", data={"username": username})["data"]["token"]
-    return {"additional_headers": {"Authorization": f"Token {token}"}}
+        made = answer(socket, "create", data={"username": username})["data"]
+    headers = {
+        "token": {"Authorization": f"Token {made['token']}"},
+        "session": {"Cookie": f"sessionid={made['session']}"},
+    }
+    return {"additional_headers": headers[by]}

@@ -218,10 +218,8 @@ def test_nobodys_socket_stays_open(db, lease):
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_session_row_deleted_by_another_process(kind):
     with Server(kind, **SHORT) as server:
-        account(server, "ann")
-        key = server.execute("SELECT session_key FROM django_session")[0][0]
-        cookie = {"additional_headers": {"Cookie": f"sessionid={key}"}}
-        with server.connect("/members/", **cookie) as socket:
+        ann = account(server, "ann", by="session")
+        with server.connect("/members/", **ann) as socket:
             assert answer(socket, "list")["data"] == {"username": "ann"}
             server.execute("DELETE FROM django_session")
             assert close_code(socket) == 4401

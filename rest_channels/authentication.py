@@ -187,7 +187,8 @@ class Credentials:
     def replace(self, authorization: bytes, request: MessageRequest) -> None:
         """Let `authorization`, which `request` showed and DRF took, be this socket's only one."""
         self._forget()
-        self.headers = {b"authorization": authorization}
+        # No cookie of the handshake's may vouch for anybody any more.
+        self.headers = {b"authorization": authorization, b"cookie": b""}
         self.user_pk = request.user.pk
         self._taken_by = {type(request.view)}
 

@@ -85,7 +85,7 @@ class Lane:
         return frame.action == action and action not in self.stream.actions
 
     def _cancel(self, frame: Frame) -> Reply:
-        if not isinstance(frame.data, dict) or "request_id" not in frame.data:
+        if not isinstance(frame.data, dict) or frame.data.get("request_id") is None:
             detail = "'data' names the 'request_id' to cancel."
             return Reply.error(400, detail, "required", to=frame)
         request_id = frame.data["request_id"]

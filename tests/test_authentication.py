@@ -14,15 +14,21 @@ from django.contrib.auth import login, logout
 from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.sessions.models import Session
 from django.test import Client, override_settings
-from rest_framework.authentication import SessionAuthentication, TokenAuthentication
+from rest_framework.authentication import (
+    BaseAuthentication,
+    SessionAuthentication,
+    TokenAuthentication,
+)
 from rest_framework.authtoken.models import Token
 from rest_framework.decorators import action
 from rest_framework.response import Response
+from rest_framework.viewsets import ViewSet
 
 from rest_channels import authentication
 from rest_channels.authentication import Credentials, session_store
 from rest_channels.protocol import Frame
 from rest_channels.request import Call, Handshake, MessageRequest
+from rest_channels.routers import DefaultRouter
 from rest_channels.test import SocketClient, SocketClosed
 from rest_channels.viewsets import ConsumerViewSet
 from tests.sockets import happened, talking_to
@@ -500,7 +506,8 @@ def test_a_frames_share_of_the_threads_is_its_addresss_until_its_user_is_known(a
     mine = credentials(client=("10.0.0.1", 5))
     assert mine.owner == ("client", "10.0.0.1")
     mine.replace(b"Token x", SimpleNamespace(user=ann, view=None))
-    assert (mine.owner, mine.headers) == (("user", ann.pk), {b"authorization": b"Token x"})
+    assert mine.owner == ("user", ann.pk)
+    assert mine.headers == {b"authorization": b"Token x", b"cookie": b""}
 
 
 def test_a_hosted_consumer_of_an_untrusted_page_sees_neither_cookies_nor_user():
@@ -516,3 +523,30 @@ def test_a_handshakes_headers_are_merged_once():
     scope = {"type": "websocket", "path": "/", "headers": [(b"a", b"1"), (b"a", b"2")]}
     handshake = Handshake(scope, Credentials(scope), {})
     assert handshake.headers == {b"a": b"1,2"}
+
+
+class ByCookie(BaseAuthentication):
+    """As some JWT classes: a cookie, whatever the header says."""
+
+    def authenticate(self, request):
+        name = request.COOKIES.get("user")
+        return (User.objects.get(username=name), None) if name else None
+
+
+def test_a_cookie_vouches_for_no_credentials_that_authenticate_shows(ann):
+    class WhoViewSet(ViewSet):
+        authentication_classes = [ByCookie, TokenAuthentication]
+
+        def list(self, request):
+            return Response(request.user.username)
+
+    router = DefaultRouter()
+    router.register("who", WhoViewSet, "who")
+    ben = User.objects.create_user("ben")
+    token = Token.objects.create(user=ben)
+    with SocketClient(router.as_asgi(), "/who/", headers={"cookie": "user=ann"}) as client:
+        assert client.list().data == "ann"
+        assert client.request("authenticate", data={"authorization": "x"}).status_code in (401, 403)
+        shown = client.request("authenticate", data={"authorization": f"Token {token.key}"})
+        assert shown.status_code == 200
+        assert client.list().data == "ben"

@@ -295,7 +295,17 @@ def test_cancel_of_what_is_answered_already():
     asyncio.run(story())
 
 
-@pytest.mark.parametrize("keys", [{}, {"data": None}, {"data": 1}, {"data": {}}, {"data": ["1"]}])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"data": {"request_id": None}},
+        {},
+        {"data": None},
+        {"data": 1},
+        {"data": {}},
+        {"data": ["1"]},
+    ],
+)
 def test_cancel_without_an_id(keys):
     async def story():
         async with talking_to(serving(EchoViewSet)) as socket:

@@ -11,9 +11,11 @@ from __future__ import annotations
 import base64
 import binascii
 import copy
+import logging
 import time
 from collections.abc import Callable
 from importlib import import_module
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from django.apps import apps
@@ -32,13 +34,16 @@ if TYPE_CHECKING:
     from django.contrib.auth.models import AnonymousUser
     from django.contrib.sessions.backends.base import SessionBase
 
+logger = logging.getLogger("rest_channels")
+
 #: A subprotocol that carries an Authorization header, for browsers, which cannot set one.
 AUTHORIZATION_SUBPROTOCOL: Final = "authorization."
 
 
 class Reading(NamedTuple):
-    """A user as read from the session's store and the database, and when (monotonic seconds)."""
+    """The user of a session, as read from the store and the database at `as_of` (monotonic s)."""
 
+    session_key: str | None
     as_of: float
     user: AbstractBaseUser | AnonymousUser
 
@@ -49,8 +54,9 @@ class Credentials:
 
     The session is named by the handshake's cookie, or by `scope["session"]` where Channels'
     middleware put one. Its user is read when a frame first asks and again once that is
-    `LEASE_SECONDS` old. A `scope["user"]` without a session (a middleware of the project's own)
-    is taken as it is. Cookies from a page of an untrusted origin do not count.
+    `LEASE_SECONDS` old. A `scope["user"]` without a `scope["session"]` (a middleware of the
+    project's own) is taken as it is, whatever the cookie says, until an action signs somebody in.
+    Cookies from a page of an untrusted origin do not count.
 
     Once somebody was signed in, these credentials can end: signed out, expired, deactivated,
     deleted. From then on every frame is refused, and `on_end` is called once, from any thread.
@@ -68,6 +74,8 @@ class Credentials:
         self._on_end = on_end
         self._scope_user: Any = None
         self._reading: Reading | None = None
+        # Viewsets whose authentication classes have taken these credentials.
+        self._taken_by: set[type] = set()
         handshake = HandshakeRequest(scope)
         self._client = handshake.META.get("REMOTE_ADDR", "")
         self.is_trusted = origin.is_trusted(handshake)
@@ -78,9 +86,10 @@ class Credentials:
         key = getattr(session, "session_key", None)
         if session is None:
             key = handshake.COOKIES.get(settings.SESSION_COOKIE_NAME)
-        if key is None:
+        if session is None or key is None:
+            # Where Channels' middleware put a session, its user is the session's.
             self._scope_user = scope.get("user")
-        elif self.is_trusted:
+        if self.is_trusted:
             self.session_key = key
 
     @property
@@ -91,8 +100,14 @@ class Credentials:
     @property
     def session_user(self) -> AbstractBaseUser | None:
         """The session's user as last read; None before, and where nobody is signed in."""
-        reading = self._reading
+        reading = self._current_reading
         return reading.user if reading is not None and reading.user.is_authenticated else None
+
+    @property
+    def _current_reading(self) -> Reading | None:
+        # One that another thread began before the credentials were replaced does not count.
+        reading = self._reading
+        return reading if reading is not None and reading.session_key == self.session_key else None
 
     @property
     def user_pks(self) -> set[Any]:
@@ -103,18 +118,40 @@ class Credentials:
     def attach(self, request: MessageRequest) -> None:
         """
         Give the request its `session` and `user`, as Django's middleware does: unread. One that
-        only shows credentials gets nobody's: it is to be judged by these alone.
+        only shows credentials has neither, lest the socket's own be taken for them.
         """
-        if request.call.is_authentication:
-            request.session = session_store(None)
-            if apps.is_installed("django.contrib.auth"):
-                request.user = nobody()
-            return
-        request.session = session_store(self.session_key)
-        if self._scope_user is not None:
+        is_shown = request.call.is_authentication
+        request.session_key = None if is_shown else self.session_key
+        request.session = session_store(request.session_key)
+        if self._scope_user is not None and not is_shown:
             request.user = copy.copy(self._scope_user)
         elif apps.is_installed("django.contrib.auth"):
             request.user = SimpleLazyObject(lambda: self._user(request))
+
+    def trusted_scope(self, scope: Scope) -> Scope:
+        """`scope` as a hosted consumer may see it: without cookies and user of another's page."""
+        if self.is_trusted:
+            return scope
+        scope = {**scope, "headers": [(n, v) for n, v in scope["headers"] if n != b"cookie"]}
+        scope.pop("cookies", None)
+        if scope.pop("session", None) is not None:
+            scope.pop("user", None)
+        return scope
+
+    def read(self) -> None:
+        """
+        Read the session's user before any frame does: for hosted consumers, who know only the
+        user of the handshake. In a worker thread.
+        """
+        if self._scope_user is not None:
+            self.user_pk = self._scope_user.pk
+        elif self.session_key is not None and apps.is_installed("django.contrib.auth"):
+            key, now = self.session_key, time.monotonic()
+            try:
+                user = session_user(SimpleNamespace(session=session_store(key)))
+                self._reading = Reading(key, now, user)
+            except Exception:
+                logger.warning("The user of a handshake could not be read.", exc_info=True)
 
     def settle(self, request: MessageRequest, status: int) -> None:
         """
@@ -124,8 +161,6 @@ class Credentials:
         SessionMiddleware. Where it signed somebody in, the socket is theirs from now on; where it
         signed them out, `request.signs_out` says so, for the reply comes first.
         """
-        if request.call.is_authentication:
-            return
         self.note_user(request)
         session = request.session
         if not (session.modified or settings.SESSION_SAVE_EVERY_REQUEST):
@@ -137,23 +172,29 @@ class Credentials:
                 raise SessionInterrupted(
                     "The session was deleted before the message was answered."
                 ) from None
-        if session.session_key == self.session_key:
+        key = session.session_key
+        if key == request.session_key:
             return
-        if session.session_key is None and self.user_pk is not None:
+        if key is None and request.session_key != self.session_key:
+            return  # What it signed out of has been replaced meanwhile.
+        if key is None and self.session_user is not None:
             request.signs_out = True
-        else:
-            self.session_key, self._scope_user, self._reading = session.session_key, None, None
-            self.user_pk = None
+            return
+        if _names_user(session):
+            self._forget()
+        self.session_key = key
 
-    def replace(self, authorization: bytes, user: Any) -> None:
-        """Let `authorization`, found to be `user`'s, be the only credentials of this socket."""
-        self.headers = {b"authorization": authorization}
-        self.session_key = self._scope_user = self._reading = None
-        self.user_pk = user.pk
+    def replace(self, authorization: bytes, request: MessageRequest) -> None:
+        """Let `authorization`, which `request` showed and DRF took, be this socket's only one."""
+        self._forget()
+        # No cookie of the handshake's may vouch for anybody any more.
+        self.headers = {b"authorization": authorization, b"cookie": b""}
+        self.user_pk = request.user.pk
+        self._taken_by = {type(request.view)}
 
-    def renew(self, user: AbstractBaseUser, as_of: float) -> None:
+    def renew(self, reading: Reading) -> None:
         """Note that the session's user was read anew, and that all is well."""
-        self._reading = Reading(as_of, user)
+        self._reading = reading
 
     def end(self) -> None:
         """Refuse every frame from now on."""
@@ -169,29 +210,41 @@ class Credentials:
         """
         if request.has_own_credentials:
             return
-        if request.authentication_failed and self.user_pk is not None:
+        viewset = type(request.view)
+        if request.authentication_failed and viewset in self._taken_by:
             self.end()
         user = getattr(getattr(request.view, "request", None), "_user", None)
         if user is not None and user.is_authenticated:
             self.user_pk = user.pk
+            self._taken_by.add(viewset)
+
+    def _forget(self) -> None:
+        self.session_key = self._scope_user = self._reading = self.user_pk = None
+        self._taken_by = set()
 
     def _user(self, request: MessageRequest) -> AbstractBaseUser | AnonymousUser:
         if self.has_ended:
             raise AuthenticationFailed("These credentials have ended.")
         reading = self._reading
+        if reading is not None and reading.session_key != request.session_key:
+            reading = None  # Another's: the credentials were replaced since this request was made.
         now = time.monotonic()
         if reading is None or now - reading.as_of >= socket_settings.LEASE_SECONDS:
-            reading = self._read_anew(request, now)
+            reading = self._read_anew(request, reading, now)
         # A copy: what an action does to its user is no other frame's business.
         return copy.copy(reading.user)
 
-    def _read_anew(self, request: MessageRequest, now: float) -> Reading:
-        user = session_user(request)
-        before = self._reading
-        if before is not None and before.user.is_authenticated and before.user.pk != user.pk:
-            self.end()
+    def _read_anew(self, request: MessageRequest, before: Reading | None, now: float) -> Reading:
+        key = request.session_key
+        reading = Reading(key, now, session_user(request))
+        is_other = before and before.user.is_authenticated and before.user.pk != reading.user.pk
+        if key == self.session_key:
+            if is_other:
+                self.end()
+            else:
+                self._reading = reading
+        if is_other:
             raise AuthenticationFailed("These credentials have ended.")
-        self._reading = reading = Reading(now, user)
         return reading
 
 
@@ -202,10 +255,10 @@ def session_user(request: Any) -> AbstractBaseUser | AnonymousUser:
     return get_user(request)
 
 
-def nobody() -> AnonymousUser:
-    from django.contrib.auth.models import AnonymousUser  # needs the app registry
+def _names_user(session: SessionBase) -> bool:
+    from django.contrib.auth import SESSION_KEY  # needs the app registry
 
-    return AnonymousUser()
+    return SESSION_KEY in session
 
 
 def session_store(session_key: str | None) -> SessionBase:

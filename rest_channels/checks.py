@@ -6,9 +6,9 @@ System checks: wrong configuration, said by `manage.py check` with what to type 
     W003  sockets without a check of the Origin header
     W004  PostgreSQL connections are made anew for every frame
     W005  the channel layer's Redis connections are closed while they wait
-    W006  two streams of one basename
-    W007  a viewset that cannot write JSON
-    W008  a viewset that cannot read JSON
+    W006  two viewsets of one basename
+    W007  a viewset that cannot write JSON, perhaps by REST_FRAMEWORK's defaults
+    W008  a viewset that cannot read JSON, perhaps by REST_FRAMEWORK's defaults
 
 That `rest_channels` is missing from INSTALLED_APPS no check can say, for it would not run: the
 routers raise ImproperlyConfigured.
@@ -16,20 +16,26 @@ routers raise ImproperlyConfigured.
 
 from __future__ import annotations
 
+import logging
+import re
 from collections import defaultdict
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, Final
+from urllib.parse import parse_qs, urlsplit
 
 from channels.routing import get_default_application
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
-from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.module_loading import import_string
+from rest_framework.settings import api_settings
 
+from rest_channels.connection import Connection
 from rest_channels.routers import Socket, find_sockets
 from rest_channels.settings import DEFAULTS, IMPORT_STRINGS
 from rest_channels.streams import Stream
+
+logger = logging.getLogger("rest_channels")
 
 # Bounds that count things and must admit at least one.
 _COUNTS = {
@@ -40,16 +46,24 @@ _COUNTS = {
     "MAX_REQUEST_ID_CHARS",
     "MAX_IN_FLIGHT",
     "MAX_QUEUE_BYTES",
+    "MAX_SUBSCRIPTIONS",
     "FRAME_BURST",
 }
 _NUMBERS = {"FRAME_RATE", "LEASE_SECONDS"}
+
+# Origins are compared as text: they have no path and no capitals.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/*A-Z]+")
+
+# channels_redis.core waits so long in Redis for a message, and then asks anew.
+_REDIS_WAIT_SECONDS: Final = 5
 
 
 def check_settings(**kwargs: Any) -> list[CheckMessage]:
     """E001, E002."""
     given = getattr(settings, "REST_CHANNELS", {})
     if not isinstance(given, dict):
-        return [Error("REST_CHANNELS is a dictionary.", id="rest_channels.E001")]
+        hint = "Write REST_CHANNELS = {'WORKER_THREADS': 8}, say, or leave it out."
+        return [Error("REST_CHANNELS is no dictionary.", hint=hint, id="rest_channels.E001")]
     messages: list[CheckMessage] = []
     for name, value in given.items():
         if name not in DEFAULTS:
@@ -74,6 +88,8 @@ def check_settings(**kwargs: Any) -> list[CheckMessage]:
 
 def _nonsense(name: str, value: Any) -> str | None:
     """What is wrong with `value`; None where it makes sense."""
+    if value is None and DEFAULTS[name] is None:
+        return None
     is_integer = isinstance(value, int) and not isinstance(value, bool)
     if name in _COUNTS and not (is_integer and value >= 1):
         return "an integer of at least 1 is needed"
@@ -84,10 +100,18 @@ def _nonsense(name: str, value: Any) -> str | None:
     if name == "ALLOWED_ORIGINS":
         return _nonsense_of_origins(value)
     if name in IMPORT_STRINGS:
+        return _nonsense_of_class(value)
+    return None
+
+
+def _nonsense_of_class(value: Any) -> str | None:
+    if isinstance(value, str):
         try:
-            import_string(value)
-        except (ImportError, AttributeError, TypeError) as exc:
+            value = import_string(value)
+        except ImportError as exc:
             return f"a dotted path to a class is needed ({exc})"
+    if not (isinstance(value, type) and issubclass(value, Connection)):
+        return "a subclass of rest_channels.connection.Connection is needed"
     return None
 
 
@@ -95,12 +119,13 @@ def _nonsense_of_origins(value: Any) -> str | None:
     if not isinstance(value, (list, tuple, set, frozenset)):
         return "a list of origins is needed"
     wrong = [
-        origin
-        for origin in value
-        if not isinstance(origin, str) or "://" not in origin or origin.count("/") != 2
+        origin for origin in value if not isinstance(origin, str) or not _ORIGIN.fullmatch(origin)
     ]
     if wrong:
-        return f"{wrong[0]!r} is no origin, such as 'https://app.example.com' (no path, no '*')"
+        return (
+            f"{wrong[0]!r} is no origin as browsers write them, such as 'https://app.example.com' "
+            "(no path, no '*', no capitals)"
+        )
     return None
 
 
@@ -139,18 +164,29 @@ def check_channel_layers(**kwargs: Any) -> list[CheckMessage]:
     return [
         Warning(
             f"With redis-py 8, CHANNEL_LAYERS[{alias!r}] loses its connections while it waits: "
-            "their socket_timeout is 5 seconds unless it is set.",
-            hint="Write each host as {'address': 'redis://...', 'socket_timeout': None}.",
+            "channels_redis waits 5 seconds for a message, and 5 seconds are their socket_timeout "
+            "unless it is set.",
+            hint="Write each host as {'address': 'redis://...', 'socket_timeout': 10}.",
             id="rest_channels.W005",
         )
         for alias, layer in getattr(settings, "CHANNEL_LAYERS", {}).items()
-        if str(layer.get("BACKEND", "")).startswith("channels_redis.")
+        # channels_redis.pubsub waits 0.1 seconds.
+        if str(layer.get("BACKEND", "")).startswith("channels_redis.core.")
         and _redis_major() >= 8
-        and any(
-            not isinstance(host, dict) or host.get("socket_timeout", 5) is not None
-            for host in layer.get("CONFIG", {}).get("hosts", [("localhost", 6379)])
-        )
+        and any(map(_is_impatient, layer.get("CONFIG", {}).get("hosts") or [("localhost", 6379)]))
     ]
+
+
+def _is_impatient(host: Any) -> bool:
+    """Whether connections to `host`, in any of channels_redis's forms, give up waiting."""
+    options = host if isinstance(host, dict) else {}
+    address = options.get("address") if options else host
+    query = parse_qs(urlsplit(address).query) if isinstance(address, str) else {}
+    timeout = query.get("socket_timeout", [options.get("socket_timeout", _REDIS_WAIT_SECONDS)])[0]
+    try:
+        return timeout is not None and float(timeout) <= _REDIS_WAIT_SECONDS
+    except ValueError:
+        return False  # redis-py says so itself.
 
 
 def _redis_major() -> int:
@@ -163,42 +199,77 @@ def _redis_major() -> int:
 
 def check_streams(**kwargs: Any) -> list[CheckMessage]:
     """W006, W007, W008."""
-    streams = {s for socket in _sockets() for s in socket.streams if isinstance(s, Stream)}
-    messages: list[CheckMessage] = []
-    by_basename = defaultdict(list)
-    for stream in sorted(streams, key=lambda stream: stream.prefix):
-        by_basename[stream.basename].append(stream)
-        messages += _check_json(stream)
-    for basename, same in by_basename.items():
-        if len(same) > 1:
+    found = {s for socket in _sockets() for s in socket.streams if isinstance(s, Stream)}
+    streams = sorted(found, key=lambda stream: stream.prefix)
+    return [*_check_basenames(streams), *_check_renderers(streams), *_check_parsers(streams)]
+
+
+def _check_basenames(streams: list[Stream]) -> Iterator[CheckMessage]:
+    by_name = defaultdict(list)
+    for stream in streams:
+        by_name[stream.namespace, stream.basename].append(stream)
+    for (_, basename), same in by_name.items():
+        # A viewset twice, under two paths say, leads to the same pages.
+        if len({(s.viewset.__module__, s.viewset.__qualname__) for s in same}) > 1:
             prefixes = ", ".join(repr(stream.prefix) for stream in same)
-            messages.append(
-                Warning(
-                    f"The streams {prefixes} have the same basename {basename!r}: links between "
-                    "them cannot be told apart.",
-                    hint="Give one of them another: register(prefix, viewset, basename='...').",
-                    id="rest_channels.W006",
-                )
+            yield Warning(
+                f"The streams {prefixes} have the same basename {basename!r}: links between them "
+                "cannot be told apart.",
+                hint="Give one of them another: register(prefix, viewset, basename='...').",
+                id="rest_channels.W006",
             )
-    return messages
 
 
-def _check_json(stream: Stream) -> Iterator[CheckMessage]:
-    viewset = stream.viewset
-    if not any("json" in (r.media_type or "") for r in viewset.renderer_classes):
+def _check_renderers(streams: list[Stream]) -> Iterator[CheckMessage]:
+    for obj, where, name in _without(
+        streams,
+        "renderer_classes",
+        lambda renderer: "json" in (renderer.media_type or ""),
+    ):
         yield Warning(
-            f"{viewset.__name__} has no renderer for JSON: over a socket its data are text.",
-            hint="Add rest_framework.renderers.JSONRenderer to its renderer_classes.",
-            obj=viewset,
+            f"{name} has no renderer for JSON: over a socket the data are text, as the browsable "
+            "API's HTML would be.",
+            hint=f"Add rest_framework.renderers.JSONRenderer to {where}.",
+            obj=obj,
             id="rest_channels.W007",
         )
-    if not any("json" in p.media_type or p.media_type == "*/*" for p in viewset.parser_classes):
+
+
+def _check_parsers(streams: list[Stream]) -> Iterator[CheckMessage]:
+    for obj, where, name in _without(
+        streams,
+        "parser_classes",
+        lambda parser: "json" in parser.media_type or parser.media_type == "*/*",
+    ):
         yield Warning(
-            f"{viewset.__name__} has no parser for JSON: over a socket all data are refused, 415.",
-            hint="Add rest_framework.parsers.JSONParser to its parser_classes.",
-            obj=viewset,
+            f"{name} has no parser for JSON: over a socket all data are refused, 415.",
+            hint=f"Add rest_framework.parsers.JSONParser to {where}.",
+            obj=obj,
             id="rest_channels.W008",
         )
+
+
+def _without(
+    streams: list[Stream], attribute: str, serves: Callable[[Any], bool]
+) -> Iterator[tuple[Any, str, str]]:
+    """
+    What has no class in `attribute` that `serves`: the object, where to add one, and its name.
+
+    REST_FRAMEWORK's defaults, which forms and the browsable API leave without JSON, once.
+    """
+    setting = f"DEFAULT_{attribute.upper()}"
+    defaults = list(getattr(api_settings, setting))
+    is_default_said = False
+    for viewset in {stream.viewset: None for stream in streams}:
+        classes = list(getattr(viewset, attribute))
+        if any(serves(item) for item in classes):
+            continue
+        if classes != defaults:
+            yield viewset, f"its {attribute}", viewset.__name__
+        elif not is_default_said:
+            is_default_said = True
+            name = f"REST_FRAMEWORK[{setting!r}], which {viewset.__name__} relies on,"
+            yield None, f"REST_FRAMEWORK[{setting!r}]", name
 
 
 def _sockets() -> list[Socket]:
@@ -207,8 +278,11 @@ def _sockets() -> list[Socket]:
         return []
     try:
         return list(find_sockets(get_default_application()))
-    except (ImproperlyConfigured, ImportError):
-        return []  # Not a check's to report: the server will, with the whole traceback.
+    except Exception:
+        # Not a check's to report, least of all before `migrate`: the server will, with the whole
+        # traceback.
+        logger.debug("ASGI_APPLICATION could not be looked at.", exc_info=True)
+        return []
 
 
 def register_checks() -> None:

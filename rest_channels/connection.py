@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 from django.urls.resolvers import RegexPattern, RoutePattern
 
+from rest_channels.admission import admits
 from rest_channels.authentication import Credentials, UnreadableCredentials
 from rest_channels.daphne import full_send
 from rest_channels.exceptions import FrameError
@@ -34,7 +36,7 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 AnyStream = Stream | HostedStream
 
 
-class Connection:
+class Connection(ABC):
     """
     One socket: what the sockets of one stream and of many have in common.
 
@@ -64,21 +66,21 @@ class Connection:
         return Application(cls, initkwargs)
 
     @property
+    @abstractmethod
     def streams(self) -> Iterable[AnyStream]:
         """What this socket serves."""
-        raise NotImplementedError
 
+    @abstractmethod
     def wire(self, stream: AnyStream) -> Wire:
         """Where replies of `stream` go."""
-        raise NotImplementedError
 
+    @abstractmethod
     def on_value(self, value: Any) -> None:
         """Answer one decoded message."""
-        raise NotImplementedError
 
+    @abstractmethod
     def on_unreadable(self, error: FrameError) -> None:
         """Answer a message that is no JSON."""
-        raise NotImplementedError
 
     async def serve(self) -> None:
         """The socket's life, from the handshake to the last reply."""
@@ -98,6 +100,7 @@ class Connection:
                 await self.finish(await self.receive_all())
             else:
                 await self.refuse()
+                await self.finish(1006)
         except asyncio.CancelledError:
             if self._crash is None:
                 raise
@@ -122,7 +125,9 @@ class Connection:
         mount = _mount(self.scope["path"], self.pattern)
         self.handshake = Handshake(self.scope, credentials, kwargs, mount)
         guests = [self.invite(s) for s in self.streams if isinstance(s, HostedStream)]
-        if any([await guest.opens() for guest in guests]):
+        if guests:
+            await workers.run(credentials.read, owner=credentials.owner)
+        if any(await asyncio.gather(*(guest.opens() for guest in guests))):
             return True
         viewsets = [stream for stream in self.streams if isinstance(stream, Stream)]
         # Not with the frames of the same address: behind a proxy that is everybody's, and slow
@@ -133,12 +138,14 @@ class Connection:
     def admits(self, streams: list[Stream], *, is_row: bool = False) -> bool:
         """Whether one of `streams` would answer this user; in a worker thread."""
         activate_script_prefix(self.scope)
-        return any(stream.admits(self.handshake, is_row=is_row) for stream in streams)
+        return any(admits(stream, self.handshake, is_row=is_row) for stream in streams)
 
     async def accept(self) -> None:
         """Open the socket; with our subprotocol where the client offers it, else with none."""
-        offered = self.scope.get("subprotocols", [])
-        subprotocol = SUBPROTOCOL if SUBPROTOCOL in offered else None
+        subprotocol = SUBPROTOCOL if SUBPROTOCOL in self.scope.get("subprotocols", []) else None
+        for lane in self._lanes.values():
+            # Only guests are there yet; one may speak another subprotocol that the client offers.
+            subprotocol = subprotocol or getattr(lane, "subprotocol", None)
         await self.outbox.send({"type": "websocket.accept", "subprotocol": subprotocol})
 
     async def refuse(self) -> None:
@@ -178,14 +185,16 @@ class Connection:
     def take(self, stream: AnyStream, payload: Any) -> None:
         """Give `payload` to its stream, in its turn, unless a bound is reached."""
         try:
-            frame = read_frame(payload)
+            frame = read_frame(payload, stream)
         except FrameError as error:
             self.answer(stream, error)
             return
-        if (refusal := self.limit(frame)) is not None:
+        lane = self.lane(stream)
+        refusal = self.limit(frame, waits=not lane.answers_at_once(frame))
+        if refusal is not None:
             self.wire(stream).post(refusal)
         else:
-            self.lane(stream).take(frame, payload)
+            lane.take(frame, payload)
 
     def answer(self, stream: AnyStream, error: FrameError) -> None:
         """Answer what is no frame, in its turn, unless a bound is reached."""
@@ -194,17 +203,18 @@ class Connection:
         else:
             self.lane(stream).answer(Reply.refusal(error))
 
-    def limit(self, asked: Frame | FrameError) -> Reply | None:
+    def limit(self, asked: Frame | FrameError, *, waits: bool = True) -> Reply | None:
         """
         The refusal of one frame too many; None where it may be answered.
 
         It is sent at once: it overtakes the replies before it, for it asks to wait for them.
+        `waits` is False for what would not be in flight: a `cancel`, which makes room.
         """
         if self._is_excess:
             retry = {"Retry-After": str(self.rate.retry_after)}
             detail = "Too many requests: slow down."
             return Reply.error(429, detail, "throttled", to=asked, headers=retry)
-        if sum(map(len, self._lanes.values())) >= socket_settings.MAX_IN_FLIGHT:
+        if waits and sum(map(len, self._lanes.values())) >= socket_settings.MAX_IN_FLIGHT:
             detail = "Too many requests at once: wait for replies before sending more."
             return Reply.error(503, detail, "too_many_in_flight", to=asked)
         return None
@@ -224,12 +234,18 @@ class Connection:
         """Open a hosted consumer with this socket."""
         guest = Guest(
             stream,
-            self.scope,
+            self.handshake.credentials.trusted_scope(self.scope),
             self.wire(stream),
             lambda code: self.on_guest_closed(stream, code),
+            self.count_groups,
         )
         self._lanes[stream] = guest
         return guest
+
+    def count_groups(self) -> int:
+        """How many groups of the channel layer the hosted consumers of this socket are in."""
+        guests = [lane for lane in self._lanes.values() if isinstance(lane, Guest)]
+        return sum(len(guest.groups) for guest in guests)
 
     def on_guest_closed(self, stream: HostedStream, code: int) -> None:
         """A hosted consumer has closed or failed: no other stream is touched by it."""
@@ -306,9 +322,12 @@ class Application:
         await self.connection_class(scope, receive, send, **self.initkwargs).serve()
 
 
-def read_frame(payload: Any) -> Frame:
-    """The frame that `payload` is. Raises `FrameError`."""
-    return Frame.from_payload(payload, max_request_id_chars=socket_settings.MAX_REQUEST_ID_CHARS)
+def read_frame(payload: Any, stream: AnyStream | None = None) -> Frame:
+    """The frame that `payload` is, to `stream`. Raises `FrameError`."""
+    max_chars = socket_settings.MAX_REQUEST_ID_CHARS
+    if isinstance(stream, HostedStream):
+        return stream.read(payload, max_chars)
+    return Frame.from_payload(payload, max_request_id_chars=max_chars)
 
 
 def _mount(path: str, pattern: RegexPattern | RoutePattern) -> str:

@@ -42,8 +42,7 @@ class Demultiplexer(Connection):
 
     def on_value(self, value: Any) -> None:
         if not isinstance(value, dict) or not isinstance(value.get("stream"), str):
-            detail = "A frame is an object with a 'stream', a string, and a 'payload'."
-            self.on_unreadable(FrameError(detail))
+            self.on_unreadable(_no_envelope(value))
             return
         name, payload = value["stream"], value.get("payload")
         stream = self.streams_by_prefix.get(name)
@@ -58,9 +57,23 @@ class Demultiplexer(Connection):
 
     def on_unknown_stream(self, name: str, payload: Any) -> None:
         """Answer 404, echoing what the client needs to know which frame it was."""
-        try:
-            asked: Frame | FrameError = read_frame(payload)
-        except FrameError as error:
-            asked = error
+        asked = _what_is_asked(payload)
         unknown = Reply.error(404, "There is no such stream.", "not_found", to=asked)
         Wire(self.outbox, name).post(self.limit(asked) or unknown)
+
+
+def _no_envelope(value: Any) -> FrameError:
+    """The error of a message without a stream, from whose payload the client knows what failed."""
+    error = FrameError("A frame is an object with a 'stream', a string, and a 'payload'.")
+    if isinstance(value, dict):
+        # A client of a stream's own socket sends bare payloads.
+        asked = _what_is_asked(value.get("payload", value))
+        error.action, error.request_id = asked.action, asked.request_id
+    return error
+
+
+def _what_is_asked(payload: Any) -> Frame | FrameError:
+    try:
+        return read_frame(payload)
+    except FrameError as error:
+        return error

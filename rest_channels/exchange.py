@@ -27,12 +27,15 @@ from rest_channels.request import (
 )
 from rest_channels.response import reply_to, reply_to_cancel, reply_to_crash
 from rest_channels.streams import Stream
-from rest_channels.threads import close_old_connections, workers
+from rest_channels.threads import close_old_connections, drawers, workers
 
 _DONE: Final = object()
 
 # Items of a generator drawn ahead of the client's reading.
 _PARTS_AHEAD: Final = 4
+
+# A client that takes none of them for so long has its action stopped, which holds a thread.
+_SECONDS_TO_TAKE_A_PART: Final = 30
 
 
 def is_unfinished(response: Any) -> bool:
@@ -83,6 +86,8 @@ class Exchange:
         outcome: HttpResponseBase | Exception
         try:
             await _renew_connections()
+            if self._is_stopped:
+                raise asyncio.CancelledError
             if inspect.iscoroutine(self._unfinished):
                 outcome = await self._stoppable(lambda: self._unfinished)
             else:
@@ -123,27 +128,29 @@ class Exchange:
         """Run DRF's dispatch; in a worker thread. None where the action left something to do."""
         activate_script_prefix(self.handshake.scope)
         try:
-            frame = replace(self.frame, query=self.stream.query(self.frame))
-            call = self._call(frame)
-            self.request = MessageRequest(self.handshake, frame, call)
-            activate_language(self.request)
-            response = call.view(self.request, **call.kwargs)
-            if is_unfinished(response):
-                self._unfinished = response
-                return None
-            return self._settled(response)
+            self.request = self._find()
         except FrameError as error:
             return Reply.error(400, error.detail, error.code, to=self.frame)
         except NoReverseMatch:
             return Reply.error(404, "Not found.", "not_found", to=self.frame)
         except Exception as exc:
-            return reply_to_crash(self.frame, getattr(self, "request", None), exc)
+            return reply_to_crash(self.frame, None, exc)
+        try:
+            activate_language(self.request)
+            call = self.request.call
+            response = call.view(self.request, **call.kwargs)
+            if is_unfinished(response):
+                self._unfinished = response
+                return None
+            return self._settled(response)
+        except BaseException as exc:
+            return reply_to_crash(self.frame, self.request, exc)
 
     def finish(self, outcome: HttpResponseBase | Exception) -> Reply:
         """Let DRF handle the outcome of an async or generator action; in a worker thread."""
         try:
             return self._settled(self._finalized(outcome))
-        except Exception as exc:
+        except BaseException as exc:
             return reply_to_crash(self.frame, self.request, exc)
 
     def part(self, item: Any) -> Reply:
@@ -151,6 +158,10 @@ class Exchange:
         response = item if isinstance(item, HttpResponseBase) else Response(item)
         response.status_code = 206
         return reply_to(self.frame, self._finalized(response))
+
+    def _find(self) -> MessageRequest:
+        frame = replace(self.frame, query=self.stream.query(self.frame))
+        return MessageRequest(self.handshake, frame, self._call(frame))
 
     def _call(self, frame: Frame) -> Call:
         return self.stream.call(frame, self.handshake, is_row=self.is_row)
@@ -174,10 +185,7 @@ class Exchange:
         return reply
 
     async def _stoppable(self, begin: Callable[[], Awaitable[Any]]) -> Any:
-        # `stop` may have come between two steps, where it found nothing to cancel.
-        if self._is_stopped:
-            raise asyncio.CancelledError
-        self._step = asyncio.ensure_future(begin())
+        self._step = asyncio.ensure_future(_contained(begin))
         try:
             return await self._step
         except asyncio.CancelledError:
@@ -192,8 +200,13 @@ class Exchange:
     async def _parts_of_loop(self) -> AsyncIterator[Reply]:
         items = self._unfinished
         try:
-            while (item := await self._stoppable(lambda: anext(items, _DONE))) is not _DONE:
+            # Stopped between two steps there is no step to cancel.
+            while not self._is_stopped:
+                item = await self._stoppable(lambda: anext(items, _DONE))
+                if item is _DONE:
+                    return
                 yield await self._run(self.part, item)
+            raise asyncio.CancelledError
         finally:
             await items.aclose()
 
@@ -203,12 +216,14 @@ class Exchange:
         room = threading.Semaphore(_PARTS_AHEAD)
 
         def emit(part: Reply) -> bool:
-            room.acquire()
+            if not room.acquire(timeout=_SECONDS_TO_TAKE_A_PART):
+                self._is_stopped = True
             if not self._is_stopped:
                 loop.call_soon_threadsafe(parts.put_nowait, part)
             return not self._is_stopped
 
-        drawing = asyncio.ensure_future(self._run(self._draw, emit))
+        owner = self.handshake.credentials.owner
+        drawing = asyncio.ensure_future(drawers.run(self._draw, emit, owner=owner))
         # Callbacks of a loop run in order: this one comes after the last part.
         drawing.add_done_callback(lambda _: parts.put_nowait(_DONE))
         try:
@@ -216,13 +231,16 @@ class Exchange:
                 yield part
                 room.release()
             drawing.result()
+            if self._is_stopped:
+                raise asyncio.CancelledError
         finally:
             self._is_stopped = self._is_stopped or not drawing.done()
             room.release()
             await asyncio.wait([drawing])
 
     def _draw(self, emit: Callable[[Reply], bool]) -> None:
-        # All items in one thread, the one whose database connection the generator's cursor uses.
+        # All items in one thread, the one whose database connection the generator's cursor uses;
+        # none of the threads that answer frames, for it waits for the client to read.
         items = self._unfinished
         try:
             for item in items:
@@ -230,6 +248,20 @@ class Exchange:
                     break
         finally:
             items.close()
+
+
+async def _contained(begin: Callable[[], Awaitable[Any]]) -> Any:
+    """
+    Await what `begin` gives. SystemExit, which would end the event loop, and a cancellation that
+    nobody asked this task for are errors like others.
+    """
+    try:
+        return await begin()
+    except (SystemExit, asyncio.CancelledError) as exc:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise RuntimeError(f"{type(exc).__name__} was raised by an action.") from exc
 
 
 class Authentication(Exchange):
@@ -256,5 +288,5 @@ class Authentication(Exchange):
         reply = super()._settled(response)
         if reply.status == 200:
             authorization = self.frame.headers["authorization"].encode("latin-1")
-            self.handshake.credentials.replace(authorization, self.request.user)
+            self.handshake.credentials.replace(authorization, self.request)
         return reply

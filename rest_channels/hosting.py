@@ -13,20 +13,23 @@ import asyncio
 import json
 import logging
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Final
 
 from channels.auth import AuthMiddlewareStack
 from djangochannelsrestframework.consumers import AsyncAPIConsumer
+from rest_framework.exceptions import APIException
 
 from rest_channels.outbox import Wire
-from rest_channels.protocol import Frame, Reply
+from rest_channels.protocol import MISSING, Frame, Reply
 from rest_channels.request import Scope
+from rest_channels.settings import socket_settings
 
 logger = logging.getLogger("rest_channels")
 
-# A handshake waits no longer for a consumer: uvicorn and daphne give a whole one about as much.
-_SECONDS_TO_OPEN: Final = 5
+# A handshake waits no longer for its consumers: daphne gives the whole of one 5 seconds.
+_SECONDS_TO_OPEN: Final = 3
 
 # Channels gives a consumer as long to end after its socket has.
 _SECONDS_TO_END: Final = 10
@@ -38,7 +41,11 @@ class HostedStream:
     def __init__(self, consumer: type[AsyncAPIConsumer], prefix: str) -> None:
         self.consumer = consumer
         self.prefix = prefix
-        self.application = _with_user(consumer.as_asgi())
+        # DCRF's hooks for another shape of payload.
+        self._is_usual = all(
+            getattr(consumer, name) is getattr(AsyncAPIConsumer, name)
+            for name in ("receive", "receive_json", "get_action_name")
+        )
 
     def __repr__(self) -> str:
         return f"<HostedStream {self}>"
@@ -46,36 +53,77 @@ class HostedStream:
     def __str__(self) -> str:
         return f"{self.prefix}  ({self.consumer.__name__})"
 
+    def read(self, payload: Any, max_request_id_chars: int) -> Frame:
+        """
+        What replies need to know of `payload`; the rest of it is the consumer's business. Raises
+        `FrameError`.
+        """
+        if not isinstance(payload, dict):
+            return Frame.from_payload(payload)
+        known = {name: payload[name] for name in ("action", "request_id") if name in payload}
+        if not self._is_usual:
+            known.setdefault("action", self.prefix)
+        return Frame.from_payload(known, max_request_id_chars=max_request_id_chars)
+
+
+class TooManySubscriptions(APIException):
+    """A hosted consumer would have its connection in more than `MAX_SUBSCRIPTIONS` groups."""
+
+    status_code = 503
+    default_detail = "Too many subscriptions on this socket: end some before adding more."
+    default_code = "too_many_subscriptions"
+
 
 class Guest:
     """
     A consumer on one socket; the counterpart of `rest_channels.lanes.Lane`. On the loop.
 
-    Its length is the number of frames that wait to be read by it. `on_close` is told the code
-    that it closes with once it had accepted, 1011 where it failed.
+    Its length is the number of frames that it has not done with. `on_close` is told the code
+    that it closes with once it had accepted, 1011 where it failed. `subprotocol` is the one it
+    accepted with. `count_groups` tells how many groups the connection's guests are in.
     """
 
     def __init__(
-        self, stream: HostedStream, scope: Scope, wire: Wire, on_close: Callable[[int], None]
+        self,
+        stream: HostedStream,
+        scope: Scope,
+        wire: Wire,
+        on_close: Callable[[int], None],
+        count_groups: Callable[[], int],
     ) -> None:
         self.stream = stream
         self.wire = wire
         self.is_open = False
+        self.subprotocol: str | None = None
         self._on_close = on_close
+        self._count_groups = count_groups
+        self._consumer: Any = None
         self._to_consumer: asyncio.Queue[tuple[Mapping[str, Any], Frame | None]] = asyncio.Queue()
         self._read: Frame | None = None
         self._judged: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._is_told = False
         self._to_consumer.put_nowait(({"type": "websocket.connect"}, None))
         self._task = asyncio.ensure_future(self._run(dict(scope)))
 
     def __len__(self) -> int:
-        return self._to_consumer.qsize()
+        return self._to_consumer.qsize() + (self._read is not None)
+
+    @property
+    def groups(self) -> set[str]:
+        """The channel layer's groups that the consumer has joined by DCRF's `add_group`."""
+        return set() if self._consumer is None else set(self._consumer.groups)
 
     async def opens(self) -> bool:
         """Whether the consumer accepts; waits until it has said so, has failed, or is too slow."""
         await asyncio.wait([self._judged], timeout=_SECONDS_TO_OPEN)
-        self._judge(False)
+        if not self._judged.done():
+            logger.warning("%r did not accept its socket in time: it is closed.", self.stream)
+            self._leave(1006)
         return self._judged.result()
+
+    def answers_at_once(self, frame: Frame) -> bool:
+        """The consumer reads its frames in their order."""
+        return False
 
     def take(self, frame: Frame, payload: Any) -> None:
         """Hand the consumer a payload, as it came."""
@@ -92,7 +140,7 @@ class Guest:
     async def finish(self, code: int) -> None:
         """Tell the consumer that the socket is closed, and see it off."""
         self.is_open = False
-        self._to_consumer.put_nowait(({"type": "websocket.disconnect", "code": code}, None))
+        self._tell(code)
         await asyncio.wait([self._task], timeout=_SECONDS_TO_END)
 
     def abandon(self) -> None:
@@ -100,23 +148,40 @@ class Guest:
         self._task.cancel()
 
     async def _run(self, scope: dict[str, Any]) -> None:
-        code = 1000
         try:
-            await self.stream.application(scope, self._receive, self._on_message)
-        except asyncio.CancelledError:
+            await _with_user(self._consume)(scope, self._receive, self._on_message)
+        except (KeyboardInterrupt, GeneratorExit):
             raise
-        except Exception as exc:
-            code = 1011
+        except BaseException as exc:
+            if self._task.cancelling():
+                raise
+            # Also SystemExit, which would end the server, and a task of the consumer's own
+            # that was cancelled.
             self._on_failure(exc)
-        finally:
-            self._judge(False)
-        self._closed(code)
+            self._leave(1011)
+        else:
+            self._leave(1000)
+
+    async def _consume(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        # What `as_asgi` does, with the instance known.
+        self._consumer = self.stream.consumer()
+        self._consumer.add_group = partial(self._add_group, self._consumer.add_group)
+        await self._consumer(scope, receive, send)
+
+    async def _add_group(self, add_group: Callable[[str], Awaitable[None]], name: str) -> None:
+        """The consumer's own, within the bound; DCRF answers what is beyond it."""
+        is_new = name not in self._consumer.groups
+        if is_new and self._count_groups() >= socket_settings.MAX_SUBSCRIPTIONS:
+            raise TooManySubscriptions
+        await add_group(name)
 
     async def _receive(self) -> Mapping[str, Any]:
+        # Channels asks for the next message when it is done with the one before.
+        self._read = None
         message, self._read = await self._to_consumer.get()
         return message
 
-    def _on_failure(self, exc: Exception) -> None:
+    def _on_failure(self, exc: BaseException) -> None:
         """The consumer raised: the frame it was at is answered, as a viewset's would be."""
         error_id = uuid.uuid4().hex
         extra = {"error_id": error_id}
@@ -130,28 +195,48 @@ class Guest:
 
     async def _on_message(self, message: Mapping[str, Any]) -> None:
         if message["type"] == "websocket.accept":
-            self.is_open = True
-            self._judge(True)
+            if not self._judged.done():
+                self.is_open = True
+                self.subprotocol = message.get("subprotocol")
+                self._judged.set_result(True)
         elif message["type"] == "websocket.close":
-            self._judge(False)
-            self._closed(message.get("code") or 1000)
+            self._leave(message.get("code") or 1000)
         elif message["type"] == "websocket.send" and self.is_open:
-            if message.get("text") is None:
-                raise ValueError(f"{self.stream!r} sent a binary message: frames are text.")
-            await self.wire.put_payload(message["text"])
+            await self.wire.put_payload(self._payload(message))
 
-    def _judge(self, opens: bool) -> None:
+    def _payload(self, message: Mapping[str, Any]) -> str:
+        """The text that the consumer sends. Raises ValueError, into its `send`, where it cannot."""
+        text = message.get("text")
+        if text is None:
+            raise ValueError(f"{self.stream!r} sent a binary message: frames are text.")
+        if self.wire.stream is not MISSING:
+            # Within an envelope, what is no JSON would spoil what is around it.
+            json.loads(text, parse_constant=_refuse_constant)
+        return text
+
+    def _leave(self, code: int) -> None:
+        """The stream is closed: refuse the frames that wait, and let the consumer disconnect."""
         if not self._judged.done():
-            self._judged.set_result(opens)
-
-    def _closed(self, code: int) -> None:
-        if self.is_open:
-            self.is_open = False
-            while not self._to_consumer.empty():
-                _, frame = self._to_consumer.get_nowait()
-                if frame is not None:
-                    self._refuse(frame)
+            self._judged.set_result(False)
+        was_open, self.is_open = self.is_open, False
+        self._read = None
+        while not self._to_consumer.empty():
+            _, frame = self._to_consumer.get_nowait()
+            if frame is not None:
+                self._refuse(frame)
+        # As a server does after a close: the consumer leaves its groups by it.
+        self._tell(code if was_open else 1006)
+        if was_open:
             self._on_close(code)
+
+    def _tell(self, code: int) -> None:
+        if not self._is_told:
+            self._is_told = True
+            self._to_consumer.put_nowait(({"type": "websocket.disconnect", "code": code}, None))
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON.")
 
 
 def _with_user(application: Any) -> Any:

@@ -45,9 +45,13 @@ class Lane:
     def __len__(self) -> int:
         return len(self._waiting) + len(self._running)
 
+    def answers_at_once(self, frame: Frame) -> bool:
+        """Whether `frame` is the connection's own `cancel`, which waits for no turn."""
+        return self._is_own("cancel", frame)
+
     def take(self, frame: Frame, payload: Any) -> None:
         """Answer `frame` in its turn; the connection's own actions where the viewset has none."""
-        if self._is_own("cancel", frame):
+        if self.answers_at_once(frame):
             self.wire.post(self._cancel(frame))
         elif self._is_own("authenticate", frame):
             try:
@@ -81,7 +85,7 @@ class Lane:
         return frame.action == action and action not in self.stream.actions
 
     def _cancel(self, frame: Frame) -> Reply:
-        if not isinstance(frame.data, dict) or "request_id" not in frame.data:
+        if not isinstance(frame.data, dict) or frame.data.get("request_id") is None:
             detail = "'data' names the 'request_id' to cancel."
             return Reply.error(400, detail, "required", to=frame)
         request_id = frame.data["request_id"]

@@ -22,7 +22,7 @@ from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
 
-from rest_channels.authentication import Credentials, session_store, session_user
+from rest_channels.authentication import Credentials, Reading, session_store, session_user
 from rest_channels.settings import socket_settings
 from rest_channels.threads import workers
 
@@ -110,23 +110,26 @@ def _review(batch: list[Credentials]) -> None:
     keys = {c.session_key for c in current if c.session_key and c.session_user is not None}
     sessions = _stored_sessions(keys)
     for credentials in current:
-        if any(pk not in users for pk in credentials.user_pks):
+        # Both first: a frame may replace the credentials meanwhile, in another thread.
+        key, before = credentials.session_key, credentials.session_user
+        named = credentials.user_pk
+        if (named is not None and named not in users) or (before and before.pk not in users):
+            holds = False
+        elif key is None or before is None:
+            continue
+        else:
+            user = _user_of_session(key, sessions.get(key), before, users[before.pk])
+            holds = user.is_authenticated and user.pk == before.pk
+            credentials.renew(Reading(key, now, user))
+        if not holds and credentials.session_key == key:
             credentials.end()
-        elif credentials.session_user is not None:
-            user = users[credentials.session_user.pk]
-            _review_session(credentials, sessions.get(credentials.session_key or ""), user, now)
 
 
-def _review_session(credentials: Credentials, session: Any, user: Any, now: float) -> None:
-    if session is not None and _is_unchanged(session, credentials.session_user, user):
-        credentials.renew(user, now)
-        return
+def _user_of_session(key: str, session: Any, before: Any, user: Any) -> Any:
+    if session is not None and _is_unchanged(session, before, user):
+        return user
     # Anything else is Django's to judge, with queries of its own.
-    found = session_user(SimpleNamespace(session=session_store(credentials.session_key)))
-    if found.is_authenticated and found.pk == user.pk:
-        credentials.renew(found, now)
-    else:
-        credentials.end()
+    return session_user(SimpleNamespace(session=session_store(key)))
 
 
 def _is_unchanged(session: dict[str, Any], before: Any, user: Any) -> bool:
@@ -185,7 +188,7 @@ def _batches(items: Iterable[Credentials], size: int) -> Iterator[list[Credentia
 def on_user_changed(sender: type, instance: Any, using: str, **kwargs: Any) -> None:
     """A user was saved or deleted here."""
     pk = instance.pk
-    transaction.on_commit(lambda: leases.hint(lambda c: c.user_pk == pk), using=using)
+    transaction.on_commit(lambda: leases.hint(lambda c: pk in c.user_pks), using=using)
 
 
 def on_logged_out(sender: type, request: Any, **kwargs: Any) -> None:

@@ -9,7 +9,6 @@ import logging
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
-from functools import partial
 from typing import Any
 
 from rest_channels.protocol import MISSING, CloseCode, Missing, Reply, byte_length, in_envelope
@@ -17,9 +16,7 @@ from rest_channels.protocol import MISSING, CloseCode, Missing, Reply, byte_leng
 logger = logging.getLogger("rest_channels")
 
 Send = Callable[[Mapping[str, Any]], Awaitable[None]]
-
-#: Makes the text to send in the place of one that the server refused, with the error's opaque id.
-Instead = Callable[[str], str]
+Instead = Callable[[Exception], str] | None
 
 
 class Outbox:
@@ -33,41 +30,46 @@ class Outbox:
         self.send = send
         self.is_closed = False
         self._max_bytes = max_bytes
-        self._queue: deque[tuple[Mapping[str, Any], Instead | None]] = deque()
+        self._queue: deque[tuple[Mapping[str, Any], Instead]] = deque()
         self._waiting_bytes = 0
         self._writer: asyncio.Task[None] | None = None
         self._sent = asyncio.Event()
 
-    async def put(self, text: str, instead: Instead | None = None) -> None:
+    async def put(self, text: str, instead: Instead = None) -> None:
         """
-        Send `text` once the client has read enough of what came before it; what `instead` makes
-        where the server does not take it.
+        Send `text` once the client has read enough of what came before it.
+
+        `instead` gives the text to send where the server refuses `text` (see
+        `rest_channels.daphne`); where it is None, that closes the socket with 1011.
         """
         while self._is_full(text) and not self.is_closed:
             self._sent.clear()
             await self._sent.wait()
         self._append(text, instead)
 
-    def post(self, text: str, instead: Instead | None = None) -> None:
+    def post(self, text: str) -> None:
         """Send `text` without waiting; a client that has not read enough is closed with 4408."""
         if self._is_full(text):
             self._forget_queue()
             self.close(CloseCode.TOO_SLOW)
-        self._append(text, instead)
+        self._append(text)
 
     def close(self, code: int) -> None:
         """Close the socket after what is queued."""
         if not self.is_closed:
             self.is_closed = True
-            self._enqueue({"type": "websocket.close", "code": int(code)})
+            self._enqueue({"type": "websocket.close", "code": int(code)}, None)
             self._sent.set()
 
     def discard(self) -> None:
         """Forget everything: the client is gone."""
-        self.is_closed = True
-        self._forget_queue()
+        self._give_up()
         if self._writer is not None:
             self._writer.cancel()
+
+    def _give_up(self) -> None:
+        self.is_closed = True
+        self._forget_queue()
 
     def _forget_queue(self) -> None:
         self._queue.clear()
@@ -78,12 +80,12 @@ class Outbox:
         waits = self._writer is not None
         return waits and self._waiting_bytes + byte_length(text) > self._max_bytes
 
-    def _append(self, text: str, instead: Instead | None) -> None:
+    def _append(self, text: str, instead: Instead = None) -> None:
         if not self.is_closed:
             self._waiting_bytes += byte_length(text)
             self._enqueue({"type": "websocket.send", "text": text}, instead)
 
-    def _enqueue(self, message: Mapping[str, Any], instead: Instead | None = None) -> None:
+    def _enqueue(self, message: Mapping[str, Any], instead: Instead) -> None:
         self._queue.append((message, instead))
         if self._writer is None:
             self._writer = asyncio.ensure_future(self._write())
@@ -92,32 +94,36 @@ class Outbox:
         try:
             while self._queue:
                 message, instead = self._queue.popleft()
-                await self._give(message, instead)
+                try:
+                    await self.send(message)
+                except OSError:
+                    # The server saw the client go before the connection's own loop was told.
+                    self._give_up()
+                except Exception as exc:
+                    self._on_refused(message, instead, exc)
                 # Below zero never: the queue may have been forgotten meanwhile.
                 sent = byte_length(message.get("text", ""))
                 self._waiting_bytes = max(0, self._waiting_bytes - sent)
                 self._sent.set()
-        except OSError:
-            # The server saw the client go before the connection's own loop was told.
-            self.is_closed = True
-            self._forget_queue()
         finally:
             self._writer = None
 
-    async def _give(self, message: Mapping[str, Any], instead: Instead | None) -> None:
-        try:
-            await self.send(message)
-        except OSError:
-            raise
-        except Exception:
-            # A limit of the server's own, on lengths or on close codes. A frame without a reply,
-            # or a socket that stays open and mute, would be worse than a lesser message.
-            error_id = uuid.uuid4().hex
-            logger.exception("The server refused %s (error %s)", message["type"], error_id)
-            if message["type"] == "websocket.close":
-                await self.send({"type": "websocket.close"})
-            elif instead is not None:
-                await self.send({"type": "websocket.send", "text": instead(error_id)})
+    def _on_refused(self, message: Mapping[str, Any], instead: Instead, exc: Exception) -> None:
+        """The server raised `exc` and sent nothing: the client must not wait for it in silence."""
+        if message["type"] == "websocket.close":
+            self._forget_queue()
+            if message["code"] < 3000:
+                # daphne lets an application close with 1000 and 3000 to 4999, nothing else.
+                code = message["code"] + 3000
+                self._queue.append(({"type": "websocket.close", "code": code}, None))
+        elif instead is not None:
+            text = instead(exc)
+            self._waiting_bytes += byte_length(text)
+            self._queue.appendleft(({"type": "websocket.send", "text": text}, None))
+        else:
+            logger.error("The server failed to send: the socket is closed.", exc_info=exc)
+            self._forget_queue()
+            self.close(CloseCode.SERVER_ERROR)
 
 
 class Wire:
@@ -128,17 +134,29 @@ class Wire:
         self.stream = stream
 
     async def put(self, reply: Reply) -> None:
-        """Send `reply` once there is room."""
-        await self.outbox.put(reply.encode(self.stream), partial(self._unsent, reply))
+        """Send `reply` once there is room; a 500 where the server refuses it."""
+        # Of a generator's items none is the last reply: where one is lost, so is the socket.
+        instead = None if reply.status == 206 else lambda exc: self._failure(reply, exc)
+        await self.outbox.put(reply.encode(self.stream), instead)
 
     def post(self, reply: Reply) -> None:
         """Send `reply` at once."""
-        self.outbox.post(reply.encode(self.stream), partial(self._unsent, reply))
+        self.outbox.post(reply.encode(self.stream))
 
     async def put_payload(self, text: str) -> None:
         """Send a payload that is JSON text already, once there is room."""
         await self.outbox.put(in_envelope(text, self.stream))
 
-    def _unsent(self, reply: Reply, error_id: str) -> str:
-        detail = f"The reply could not be sent (error {error_id})."
-        return Reply.error(500, detail, "error", to=reply).encode(self.stream)
+    def _failure(self, reply: Reply, exc: Exception) -> str:
+        error_id = uuid.uuid4().hex
+        logger.error(
+            "The server failed to send the reply to %r (error %s)",
+            reply.action,
+            error_id,
+            exc_info=exc,
+            extra={"status_code": 500, "error_id": error_id},
+        )
+        detail = f"Server error (error {error_id})."
+        failure = Reply.error(500, detail, "error")
+        failure.action, failure.request_id = reply.action, reply.request_id
+        return failure.encode(self.stream)

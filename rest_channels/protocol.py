@@ -30,6 +30,7 @@ class CloseCode(enum.IntEnum):
     """Why the server closed a socket; `docs/protocol.md` says when to reconnect."""
 
     FRAME_TOO_LONG = 1009
+    SERVER_ERROR = 1011
     CREDENTIALS_ENDED = 4401
     NO_SUCH_ROUTE = 4404
     TOO_SLOW = 4408

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
@@ -45,13 +45,15 @@ class Handshake:
     What all frames of one socket share.
 
     `kwargs` are the lookups bound by the URL; `mount` is the path below which the router's own
-    paths begin, with a slash at its end.
+    paths begin, with a slash at its end; `verdicts` what viewsets said of this socket, to be asked
+    no more.
     """
 
     scope: Scope
     credentials: Credentials
     kwargs: Mapping[str, Any]
     mount: str = "/"
+    verdicts: dict[Any, bool] = field(default_factory=dict, compare=False)
 
     @cached_property
     def headers(self) -> dict[bytes, bytes]:
@@ -69,8 +71,9 @@ class Call:
     """
     What a frame comes down to: a view, and what to call it with.
 
-    `refusal` is an exception to raise once authentication, permissions and throttles have had
-    their say; `own_match` stands in where Django's URLconf does not know `path`.
+    `refusal` makes an exception, in the request's language, to raise once authentication,
+    permissions and throttles have had their say; meanwhile the view's action is `refused_action`,
+    None where there is none. `own_match` stands in where Django's URLconf does not know `path`.
     `is_authentication` is for credentials that are only shown, which needs no permission.
     """
 
@@ -79,7 +82,8 @@ class Call:
     path: str
     kwargs: Mapping[str, Any]
     own_match: ResolverMatch | None = None
-    refusal: Exception | None = None
+    refusal: Callable[[], Exception] | None = None
+    refused_action: str | None = None
     is_authentication: bool = False
 
 
@@ -95,10 +99,12 @@ class MessageRequest(ASGIRequest):
     One frame as a Django request.
 
     DRF's `Request` wraps it as it wraps any other. `view` is the view instance that took it;
-    `authentication_failed` and `signs_out` say what became of its credentials.
+    `session_key` names the session it came with, and `authentication_failed` and `signs_out` say
+    what became of its credentials.
     """
 
     view: APIView | None = None
+    session_key: str | None = None
     authentication_failed = False
     signs_out = False
 
@@ -112,9 +118,10 @@ class MessageRequest(ASGIRequest):
         scope["method"] = call.method.upper()
         scope["path"] = call.path
         scope["query_string"] = _merged_query(scope.get("query_string", b""), frame)
-        scope["headers"] = _merged_headers(handshake, frame)
+        scope["headers"] = _merged_headers(handshake, frame, call)
         self.frame = frame
         self.call = call
+        self.verdicts = handshake.verdicts
         self._resolver_match: ResolverMatch | None = None
         super().__init__(scope, io.BytesIO())
         # The Origin check at the handshake stands in for the token: `rest_channels.origin`.
@@ -191,11 +198,14 @@ def _merged_query(query_string: bytes, frame: Frame) -> bytes:
     return query.urlencode().encode()
 
 
-def _merged_headers(handshake: Handshake, frame: Frame) -> list[tuple[bytes, bytes]]:
+def _merged_headers(handshake: Handshake, frame: Frame, call: Call) -> list[tuple[bytes, bytes]]:
     headers = dict([_ACCEPT])
     headers.update(handshake.headers)
     headers.update(handshake.credentials.headers)
     for name, value in frame.headers.items():
         headers[name.encode()] = value.encode("latin-1")
     headers[b"content-type"] = b"application/json"
+    if call.is_authentication:
+        # Judged by itself: a class that reads a cookie would take the socket's for what is shown.
+        headers[b"cookie"] = b""
     return list(headers.items())

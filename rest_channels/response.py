@@ -15,7 +15,9 @@ from django.core import signals
 from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOperation
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpResponseBase
+from django.template.response import SimpleTemplateResponse
 from rest_framework.exceptions import ErrorDetail
+from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 
 from rest_channels.protocol import Frame, Reply
@@ -25,6 +27,9 @@ logger = logging.getLogger("rest_channels")
 
 #: nginx's number for a client that closed its request before the answer.
 CLIENT_CLOSED_REQUEST: Final = 499
+
+# RFC 9110: whatever the view says, an HTTP server sends no body with them.
+_BODYLESS = frozenset({204, 304})
 
 # Every DRF response carries them; they say nothing about this one.
 _USUAL_HEADERS = frozenset({"allow", "vary", "content-type", "content-length"})
@@ -38,18 +43,16 @@ def reply_to(frame: Frame, response: HttpResponseBase) -> Reply:
     """
     failed = response.status_code >= 400
     codes = None
-    if isinstance(response, Response):
-        if failed:
-            response.data = _error_list(response.data)
-            codes = _codes(response.data)
-        response.render()
+    if failed and isinstance(response, Response):
+        codes = _codes(_error_list(response.data))
+    if isinstance(response, SimpleTemplateResponse):
+        # DRF's own are such as well.
+        response = response.render()
     text = _json_text(response)
-    if failed and not isinstance(response, Response):
-        text = f"[{text}]"
     return Reply(
         response.status_code,
         data="null" if failed else text,
-        errors=text if failed else "[]",
+        errors=json.dumps(_error_list(json.loads(text))) if failed else "[]",
         codes=json.dumps(codes) if codes else None,
         headers=_notable_headers(response),
         action=frame.action,
@@ -57,14 +60,17 @@ def reply_to(frame: Frame, response: HttpResponseBase) -> Reply:
     )
 
 
-def reply_to_crash(frame: Frame, request: MessageRequest | None, exc: Exception) -> Reply:
+def reply_to_crash(frame: Frame, request: MessageRequest | None, exc: BaseException) -> Reply:
     """
     The reply to an exception that DRF's handler left alone: the status Django would give.
 
     A server error is logged once, with its traceback and the opaque id that the client is shown.
-    Raises it again under `DEBUG_PROPAGATE_EXCEPTIONS`, as Django does.
+    SystemExit is one: the server is not an action's to end. Raises it again under
+    `DEBUG_PROPAGATE_EXCEPTIONS`, as Django does.
     """
     match exc:
+        case KeyboardInterrupt():
+            raise exc
         case Http404():
             return Reply.error(404, "Not found.", "not_found", to=frame)
         case PermissionDenied():
@@ -99,6 +105,8 @@ def reply_to_cancel(frame: Frame) -> Reply:
 
 
 def _error_list(data: Any) -> list[Any]:
+    if data is None:
+        return []
     if isinstance(data, list):
         return data
     if isinstance(data, dict) and data.keys() == {"detail"} and isinstance(data["detail"], str):
@@ -123,16 +131,40 @@ def _codes(errors: Any) -> Any:
 
 
 def _json_text(response: HttpResponseBase) -> str:
-    content = b"".join(response.streaming_content) if response.streaming else response.content
-    if not content:
+    content = _content(response)
+    if not content or response.status_code in _BODYLESS:
         return "null"
     if _is_json(response):
-        return content.decode()
+        text = content.decode()
+        if not _is_strict(response):
+            json.loads(text, parse_constant=_refuse_constant)
+        return text
     try:
         return json.dumps(content.decode(response.charset))
     except UnicodeDecodeError:
         response["Content-Transfer-Encoding"] = "base64"
         return json.dumps(base64.b64encode(content).decode())
+
+
+def _is_strict(response: HttpResponseBase) -> bool:
+    """Whether DRF wrote the JSON, whose text needs no proof before it becomes part of a frame."""
+    renderer: Any = getattr(response, "accepted_renderer", None)
+    return type(renderer) is JSONRenderer and renderer.strict
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"The response holds {name}, which is not JSON.")
+
+
+def _content(response: HttpResponseBase) -> bytes:
+    if not response.streaming:
+        return response.content
+    try:
+        return b"".join(response)
+    finally:
+        # Files and the like. Not close(): it says that an HTTP request has finished.
+        for close in response._resource_closers:
+            close()
 
 
 def _notable_headers(response: HttpResponseBase) -> dict[str, str] | None:

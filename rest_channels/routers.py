@@ -82,7 +82,7 @@ class SimpleRouter(routers.SimpleRouter):
         """Routes for Channels' `URLRouter`, each viewset's from its `as_routes`."""
         if apps.ready and not apps.is_installed("rest_channels"):
             raise ImproperlyConfigured(
-                "rest_channels.E001: add 'rest_channels' to INSTALLED_APPS to route its sockets."
+                "Add 'rest_channels' to INSTALLED_APPS: its sockets are routed."
             )
         routes = []
         for prefix, viewset, basename in self.registry:
@@ -181,7 +181,9 @@ def find_sockets(
     Looks into Channels' routers and into middleware that keeps the application it wraps in
     `application` or `inner`, as Channels' own and most others do.
     """
-    is_origin_checked |= isinstance(application, (SameOrigin, OriginValidator))
+    is_origin_checked |= isinstance(application, SameOrigin) or (
+        isinstance(application, OriginValidator) and "*" not in application.allowed_origins
+    )
     if isinstance(application, ProtocolTypeRouter):
         websocket = application.application_mapping.get("websocket")
         yield from find_sockets(websocket, path, is_origin_checked=is_origin_checked)

@@ -21,8 +21,8 @@ DEFAULTS: dict[str, Any] = {
     # (the interpreter lock), slow ones by many; threads start only when work waits.
     "WORKER_THREADS": 8,
     # Of these, how many one user's sockets may take at a time; the rest of that user's work waits.
-    # Before a user is known, and for those who never are, an address counts as one.
-    "MAX_THREADS_PER_USER": 4,
+    # Before a user is known, and for those who never are, an address counts as one. None: half.
+    "MAX_THREADS_PER_USER": None,
     # True: all of it runs where asgiref runs thread-sensitive code, which in a test is the
     # thread that holds the transaction.
     "THREAD_SENSITIVE": False,
@@ -36,6 +36,9 @@ DEFAULTS: dict[str, Any] = {
     "MAX_IN_FLIGHT": 16,
     # Text waiting to be read by the client; beyond it the socket closes with 4408.
     "MAX_QUEUE_BYTES": 1024 * 1024,
+    # Groups that the hosted consumers of one connection may join; a frame that would join more is
+    # answered 503. Centrifugo lets a client be in as many channels.
+    "MAX_SUBSCRIPTIONS": 128,
     # Frames a second of one connection, on average, and how many may come at once. Beyond, a
     # frame is answered 429; twice FRAME_BURST beyond, the socket closes with 4429.
     "FRAME_RATE": 100,

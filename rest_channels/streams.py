@@ -8,41 +8,48 @@ the viewset; `Stream.call` finds in it what a frame asks for.
 from __future__ import annotations
 
 import copy
-import logging
+import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache, partial
+from typing import Any, Final
 from urllib.parse import unquote
+from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.core.handlers.base import BaseHandler
 from django.http import HttpResponseBase
-from django.urls import NoReverseMatch, ResolverMatch, URLPattern, URLResolver, reverse
-from django.urls.resolvers import RegexPattern
-from rest_framework.exceptions import (
-    AuthenticationFailed,
-    MethodNotAllowed,
-    NotAuthenticated,
-    PermissionDenied,
-    ValidationError,
+from django.urls import (
+    NoReverseMatch,
+    ResolverMatch,
+    URLPattern,
+    URLResolver,
+    get_resolver,
+    get_script_prefix,
+    get_urlconf,
+    reverse,
 )
+from django.urls.resolvers import RegexPattern
+from django.utils.translation import get_language
+from rest_framework.exceptions import MethodNotAllowed, ValidationError
+from rest_framework.fields import Field
 from rest_framework.routers import Route, SimpleRouter
 from rest_framework.viewsets import ViewSetMixin
 
-from rest_channels.permissions import can_connect
 from rest_channels.protocol import Frame, query_values
-from rest_channels.request import Call, Handshake, MessageRequest
-
-logger = logging.getLogger("rest_channels")
+from rest_channels.request import Call, Handshake
 
 #: DCRF's words for two of DRF's actions.
 ALIASES = {"patch": "partial_update", "delete": "destroy"}
 
 
-@dataclass(frozen=True)
+# Rows whose URLs are remembered, of each stream: reversing one costs as much as a small query.
+_PLACES: Final = 1024
+
+
+@dataclass(frozen=True, eq=False)
 class Endpoint:
     """One URL of a viewset as DRF's router made it, with the view behind it."""
 
@@ -61,6 +68,18 @@ class Endpoint:
     @property
     def is_detail(self) -> bool:
         return bool(self.pattern.callback.initkwargs["detail"])
+
+    def read(self, name: str, value: str | int) -> Any:
+        """A frame's lookup as the URL's converter would read it. Raises `NoReverseMatch`."""
+        converter = self.pattern.pattern.converters.get(name)
+        if converter is None:
+            return value
+        text = str(value)
+        if re.fullmatch(converter.regex, text):
+            # A converter's way to say that the URL is none of its own after all.
+            with suppress(ValueError):
+                return converter.to_python(text)
+        raise NoReverseMatch(f"{name}={text!r}")
 
     @cached_property
     def lookups(self) -> frozenset[str]:
@@ -100,8 +119,13 @@ class Stream:
             for action in endpoint.mapping.values()
         }
         self._usual = _usual_requests(router)
+        self._authentication_view = viewset.as_view(
+            {"post": "authenticate_socket"}, basename=basename, detail=False
+        )
         self.max_in_flight: int = getattr(viewset, "max_in_flight", 1)
         self.query_keys = _declared_query_keys(viewset)
+        self._own_place = lru_cache(_PLACES)(self._find_own_place)
+        self._http_place = lru_cache(_PLACES)(self._find_http_place)
         self._resolver = URLResolver(RegexPattern(r"^/"), [e.pattern for e in self.endpoints])
 
     def __repr__(self) -> str:
@@ -141,59 +165,26 @@ class Stream:
             endpoint, verbs = found, self.verbs(action)
             verb = frame.method or verbs[0]
             if verb not in verbs:
-                refusal = MethodNotAllowed(verb.upper())
+                refusal = partial(MethodNotAllowed, verb.upper())
                 return self._refuse(endpoint, verb, given, handshake, refusal)
         missing = sorted(endpoint.lookups - given.keys())
         if missing:
-            required = {name: ["This field is required."] for name in missing}
-            refusal = ValidationError(required, code="required")
-            return self._refuse(endpoint, verb, given, handshake, refusal)
+            refusal = partial(_required, missing)
+            call = self._refuse(endpoint, verb, given, handshake, refusal)
+            # It is there, so its own permissions decide who may know what it needs.
+            return replace(call, refused_action=action)
         return self._located(endpoint, verb, given, handshake)
 
     def authentication_call(self, handshake: Handshake) -> Call:
         """Show the frame's credentials to this viewset's authentication classes, no more."""
-        endpoint = self.endpoints[0]
-        initkwargs = {"basename": self.basename, "detail": endpoint.is_detail}
-        view = self.viewset.as_view({"post": "authenticate_socket"}, **initkwargs)
+        call = self.call_at_mount(self.endpoints[0], "post", handshake)
+        return replace(call, view=self._authentication_view, is_authentication=True)
+
+    def call_at_mount(self, endpoint: Endpoint, verb: str, handshake: Handshake) -> Call:
+        """A call of `endpoint` without its lookups: seen where the router is mounted."""
         kwargs = dict(handshake.kwargs)
         match = self._own_match(endpoint, kwargs)
-        return Call(view, "post", handshake.mount, kwargs, own_match=match, is_authentication=True)
-
-    def admits(self, handshake: Handshake, *, is_row: bool = False) -> bool:
-        """
-        Whether there is any action whose authentication and permissions let this socket's user
-        in; in a worker thread. Where there is none, the handshake can be refused.
-
-        What a permission class cannot say without a frame is left to the frames.
-        """
-        endpoints = [e for e in self.endpoints if e.is_detail] if is_row else self.endpoints
-        return any(
-            self._is_open(endpoint, verb, action, handshake)
-            for endpoint in endpoints
-            for verb, action in list(endpoint.mapping.items())
-        )
-
-    def _is_open(self, endpoint: Endpoint, verb: str, action: str, handshake: Handshake) -> bool:
-        kwargs = dict(handshake.kwargs)
-        match = self._own_match(endpoint, kwargs)
-        call = Call(endpoint.view, verb, handshake.mount, kwargs, own_match=match)
-        request = MessageRequest(handshake, Frame(action), call)
-        callback = endpoint.pattern.callback
-        view = callback.cls(**callback.initkwargs)
-        view.action_map, view.args, view.kwargs = dict(endpoint.mapping), (), kwargs
-        try:
-            view.request = view.initialize_request(request, **kwargs)
-            view.perform_authentication(view.request)
-            handshake.credentials.note_user(request)
-            view.check_permissions(view.request)
-            return all(
-                can_connect(permission, view.request, view) for permission in view.get_permissions()
-            )
-        except (NotAuthenticated, AuthenticationFailed, PermissionDenied, DjangoPermissionDenied):
-            return False
-        except Exception:
-            logger.debug("A handshake could not be judged; its frames will be.", exc_info=True)
-            return True
+        return Call(endpoint.view, verb, handshake.mount, kwargs, own_match=match)
 
     def query(self, frame: Frame) -> dict[str, list[str]]:
         """The frame's query, with the top-level keys by which DCRF's clients page and filter."""
@@ -237,7 +228,7 @@ class Stream:
         if is_row and not is_detail:
             verb, is_detail = None, True
         nearest = next((e for e in self.endpoints if e.is_detail is is_detail), self.endpoints[0])
-        refusal = MethodNotAllowed(word if verb is None else verb.upper())
+        refusal = partial(MethodNotAllowed, word if verb is None else verb.upper())
         return self._refuse(nearest, verb or "get", given, handshake, refusal)
 
     def _located(
@@ -246,21 +237,23 @@ class Stream:
         verb: str,
         given: Mapping[str, Any],
         handshake: Handshake,
-        refusal: Exception | None = None,
+        refusal: Callable[[], Exception] | None = None,
     ) -> Call:
-        lookups = {name: given[name] for name in endpoint.lookups}
-        own_path = self._resolver.reverse(endpoint.pattern.callback, **lookups)
-        match = endpoint.pattern.pattern.match(unquote(own_path))
-        if match is None:
-            raise NoReverseMatch(own_path)
-        kwargs = {**handshake.kwargs, **match[2]}
+        # What the URL bound has been through its converters already.
+        lookups = tuple(
+            (name, given[name] if name in handshake.kwargs else endpoint.read(name, given[name]))
+            for name in sorted(endpoint.lookups)
+        )
+        find = self._own_place if _is_worth_keeping(lookups) else self._find_own_place
+        own_path, found = find(endpoint, lookups)
+        kwargs = {**handshake.kwargs, **found}
         path = self._http_path(endpoint, kwargs)
         if path is not None:
             return Call(endpoint.view, verb, path, kwargs, refusal=refusal)
         return Call(
             endpoint.view,
             verb,
-            handshake.mount + unquote(own_path),
+            handshake.mount + own_path,
             kwargs,
             own_match=self._own_match(endpoint, kwargs),
             refusal=refusal,
@@ -270,9 +263,29 @@ class Stream:
         """Where Django's URLconf has the same endpoint, so that links are those HTTP gives."""
         if not getattr(settings, "ROOT_URLCONF", None):
             return None
+        # All that the answer depends on: Django makes another resolver of another URLconf.
+        urlconf = get_resolver(get_urlconf()), get_script_prefix(), get_language()
+        pairs = tuple(sorted(kwargs.items()))
+        find = self._http_place if _is_worth_keeping(pairs) else self._find_http_place
+        return find(endpoint, pairs, urlconf)
+
+    def _find_own_place(
+        self, endpoint: Endpoint, lookups: tuple[tuple[str, Any], ...]
+    ) -> tuple[str, Mapping[str, Any]]:
+        """The path below the mount, and the lookups as the URL's converters read them there."""
+        quoted = self._resolver.reverse(endpoint.pattern.callback, **dict(lookups))
+        path = unquote(quoted)
+        match = endpoint.pattern.pattern.match(path)
+        if match is None:
+            raise NoReverseMatch(quoted)
+        return path, match[2]
+
+    def _find_http_place(
+        self, endpoint: Endpoint, kwargs: tuple[tuple[str, Any], ...], urlconf: Any
+    ) -> str | None:
         name = f"{self.namespace}:{endpoint.name}" if self.namespace else endpoint.name
         try:
-            return unquote(reverse(name, kwargs=kwargs))
+            return unquote(reverse(name, kwargs=dict(kwargs)))
         except NoReverseMatch:
             return None
 
@@ -292,19 +305,21 @@ class Stream:
         verb: str,
         given: Mapping[str, Any],
         handshake: Handshake,
-        refusal: Exception,
+        refusal: Callable[[], Exception],
     ) -> Call:
         if endpoint.lookups <= given.keys():
             return self._located(endpoint, verb, given, handshake, refusal)
-        kwargs = dict(handshake.kwargs)
-        return Call(
-            endpoint.view,
-            verb,
-            handshake.mount,
-            kwargs,
-            own_match=self._own_match(endpoint, kwargs),
-            refusal=refusal,
-        )
+        return replace(self.call_at_mount(endpoint, verb, handshake), refusal=refusal)
+
+
+def _is_worth_keeping(lookups: tuple[tuple[str, Any], ...]) -> bool:
+    """Whether lookups are short enough to be remembered: a client may send any."""
+    return all(
+        (isinstance(value, str) and len(value) <= 64)
+        or (isinstance(value, int) and value.bit_length() <= 64)
+        or isinstance(value, UUID)
+        for _, value in lookups
+    )
 
 
 def _endpoints(
@@ -318,6 +333,11 @@ def _endpoints(
         Endpoint(pattern, handler.make_view_atomic(pattern.callback))
         for pattern in SimpleRouter.get_urls(of_one)
     ]
+
+
+def _required(names: list[str]) -> ValidationError:
+    message = Field.default_error_messages["required"]
+    return ValidationError({name: [message] for name in names}, code="required")
 
 
 def _usual_requests(router: SimpleRouter) -> dict[str, tuple[str, bool]]:

@@ -15,13 +15,14 @@ plain `TestCase`. With pytest, the fixture `socket_client` gives a client.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,6 +30,7 @@ from urllib.parse import unquote, urlsplit
 
 from asgiref.sync import SyncToAsync, ThreadSensitiveContext
 from channels.routing import get_default_application
+from django.db import connections
 from django.test import Client, TestCase
 
 from rest_channels.protocol import MISSING
@@ -413,7 +415,8 @@ class _CallerExecutor(Executor):
             if not future.set_running_or_notify_cancel():
                 return
             try:
-                result = function(*args, **kwargs)
+                with _kept_connections():
+                    result = function(*args, **kwargs)
             except BaseException as exc:
                 future.set_exception(exc)
             else:
@@ -421,3 +424,19 @@ class _CallerExecutor(Executor):
 
         self._inbox.put(work)
         return future
+
+
+@contextlib.contextmanager
+def _kept_connections() -> Iterator[None]:
+    """
+    Keep the connections of the test's own transaction, which Channels would close between the
+    messages of a hosted consumer, taking them for those of a request.
+    """
+    kept: list[Any] = [c for c in connections.all(initialized_only=True) if c.in_atomic_block]
+    for connection in kept:
+        connection.close_if_unusable_or_obsolete = lambda: None
+    try:
+        yield
+    finally:
+        for connection in kept:
+            vars(connection).pop("close_if_unusable_or_obsolete", None)

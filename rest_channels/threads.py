@@ -43,7 +43,7 @@ class Workers:
 
         It runs in the caller's context: a language, time zone or URLconf that it activates
         holds for the rest of the task, which is one frame, and is forgotten with it. Cancelling
-        the caller does not stop a function that has begun; the wait goes on until it ends.
+        the caller does not stop a function that has begun: it goes on, and nobody is told.
 
         Work of one `owner` takes at most `MAX_THREADS_PER_USER` threads at a time; the rest of
         it waits in its order.
@@ -68,8 +68,7 @@ class Workers:
         key = (asyncio.get_running_loop(), owner)
         share = self._shares.get(key)
         if share is None:
-            limit = min(socket_settings.MAX_THREADS_PER_USER, socket_settings.WORKER_THREADS)
-            share = self._shares[key] = asyncio.Semaphore(limit)
+            share = self._shares[key] = asyncio.Semaphore(threads_per_user())
         return share
 
     @property
@@ -101,16 +100,32 @@ def _with_usable_connections(function: Callable[..., T], *args: Any) -> T:
     close_old_connections()
     try:
         return function(*args)
+    except (Exception, KeyboardInterrupt):
+        raise
+    except BaseException as exc:
+        # SystemExit would end the event loop, and CancelledError be taken for the caller's own.
+        raise RuntimeError(f"{type(exc).__name__} was raised in a worker thread.") from exc
     finally:
         close_old_connections()
 
 
+def threads_per_user() -> int:
+    """How many threads the work of one owner may take: half of them unless the setting says."""
+    threads = socket_settings.WORKER_THREADS
+    given = socket_settings.MAX_THREADS_PER_USER
+    return (threads + 1) // 2 if given is None else min(given, threads)
+
+
+#: Where frames are answered.
 workers = Workers()
+#: Where generator actions draw their items; as many threads again, each held while a client reads.
+drawers = Workers()
 
 
 def _forget_threads(*, setting: str, **kwargs: Any) -> None:
     if setting == "REST_CHANNELS":
         workers.shutdown()
+        drawers.shutdown()
 
 
 setting_changed.connect(_forget_threads)

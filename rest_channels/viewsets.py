@@ -23,7 +23,8 @@ from django.urls import URLPattern
 from django.urls.resolvers import RegexPattern, RoutePattern
 from django.utils.datastructures import MultiValueDict
 from rest_framework import routers
-from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated
+from rest_framework.exceptions import AuthenticationFailed, NotAuthenticated, PermissionDenied
+from rest_framework.generics import GenericAPIView
 from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -35,7 +36,8 @@ from rest_framework.viewsets import (
 )
 
 from rest_channels.exchange import is_unfinished
-from rest_channels.permissions import as_drf_permission
+from rest_channels.fields import lend_fields
+from rest_channels.permissions import as_drf_permission, can_connect, with_drf_operators
 from rest_channels.protocol import MISSING
 from rest_channels.request import MessageRequest
 from rest_channels.settings import socket_settings
@@ -56,6 +58,7 @@ class ConsumerViewSetMixin(_APIView):
     """
 
     max_in_flight: int = 1
+    permission_classes: Any
 
     @classmethod
     def as_routes(
@@ -91,19 +94,35 @@ class ConsumerViewSetMixin(_APIView):
         if isinstance(request, MessageRequest):
             request.view = self
             if request.call.refusal is not None:
-                # As over HTTP for a verb that the URL does not have.
-                self.action = None
+                self.action = request.call.refused_action
             _preset_data(drf_request, request)
         return drf_request
 
     def get_permissions(self) -> list[Any]:
         """DRF's permissions; djangochannelsrestframework's are made such."""
+        usable = [with_drf_operators(permission) for permission in self.permission_classes]
+        if usable != list(self.permission_classes):
+            self.permission_classes = usable
         return [as_drf_permission(permission) for permission in super().get_permissions()]
 
     def check_permissions(self, request: Request) -> None:
-        """DRF's check; credentials may be shown by anybody."""
-        if not _is_authentication(request):
-            super().check_permissions(request)
+        """
+        DRF's check, and what DCRF's permissions say of the socket, once for each action and user;
+        credentials may be shown by anybody.
+        """
+        if _is_authentication(request):
+            return
+        super().check_permissions(request)
+        http_request = request._request
+        if isinstance(http_request, MessageRequest) and not self._may_connect(request):
+            raise PermissionDenied
+
+    def _may_connect(self, request: Request) -> bool:
+        verdicts = request._request.verdicts
+        key = (type(self), self.action, getattr(request.user, "pk", None))
+        if key not in verdicts:
+            verdicts[key] = all(can_connect(p, request, self) for p in self.get_permissions())
+        return verdicts[key]
 
     def authenticate_socket(self, request: Request) -> Response:
         """
@@ -123,10 +142,16 @@ class ConsumerViewSetMixin(_APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         """DRF's checks; then the refusal of what does not exist, so that 401 comes before 405."""
-        super().initial(request, *args, **kwargs)
         http_request = request._request
-        if isinstance(http_request, MessageRequest) and http_request.call.refusal is not None:
-            raise http_request.call.refusal
+        refusal = http_request.call.refusal if isinstance(http_request, MessageRequest) else None
+        try:
+            super().initial(request, *args, **kwargs)
+        except KeyError:
+            # A permission asked `view.kwargs` for a lookup that is missing.
+            if refusal is None:
+                raise
+        if refusal is not None:
+            raise refusal()
 
     def finalize_response(
         self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any
@@ -137,15 +162,25 @@ class ConsumerViewSetMixin(_APIView):
         return super().finalize_response(request, response, *args, **kwargs)
 
 
-class ConsumerViewSet(ConsumerViewSetMixin, GenericViewSet):
+class GenericConsumerViewSetMixin(ConsumerViewSetMixin):
+    """`ConsumerViewSetMixin` for viewsets that have serializers."""
+
+    def get_serializer(self, *args: Any, **kwargs: Any) -> Any:
+        """DRF's serializer, its fields copied where they would be built the same again."""
+        serializer = super().get_serializer(*args, **kwargs)
+        lend_fields(serializer)
+        return serializer
+
+
+class ConsumerViewSet(GenericConsumerViewSetMixin, GenericViewSet):
     """DRF's `GenericViewSet` over a websocket: no actions of its own."""
 
 
-class ModelConsumerViewSet(ConsumerViewSetMixin, ModelViewSet):
+class ModelConsumerViewSet(GenericConsumerViewSetMixin, ModelViewSet):
     """list, retrieve, create, update, partial_update, destroy: DRF's own, over a websocket."""
 
 
-class ReadOnlyModelConsumerViewSet(ConsumerViewSetMixin, ReadOnlyModelViewSet):
+class ReadOnlyModelConsumerViewSet(GenericConsumerViewSetMixin, ReadOnlyModelViewSet):
     """list, retrieve: DRF's own, over a websocket."""
 
 
@@ -153,9 +188,15 @@ def as_consumer(viewset: type[ViewSetMixin]) -> type[ConsumerViewSetMixin]:
     """`viewset` itself where it can take frames, else a subclass of it that can."""
     if issubclass(viewset, ConsumerViewSetMixin):
         return viewset
+    has_serializers = issubclass(viewset, GenericAPIView)
+    mixin = GenericConsumerViewSetMixin if has_serializers else ConsumerViewSetMixin
     # The mixin's own attribute, before the viewset's, would hide it.
-    in_flight = getattr(viewset, "max_in_flight", ConsumerViewSetMixin.max_in_flight)
-    return _subclass(viewset, (ConsumerViewSetMixin, viewset), {"max_in_flight": in_flight})
+    in_flight = getattr(viewset, "max_in_flight", mixin.max_in_flight)
+    return _subclass(viewset, (mixin, viewset), {"max_in_flight": in_flight})
+
+
+# DRF's `as_view()` sets them for each view, and leaves the names on the class.
+_SET_BY_DRF = {"name", "description", "suffix", "detail", "basename"}
 
 
 def _configured(viewset: Any, initkwargs: dict[str, Any]) -> type:
@@ -176,6 +217,7 @@ def _configurable(viewset: Any) -> set[str]:
         for name, value in inspect.getmembers_static(viewset)
         if not name.startswith("_")
         and name not in viewset.http_method_names
+        and name not in _SET_BY_DRF
         and not inspect.isroutine(value)
         and not isinstance(value, (classmethod, staticmethod, property))
     }

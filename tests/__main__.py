@@ -1,8 +1,8 @@
 """
 Run the tests on every database there is: `python -m tests [pytest's arguments]`.
 
-SQLite always; PostgreSQL too where it answers. What is not there is said at the end, and is an
-error with REQUIRE_SERVICES=1.
+SQLite always; PostgreSQL too where it answers, unless TEST_DATABASES names the ones to take. What
+is not there is said at the end, and is an error with REQUIRE_SERVICES=1.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ def main(arguments: list[str]) -> int:
     if absent and services.are_required():
         print(f"REQUIRE_SERVICES is set, but these are absent: {'; '.join(absent)}")
         return 1
-    databases = ["sqlite"] + (["postgresql"] if services.has_postgresql() else [])
+    there = ["sqlite"] + (["postgresql"] if services.has_postgresql() else [])
+    databases = os.environ.get("TEST_DATABASES", " ".join(there)).split()
     status = 0
     for database in databases:
         print(f"\n=== {database} ===", flush=True)

@@ -27,3 +27,9 @@ class Document(models.Model):
     room = models.ForeignKey(Room, models.PROTECT, null=True)
     file = models.FileField(upload_to="documents")
     price = models.DecimalField(max_digits=8, decimal_places=2)
+
+
+class Sensor(models.Model):
+    """For observers of djangochannelsrestframework, which once made act on every save."""
+
+    name = models.CharField(max_length=50)

@@ -243,7 +243,7 @@ def close_code(socket: Any) -> int:
 
 
 def account(server: Server, username: str, *, by: str = "token") -> dict[str, Any]:
-    """Options of `connect` that sign a user of `tests.abuse_app` in, a new one or not."""
+    """Options of `connect` that sign a user of `tests.abuse_app` in, new or not."""
     with server.connect("/accounts/") as socket:
         made = answer(socket, "create", data={"username": username})["data"]
     headers = {

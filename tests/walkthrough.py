@@ -13,6 +13,7 @@ The server is started by its command and started again when a file has changed s
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -107,7 +108,9 @@ class Walkthrough:
                 self._socket.send(line[2:])
             elif line.startswith("< "):
                 answer = self._receive()
-                assert answer == line[2:], f"received:\n{answer}\nshown:\n{line[2:]}"
+                assert json.loads(answer) == json.loads(line[2:]), (
+                    f"received:\n{answer}\nshown:\n{line[2:]}"
+                )
             else:
                 assert line in output.splitlines(), f"{line!r} is not in the output:\n{output}"
 
@@ -122,13 +125,17 @@ class Walkthrough:
         elif words[:3] == ["python", "-m", "websockets"]:
             self._open(words[3])
         else:
-            run = subprocess.run(
-                command, shell=True, cwd=self.directory, env=self._env, text=True,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            )  # fmt: skip
-            assert run.returncode == 0, f"{command}\n{run.stdout}"
-            return run.stdout
+            return self.run("sh", "-c", command)
         return ""
+
+    def run(self, *arguments: str | Path) -> str:
+        """The output of a program where the reader is; it has to succeed."""
+        run = subprocess.run(
+            arguments, cwd=self.directory, env=self._env, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        assert run.returncode == 0, f"{arguments}\n{run.stdout}"
+        return run.stdout
 
     def _receive(self) -> str:
         # Links name the port, which is the only thing not as shown.

@@ -6,6 +6,7 @@ websockets. And the page that uses it.
 from django.contrib.auth.mixins import LoginRequiredMixin
 from django.contrib.auth.models import User
 from django.views.generic import TemplateView
+from rest_channels.viewsets import ModelConsumerViewSet
 from rest_framework.decorators import action
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response
@@ -16,7 +17,6 @@ from chat.models import Message, Room
 from chat.pagination import NewestFirst
 from chat.permissions import IsAuthorOrStaff
 from chat.serializers import MessageSerializer, RoomSerializer, UserSerializer
-from rest_channels.viewsets import ModelConsumerViewSet
 
 
 class MessageViewSet(ModelConsumerViewSet):

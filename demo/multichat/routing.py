@@ -1,8 +1,8 @@
 """Over websockets: the same viewsets, on another router."""
 
-from chat.views import MessageViewSet, RoomViewSet, UserViewSet
-
 from rest_channels.routers import DefaultRouter
+
+from chat.views import MessageViewSet, RoomViewSet, UserViewSet
 
 router = DefaultRouter()
 router.register("rooms", RoomViewSet)

@@ -1,9 +1,10 @@
 """Over HTTP: the page, and the API as any DRF project has it."""
 
-from chat.views import MessageViewSet, Page, RoomViewSet, UserViewSet
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 from rest_framework.routers import DefaultRouter
+
+from chat.views import MessageViewSet, Page, RoomViewSet, UserViewSet
 
 router = DefaultRouter()
 router.register("rooms", RoomViewSet)

@@ -249,7 +249,7 @@ def _of_http(response: HttpResponseBase) -> dict[str, Any]:
     content = b"".join(response) if response.streaming else response.content
     is_json = response.get("Content-Type", "application/json") == "application/json"
     text = content.decode()
-    body = (json.loads(text) if text else None) if is_json else text
+    body = (json.loads(text) if is_json else text) if text else None
     failed = response.status_code >= 400
     codes = _codes(response.data) if failed and hasattr(response, "data") else None
     carriage = _CARRIAGE - ({"allow"} if response.status_code == 405 else set())
@@ -270,6 +270,8 @@ def _of_socket(reply: SocketReply) -> dict[str, Any]:
 
 def _as_errors(body: Any) -> list[Any]:
     match body:
+        case None:
+            return []
         case list():
             return body
         case {"detail": str(detail)} if len(body) == 1:

@@ -140,6 +140,12 @@ def test_a_verb_not_declared_on_a_row(rooms, lobby):
     assert rooms.same(f"PATCH {row}title/", "title", pk=lobby.pk, method="patch").status_code == 405
 
 
+def test_a_verb_of_another_action_at_the_same_url(rooms, lobby):
+    """Over HTTP it would be that action; a frame names its own."""
+    answer = rooms.socket("title", pk=lobby.pk, method="put", data={"name": "hall"})
+    assert (answer.status_code, answer.rows["Room"][0]["name"]) == (405, "lobby")
+
+
 def test_permissions_of_its_own(rooms, django_user_model):
     assert rooms.same("GET /api/rooms/secrets/", "secrets").status_code == 403
     rooms.force_authenticate(django_user_model(is_staff=True))

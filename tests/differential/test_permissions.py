@@ -196,4 +196,19 @@ def test_what_a_permission_finds_of_the_view(site, lobby):
     told = site.same(f"PUT {row}", "update", pk=lobby.pk, data={"name": "hall"}).errors[0]
     assert told["kwargs"] == {"pk": str(lobby.pk)}
     assert site.same("GET /api/rooms/", "list").errors[0]["action"] == "list"
+    refused = site.same("PUT /api/rooms/", "list", method="put", data={})
+    assert (refused.errors[0]["action"], refused.errors[0]["method"]) == ("None", "PUT")
     assert site.same("OPTIONS /api/rooms/", "metadata").errors[0]["action"] == "metadata"
+
+
+def test_permissions_of_one_action_hold_before_a_missing_lookup_is_told(site):
+    class RoomViewSet(viewsets.ModelViewSet):
+        queryset = Room.objects.all()
+        serializer_class = RoomSerializer
+
+        def get_permissions(self):
+            return [permissions.IsAdminUser()] if self.action == "destroy" else []
+
+    site.register("rooms", RoomViewSet)
+    assert site.socket("destroy").status_code == 403
+    assert site.socket("retrieve").status_code == 400

@@ -7,6 +7,8 @@ from rest_framework import viewsets
 from rest_framework.decorators import action
 from rest_framework.response import Response
 
+from tests.differential.compare import Site
+
 
 class EchoViewSet(viewsets.ViewSet):
     def echo(self, request, **kwargs):
@@ -101,6 +103,14 @@ def test_in_an_extra_action(echo, verb):
     answer = echo.same(f"{verb} /api/echoes/7/extra-echo/", "extra", pk="7", method=verb)
     assert answer.data["match"]["url_name"] == "echo-extra"
     assert answer.data["data"] == {}
+
+
+def test_below_a_namespace(db):
+    with Site(http="v1/api/", namespace="v1") as site:
+        site.register("echoes", EchoViewSet, "echo")
+        found = site.same("GET /v1/api/echoes/7/", "retrieve", pk=7).data
+        assert found["match"]["view_name"] == "v1:echo-detail"
+        assert found["request"]["path"] == "/v1/api/echoes/7/"
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import uuid
 import pytest
 from rest_framework import serializers, viewsets
 from rest_framework.decorators import action
+from rest_framework.permissions import BasePermission
 from rest_framework.response import Response
 
 from tests.differential.compare import Site
@@ -43,6 +44,13 @@ def test_lookup_field(site, lobby):
     assert site.same("GET /api/rooms/lobby/", "retrieve", name="lobby").data["name"] == "lobby"
     assert site.same("GET /api/rooms/attic/", "retrieve", name="attic").status_code == 404
     assert site.same("DELETE /api/rooms/lobby/", "destroy", name="lobby").status_code == 204
+
+
+def test_a_lookup_bound_by_the_url_wins(site, lobby):
+    site.register("rooms", RoomViewSet)
+    attic = Room.objects.create(name="attic")
+    expected = site.http(f"GET /api/rooms/{lobby.pk}/")
+    assert site.socket("retrieve", at=f"/ws/rooms/{lobby.pk}/", pk=attic.pk) == expected
 
 
 def test_pk_is_another_word_for_the_lookup(site, lobby):
@@ -160,6 +168,22 @@ def test_a_nested_prefix(site, lobby):
     assert made.rows["Message"][-1]["room_id"] == lobby.pk
     other = "/api/rooms/999/messages/"
     assert site.same(f"GET {other}{hello.pk}/", "retrieve", pk=hello.pk, room_pk=999).errors
+
+
+def test_a_missing_lookup_that_a_permission_asks_for(site, lobby):
+    """HTTP has no such request; a frame may leave out the lookups of its stream's prefix."""
+
+    class InRoom(BasePermission):
+        def has_permission(self, request, view):
+            return Room.objects.filter(pk=view.kwargs["room_pk"]).exists()
+
+    class GuardedViewSet(RoomMessageViewSet):
+        permission_classes = [InRoom]
+
+    site.register(r"rooms/(?P<room_pk>[^/.]+)/messages", GuardedViewSet, "message")
+    assert site.same(f"GET /api/rooms/{lobby.pk}/messages/", "list", room_pk=lobby.pk).data == []
+    answer = site.socket("list", at="/ws/", stream=r"rooms/(?P<room_pk>[^/.]+)/messages")
+    assert (answer.status_code, answer.codes) == (400, [{"room_pk": ["required"]}])
 
 
 def test_path_converters(lobby):

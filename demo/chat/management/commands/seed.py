@@ -48,7 +48,7 @@ class Command(BaseCommand):
     help = "Fill the demo's database; what is there already stays as it is."
 
     @transaction.atomic
-    def handle(self, **options):
+    def handle(self, *, verbosity, **options):
         for username, is_what in USERS.items():
             user, is_new = User.objects.get_or_create(username=username, defaults=is_what)
             if is_new:
@@ -59,10 +59,11 @@ class Command(BaseCommand):
         fill("chess", chess_moves(), every=timedelta(minutes=47))
         fill("lobby", LOBBY, every=timedelta(minutes=3))
         fill("staff", STAFF, every=timedelta(minutes=1))
-        self.stdout.write(
-            f"{User.objects.count()} users, {Room.objects.count()} rooms, "
-            f"{Message.objects.count()} messages."
-        )
+        if verbosity:
+            self.stdout.write(
+                f"{User.objects.count()} users, {Room.objects.count()} rooms, "
+                f"{Message.objects.count()} messages."
+            )
 
 
 def chess_moves():

@@ -4,7 +4,7 @@
  * Text of users only ever becomes `textContent`, which nothing in it can escape.
  */
 
-import { ConnectionLost, Socket } from "./socket.js";
+import { ConnectionLost, SIGNED_OUT, Socket } from "./socket.js";
 import { showWire } from "./wire.js";
 
 const $ = (id) => document.getElementById(id);
@@ -26,11 +26,12 @@ socket.addEventListener("open", () => {
 });
 
 socket.addEventListener("close", ({ detail: { code, delay } }) => {
+  const [text, link] = $("connection").children;
+  if (code === SIGNED_OUT) text.textContent = "You are signed out.";
+  else if (delay === null) text.textContent = `The server ended the connection (${code}).`;
+  else text.textContent = "Connection lost. Trying again…";
+  link.hidden = code !== SIGNED_OUT;
   $("connection").hidden = false;
-  $("connection").textContent =
-    delay === null
-      ? `The server ended the connection (${code}). Reload the page to go on.`
-      : "Connection lost. Trying again…";
 });
 
 /** Ask for everything around the messages; then for the messages. */
@@ -219,9 +220,8 @@ async function attempt(work, complain) {
 }
 
 function explain(error) {
-  const [text, link, close] = $("trouble").children;
+  const [text, close] = $("trouble").children;
   text.textContent = inWords(error);
-  link.hidden = !error.codes?.includes("not_authenticated");
   close.onclick = () => ($("trouble").hidden = true);
   $("trouble").hidden = false;
 }
@@ -236,9 +236,8 @@ function inWords(error) {
     console.error(error);
     return "Something on this page went wrong. Reloading it may help.";
   }
-  if (error.codes.includes("not_authenticated")) return "You are signed out.";
   if (error.status === 404) return "It is not there any more: somebody may have deleted it.";
-  return error.errors.map((item) => item.detail ?? sentence(item)).join(" ");
+  return error.errors.map(sentence).join(" ");
 }
 
 /** A message as it is; an object of fields as the words about them. */

@@ -13,16 +13,17 @@ const FIRST_DELAY = 500;
 const LONGEST_DELAY = 15_000;
 const PATIENCE = 10_000;
 
-// Close codes after which the same client would only be closed again.
-const FINAL = new Set([1009, 4401, 4404]);
+export const SIGNED_OUT = 4401;
 
-/** The server's answer was no: `status`, `errors` and `codes` are the reply's. */
+// Close codes after which the same client would only be closed again.
+const FINAL = new Set([1009, SIGNED_OUT, 4404]);
+
+/** The server's answer was no: `status`, `errors` are the reply's. */
 export class Refused extends Error {
   constructor(payload) {
     super(`${payload.action}: ${payload.response_status}`);
     this.status = payload.response_status;
     this.errors = payload.errors;
-    this.codes = payload.codes ?? [];
   }
 }
 

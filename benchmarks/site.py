@@ -1,0 +1,235 @@
+"""
+The project under load: one model, and each subject's way of serving it over a websocket.
+
+    BENCH_SUBJECT   rest_channels, dcrf, plain or echo
+    BENCH_DATABASE  sqlite or postgresql
+    BENCH_SETTINGS  REST_CHANNELS as JSON
+
+`application` is what uvicorn serves; every subject answers the same frames at `/messages/`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+
+import django
+from django.conf import settings
+
+SUBJECT = os.environ.get("BENCH_SUBJECT", "rest_channels")
+
+if os.environ.get("BENCH_DATABASE", "sqlite") == "postgresql":
+    DATABASE = {
+        "ENGINE": "django.db.backends.postgresql",
+        "NAME": "rest_channels_bench",
+        "USER": os.environ.get("PGUSER", "postgres"),
+        "HOST": os.environ.get("PGHOST", "127.0.0.1"),
+        "CONN_MAX_AGE": 60,
+    }
+else:
+    DATABASE = {
+        "ENGINE": "django.db.backends.sqlite3",
+        "NAME": os.environ.get("BENCH_SQLITE", "/tmp/rest_channels_bench.sqlite3"),
+        "CONN_MAX_AGE": 60,
+        "OPTIONS": {
+            "timeout": 20,
+            "transaction_mode": "IMMEDIATE",
+            "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+        },
+    }
+
+settings.configure(
+    SECRET_KEY="not a secret: the benchmark's own",
+    ALLOWED_HOSTS=["127.0.0.1"],
+    USE_TZ=True,
+    INSTALLED_APPS=[
+        "django.contrib.auth",
+        "django.contrib.contenttypes",
+        "django.contrib.sessions",
+        "rest_framework",
+        "channels",
+        "rest_channels",
+        "benchmarks.messages",
+    ],
+    DATABASES={"default": DATABASE},
+    DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
+    MIGRATION_MODULES=dict.fromkeys(("auth", "contenttypes", "sessions")),
+    CHANNEL_LAYERS={"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}},
+    REST_CHANNELS={"FRAME_RATE": 1e9, **json.loads(os.environ.get("BENCH_SETTINGS", "{}"))},
+    LOGGING_CONFIG=None,
+)
+django.setup()
+
+from channels.auth import AuthMiddlewareStack  # noqa: E402
+from channels.db import database_sync_to_async  # noqa: E402
+from channels.generic.websocket import AsyncJsonWebsocketConsumer  # noqa: E402
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+from channels.security.websocket import AllowedHostsOriginValidator  # noqa: E402
+from django.core.management import call_command  # noqa: E402
+from django.db import connection  # noqa: E402
+from django.db.backends.signals import connection_created  # noqa: E402
+from django.urls import path  # noqa: E402
+from djangochannelsrestframework import mixins as dcrf  # noqa: E402
+from djangochannelsrestframework.decorators import action as dcrf_action  # noqa: E402
+from djangochannelsrestframework.generics import GenericAsyncAPIConsumer  # noqa: E402
+from djangochannelsrestframework.pagination import WebsocketLimitOffsetPagination  # noqa: E402
+from rest_framework import serializers  # noqa: E402
+from rest_framework.decorators import action  # noqa: E402
+from rest_framework.pagination import LimitOffsetPagination  # noqa: E402
+from rest_framework.response import Response  # noqa: E402
+
+from benchmarks.messages.models import Author, Message  # noqa: E402
+from rest_channels.routers import DefaultRouter  # noqa: E402
+from rest_channels.viewsets import ModelConsumerViewSet  # noqa: E402
+
+ROWS = 1000
+
+
+class MessageSerializer(serializers.ModelSerializer):
+    author_name = serializers.CharField(source="author.name", read_only=True)
+
+    class Meta:
+        model = Message
+        fields = ["id", "author", "author_name", "text", "is_read", "score", "created"]
+
+
+def messages():
+    return Message.objects.select_related("author").order_by("id")
+
+
+def sleep_in_the_database(seconds: float) -> None:
+    with connection.cursor() as cursor:
+        function = "pg_sleep" if connection.vendor == "postgresql" else "sleep"
+        cursor.execute(f"SELECT {function}(%s)", [seconds])
+
+
+def teach_sqlite_to_sleep(connection, **kwargs) -> None:
+    if connection.vendor == "sqlite":
+        connection.connection.create_function("sleep", 1, time.sleep)
+
+
+connection_created.connect(teach_sqlite_to_sleep)
+
+
+class Pages(LimitOffsetPagination):
+    default_limit = 25
+
+
+class MessageViewSet(ModelConsumerViewSet):
+    queryset = messages()
+    serializer_class = MessageSerializer
+    pagination_class = Pages
+
+    @action(detail=False)
+    def slow(self, request):
+        sleep_in_the_database(float(request.query_params["seconds"]))
+        return Response({"slept": True})
+
+
+class DCRFPages(WebsocketLimitOffsetPagination):
+    default_limit = 25
+
+
+class MessageConsumer(
+    dcrf.PaginatedModelListMixin,
+    dcrf.RetrieveModelMixin,
+    dcrf.CreateModelMixin,
+    dcrf.UpdateModelMixin,
+    GenericAsyncAPIConsumer,
+):
+    queryset = messages()
+    serializer_class = MessageSerializer
+    pagination_class = DCRFPages
+
+    @dcrf_action()
+    def slow(self, query, **kwargs):
+        sleep_in_the_database(float(query["seconds"]))
+        return {"slept": True}, 200
+
+
+class PlainConsumer(AsyncJsonWebsocketConsumer):
+    """What one writes by hand on Channels: one hop a message, nothing checked."""
+
+    async def receive_json(self, content, **kwargs):
+        data, status = await self.answer(content)
+        await self.send_json(
+            {
+                "errors": [],
+                "data": data,
+                "action": content["action"],
+                "response_status": status,
+                "request_id": content["request_id"],
+            }
+        )
+
+    @database_sync_to_async
+    def answer(self, content):
+        match content["action"]:
+            case "retrieve":
+                return MessageSerializer(messages().get(pk=content["pk"])).data, 200
+            case "list":
+                page = messages()[:25]
+                results = MessageSerializer(page, many=True).data
+                return {"count": messages().count(), "results": results}, 200
+            case "create":
+                serializer = MessageSerializer(data=content["data"])
+            case "update":
+                row = messages().get(pk=content["pk"])
+                serializer = MessageSerializer(row, data=content["data"])
+            case "slow":
+                sleep_in_the_database(float(content["query"]["seconds"]))
+                return {"slept": True}, 200
+        serializer.is_valid(raise_exception=True)
+        serializer.save()
+        return serializer.data, 200
+
+    @classmethod
+    async def encode_json(cls, content):
+        return json.dumps(content, default=str)
+
+
+async def echo(scope, receive, send):
+    """The floor: what uvicorn and ASGI cost."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "text": message["text"]})
+
+
+def usual_stack(consumer):
+    routes = [path("messages/", consumer.as_asgi())]
+    return AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(routes)))
+
+
+def ours():
+    router = DefaultRouter()
+    router.register("messages", MessageViewSet)
+    return router.as_asgi()
+
+
+MAKERS = {
+    "rest_channels": ours,
+    "dcrf": lambda: usual_stack(MessageConsumer),
+    "plain": lambda: usual_stack(PlainConsumer),
+    "echo": lambda: echo,
+}
+application = ProtocolTypeRouter({"websocket": MAKERS[SUBJECT]()})
+
+
+def fill() -> None:
+    """Make the tables and their rows anew."""
+    call_command("migrate", run_syncdb=True, verbosity=0)
+    Message.objects.all().delete()
+    Author.objects.all().delete()
+    authors = Author.objects.bulk_create(Author(pk=n, name=f"author {n}") for n in range(1, 21))
+    Message.objects.bulk_create(
+        Message(pk=n, author=authors[n % 20], text=f"message {n} " + "word " * 20, score=n % 7)
+        for n in range(1, ROWS + 1)
+    )
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT setval(pg_get_serial_sequence('messages_message', 'id'), %s)", [ROWS]
+            )
+            cursor.execute("ANALYZE")

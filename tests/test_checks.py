@@ -1,0 +1,443 @@
+"""System checks: wrong configuration, said with what to type next."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from channels.auth import AuthMiddlewareStack
+from channels.routing import ProtocolTypeRouter, URLRouter
+from channels.security.websocket import AllowedHostsOriginValidator, OriginValidator
+from django.core.checks import ERROR, WARNING, CheckMessage, run_checks
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+from django.urls import path
+from djangochannelsrestframework.consumers import AsyncAPIConsumer
+from rest_framework import parsers, renderers, viewsets
+
+import rest_channels
+from rest_channels.connection import StreamConnection
+from rest_channels.routers import DefaultRouter, SimpleRouter
+from rest_channels.settings import DEFAULTS
+from rest_channels.viewsets import ConsumerViewSetMixin
+from tests.models import Message, Room
+
+
+class RoomViewSet(viewsets.ModelViewSet):
+    queryset = Room.objects.all()
+
+
+class MessageViewSet(viewsets.ModelViewSet):
+    queryset = Message.objects.all()
+
+
+class OldConsumer(AsyncAPIConsumer):
+    pass
+
+
+def routed(viewset=RoomViewSet, *, namespace=None, **others) -> DefaultRouter:
+    router = DefaultRouter(namespace=namespace)
+    router.register("rooms", viewset)
+    for prefix, other in others.items():
+        router.register(prefix, other)
+    return router
+
+
+@pytest.fixture(autouse=True)
+def lasting_connections(monkeypatch):
+    """The tests' own database is none of these tests' business."""
+    monkeypatch.setitem(connections.settings["default"], "CONN_MAX_AGE", 60)
+
+
+@pytest.fixture
+def check(settings, monkeypatch):
+    """What the checks say of an ASGI application, by default a good one."""
+
+    def check(application=None) -> list[CheckMessage]:
+        if application is None:
+            application = ProtocolTypeRouter({"websocket": routed().as_asgi()})
+        monkeypatch.setattr(sys.modules[__name__], "application", application, raising=False)
+        settings.ASGI_APPLICATION = f"{__name__}.application"
+        return run_checks(tags=["rest_channels"])
+
+    return check
+
+
+def only(messages: list[CheckMessage], id: str) -> CheckMessage:
+    """The one message there is; it has that id, the level its letter stands for, and a hint."""
+    [message] = messages
+    assert message.id == f"rest_channels.{id}"
+    assert message.level == {"E": ERROR, "W": WARNING}[id[0]]
+    assert message.hint
+    return message
+
+
+def test_the_default_stack_is_right(check):
+    router = routed(messages=MessageViewSet, old=OldConsumer)
+    assert check(ProtocolTypeRouter({"websocket": router.as_asgi()})) == []
+
+
+def test_a_project_without_asgi_application(check, settings):
+    check()
+    settings.ASGI_APPLICATION = None
+    assert run_checks(tags=["rest_channels"]) == []
+
+
+@pytest.mark.parametrize("name", ["tests.nowhere.application", "tests.test_checks.nothing", "x"])
+def test_an_asgi_application_that_cannot_be_imported_is_the_servers_to_report(name, settings):
+    settings.ASGI_APPLICATION = name
+    assert run_checks(tags=["rest_channels"]) == []
+
+
+@pytest.mark.parametrize("value", [[], "WORKER_THREADS", None])
+def test_e001_no_dictionary(value, check, settings):
+    good = check()
+    settings.REST_CHANNELS = value
+    assert good == []
+    assert "no dictionary" in only(run_checks(tags=["rest_channels"]), "E001").msg
+
+
+def test_e001_no_such_setting(check, settings):
+    settings.REST_CHANNELS = {"WORKER_THREAD": 4}
+    message = only(check(), "E001")
+    assert "'WORKER_THREAD'" in message.msg
+    assert "WORKER_THREADS" in message.hint
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_e002_every_setting_is_looked_at(name, check, settings):
+    check()
+    settings.REST_CHANNELS = {name: object()}
+    message = only(run_checks(tags=["rest_channels"]), "E002")
+    assert f"REST_CHANNELS[{name!r}]" in message.msg
+    assert repr(DEFAULTS[name]) in message.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("WORKER_THREADS", 0),
+        ("WORKER_THREADS", "8"),
+        ("WORKER_THREADS", True),
+        ("MAX_FRAME_BYTES", -1),
+        ("MAX_FRAME_BYTES", 1.5),
+        ("MAX_QUEUE_BYTES", None),
+        ("FRAME_RATE", 0),
+        ("FRAME_RATE", "100/s"),
+        ("FRAME_RATE", float("nan")),
+        ("LEASE_SECONDS", -5),
+        ("THREAD_SENSITIVE", "yes"),
+        ("ALLOWED_ORIGINS", "https://example.com"),
+        ("ALLOWED_ORIGINS", ["example.com"]),
+        ("ALLOWED_ORIGINS", ["https://example.com/"]),
+        ("ALLOWED_ORIGINS", ["*"]),
+        ("ALLOWED_ORIGINS", ["https://*.example.com"]),
+        ("ALLOWED_ORIGINS", ["https://Example.com"]),
+        ("CONNECTION_CLASS", "nowhere.Connection"),
+        ("CONNECTION_CLASS", "os.path"),
+        ("DEMULTIPLEXER_CLASS", dict),
+    ],
+)
+def test_e002_nonsense(name, value, check, settings):
+    check()
+    settings.REST_CHANNELS = {name: value}
+    only(run_checks(tags=["rest_channels"]), "E002")
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        DEFAULTS,
+        {"FRAME_RATE": 0.5, "LEASE_SECONDS": 1, "MAX_IN_FLIGHT": 1},
+        {"ALLOWED_ORIGINS": ["https://example.com", "http://localhost:3000", "capacitor://host"]},
+        {"CONNECTION_CLASS": StreamConnection},
+        {"CONNECTION_CLASS": "rest_channels.connection.StreamConnection"},
+    ],
+)
+def test_good_settings(good, check, settings):
+    settings.REST_CHANNELS = good
+    assert check() == []
+
+
+def test_w003_no_origin_check(check):
+    for application in (
+        URLRouter(routed().urls),
+        AuthMiddlewareStack(URLRouter([path("ws/", URLRouter(routed().urls))])),
+        OriginValidator(URLRouter(routed().urls), ["*"]),
+    ):
+        only(check(ProtocolTypeRouter({"websocket": application})), "W003")
+
+
+def test_an_origin_check_of_channels(check):
+    for application in (
+        OriginValidator(AuthMiddlewareStack(URLRouter(routed().urls)), ["https://example.com"]),
+        AllowedHostsOriginValidator(URLRouter([path("ws/", URLRouter(routed().urls))])),
+        AuthMiddlewareStack(routed().as_asgi()),
+    ):
+        assert check(ProtocolTypeRouter({"websocket": application})) == []
+
+
+def database(**given):
+    """A second database as Django keeps its settings."""
+    return {**connections.settings["default"], "CONN_MAX_AGE": 0, "OPTIONS": {}, **given}
+
+
+@pytest.mark.parametrize(
+    "engine",
+    ["django.db.backends.postgresql", "django.contrib.gis.db.backends.postgis"],
+)
+def test_w004_postgresql_without_persistent_connections(engine, check, monkeypatch):
+    check()
+    monkeypatch.setattr(connections, "settings", {"other": database(ENGINE=engine)})
+    message = only(run_checks(tags=["rest_channels"]), "W004")
+    assert "'other'" in message.msg
+    assert "CONN_MAX_AGE" in message.hint
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        {"CONN_MAX_AGE": 60},
+        {"CONN_MAX_AGE": None},
+        {"OPTIONS": {"pool": True}},
+        {"OPTIONS": {"pool": {"min_size": 2}}},
+        {"ENGINE": "django.db.backends.sqlite3"},
+    ],
+)
+def test_databases_that_keep_their_connections(good, check, monkeypatch):
+    check()
+    given = {"ENGINE": "django.db.backends.postgresql", **good}
+    monkeypatch.setattr(connections, "settings", {"other": database(**given)})
+    assert run_checks(tags=["rest_channels"]) == []
+
+
+URL = "redis://localhost:6379/0"
+CORE = "channels_redis.core.RedisChannelLayer"
+
+
+def layers(backend=CORE, **config):
+    return {"default": {"BACKEND": backend, "CONFIG": config}}
+
+
+@pytest.mark.parametrize(
+    "hosts",
+    [
+        None,
+        [],
+        [URL],
+        [("localhost", 6379)],
+        [{"address": URL}],
+        [{"host": "localhost", "port": 6379}],
+        [{"address": URL, "socket_timeout": 5}],
+        [f"{URL}?socket_timeout=3"],
+        [{"sentinels": [("localhost", 26379)], "master_name": "one"}],
+        [{"address": URL, "socket_timeout": None}, URL],
+    ],
+)
+def test_w005_connections_that_give_up_waiting(hosts, check, settings, monkeypatch):
+    monkeypatch.setattr("redis.VERSION", (8, 0, 0))
+    settings.CHANNEL_LAYERS = layers(hosts=hosts)
+    message = only(check(), "W005")
+    assert "'default'" in message.msg
+    assert "socket_timeout" in message.hint
+
+
+def test_w005_without_config(check, settings, monkeypatch):
+    monkeypatch.setattr("redis.VERSION", (8, 0, 0))
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": CORE}}
+    only(check(), "W005")
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        layers(hosts=[{"address": URL, "socket_timeout": None}]),
+        layers(hosts=[{"address": URL, "socket_timeout": 10}]),
+        layers(hosts=[{"host": "localhost", "port": 6379, "socket_timeout": 6}]),
+        layers(hosts=[f"{URL}?socket_timeout=10"]),
+        # It waits 0.1 seconds at a time.
+        layers("channels_redis.pubsub.RedisPubSubChannelLayer", hosts=[URL]),
+        layers("channels.layers.InMemoryChannelLayer"),
+        {},
+    ],
+)
+def test_layers_that_wait(good, check, settings, monkeypatch):
+    monkeypatch.setattr("redis.VERSION", (8, 0, 0))
+    settings.CHANNEL_LAYERS = good
+    assert check() == []
+
+
+def test_older_redis_py_waits_for_ever(check, settings, monkeypatch):
+    monkeypatch.setattr("redis.VERSION", (7, 1, 0))
+    settings.CHANNEL_LAYERS = layers(hosts=[URL])
+    assert check() == []
+
+
+def both(one: SimpleRouter, other: SimpleRouter):
+    """Two routers below one application."""
+    tree = URLRouter([path("one/", URLRouter(one.urls)), path("other/", URLRouter(other.urls))])
+    return ProtocolTypeRouter({"websocket": OriginValidator(tree, ["https://example.com"])})
+
+
+def test_w006_two_viewsets_of_one_basename(check):
+    other = SimpleRouter()
+    other.register("messages", MessageViewSet, basename="room")
+    message = only(check(both(routed(), other)), "W006")
+    assert "'messages', 'rooms'" in message.msg
+    assert "basename=" in message.hint
+
+
+def test_one_router_refuses_a_basename_twice():
+    router = routed()
+    with pytest.raises(ImproperlyConfigured, match="room"):
+        router.register("messages", MessageViewSet, basename="room")
+
+
+def test_basenames_of_two_namespaces(check):
+    class OtherRoomViewSet(RoomViewSet):
+        pass
+
+    assert check(both(routed(namespace="v1"), routed(OtherRoomViewSet, namespace="v2"))) == []
+
+
+def test_one_viewset_under_two_paths(check):
+    router = routed()
+    assert check(both(router, router)) == []
+    assert check(both(routed(), routed())) == []
+
+
+class Unwritable(RoomViewSet):
+    renderer_classes = [renderers.BrowsableAPIRenderer]
+
+
+class Unreadable(RoomViewSet):
+    parser_classes = [parsers.FormParser, parsers.MultiPartParser]
+
+
+def test_w007_no_renderer_for_json(check):
+    message = only(check(routed(Unwritable).as_asgi()), "W007")
+    assert message.obj.__name__ == "Unwritable"
+    assert "JSONRenderer" in message.hint
+
+
+def test_w008_no_parser_for_json(check):
+    message = only(check(routed(Unreadable).as_asgi()), "W008")
+    assert message.obj.__name__ == "Unreadable"
+    assert "JSONParser" in message.hint
+
+
+def test_what_else_reads_and_writes_json(check):
+    class CamelCaseRenderer(renderers.JSONRenderer):
+        media_type = "application/vnd.api+json"
+
+    class Camel(ConsumerViewSetMixin, RoomViewSet):
+        renderer_classes = [renderers.BrowsableAPIRenderer, CamelCaseRenderer]
+        parser_classes = [parsers.FormParser, parsers.FileUploadParser]
+
+    assert check(routed(Camel).as_asgi()) == []
+
+
+# In a project of its own
+
+SETTINGS = """
+INSTALLED_APPS += ["rest_framework", "channels", "rest_channels"]
+ASGI_APPLICATION = "fresh.asgi.application"
+"""
+
+ASGI = """
+import os
+
+from channels.routing import ProtocolTypeRouter
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "fresh.settings")
+http = get_asgi_application()
+
+from django.contrib.auth.models import Group, User
+from rest_framework.viewsets import ModelViewSet
+
+from rest_channels.routers import DefaultRouter
+
+
+class UserViewSet(ModelViewSet):
+    queryset = User.objects.all()
+
+
+class GroupViewSet(ModelViewSet):
+    queryset = Group.objects.all()
+
+
+router = DefaultRouter()
+router.register("users", UserViewSet)
+router.register("groups", GroupViewSet)
+application = ProtocolTypeRouter({"http": http, "websocket": router.as_asgi()})
+"""
+
+
+class Project:
+    """What `django-admin startproject` makes, with this package in it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.run("-m", "django", "startproject", "fresh", ".")
+        self.add(SETTINGS)
+        (directory / "fresh" / "asgi.py").write_text(ASGI)
+
+    def add(self, settings: str) -> None:
+        with open(self.directory / "fresh" / "settings.py", "a") as file:
+            file.write(settings)
+
+    def check(self) -> str:
+        return self.run("manage.py", "check")
+
+    def run(self, *arguments: str) -> str:
+        environment = {n: v for n, v in os.environ.items() if n != "DJANGO_SETTINGS_MODULE"}
+        environment["PYTHONPATH"] = str(Path(rest_channels.__file__).parents[1])
+        finished = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.directory,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
+        return finished.stdout + finished.stderr
+
+
+@pytest.fixture
+def project(tmp_path) -> Project:
+    return Project(tmp_path)
+
+
+def test_a_fresh_project_has_no_issues(project):
+    assert "no issues (0 silenced)" in project.check()
+
+
+def test_what_a_fresh_project_is_told(project):
+    project.add("REST_CHANNELS = {'WORKER_THREADS': 0, 'WORKERS': 1}\n")
+    output = project.check()
+    assert "(rest_channels.E001) REST_CHANNELS has no setting 'WORKERS'." in output
+    assert "(rest_channels.E002) REST_CHANNELS['WORKER_THREADS'] is 0" in output
+    assert "HINT: The default is 8." in output
+
+
+def test_defaults_of_drf_that_cannot_apply_are_said_once(project):
+    project.add(
+        "REST_FRAMEWORK = {\n"
+        "    'DEFAULT_RENDERER_CLASSES': ['rest_framework.renderers.BrowsableAPIRenderer'],\n"
+        "    'DEFAULT_PARSER_CLASSES': ['rest_framework.parsers.FormParser'],\n"
+        "}\n"
+    )
+    output = project.check()
+    assert output.count("rest_channels.W007") == output.count("rest_channels.W008") == 1
+    assert "to REST_FRAMEWORK['DEFAULT_RENDERER_CLASSES']" in output
+    assert "to REST_FRAMEWORK['DEFAULT_PARSER_CLASSES']" in output
+
+
+def test_not_installed(project):
+    project.add("INSTALLED_APPS.remove('rest_channels')\n")
+    # No check of ours runs then: importing the routes says it.
+    output = project.run("-c", "import fresh.asgi")
+    assert "ImproperlyConfigured: Add 'rest_channels' to INSTALLED_APPS" in output

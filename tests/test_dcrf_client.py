@@ -1,0 +1,49 @@
+"""The unmodified `dcrf-client` from npm against a real server: `tests/js/dcrf_client.test.js`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests import services
+from tests.servers import Server
+
+JS = Path(__file__).parent / "js"
+
+
+@pytest.fixture(scope="session")
+def node_project(tmp_path_factory) -> Path:
+    """A directory with the test and what it needs from npm."""
+    if not services.has_node():
+        reason = "node and npm are not on this machine"
+        pytest.fail(reason) if services.are_required() else pytest.skip(reason)
+    directory = tmp_path_factory.mktemp("js") / "project"
+    shutil.copytree(JS, directory)
+    run(["npm", "install", "--no-audit", "--no-fund", "--no-package-lock"], directory)
+    return directory
+
+
+def run(command: list[str], directory: Path, **environment: str) -> str:
+    """What the command writes; its failure, with all of that, is the test's."""
+    finished = subprocess.run(
+        command,
+        cwd=directory,
+        env={**os.environ, **environment},
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    assert finished.returncode == 0, finished.stdout
+    return finished.stdout
+
+
+def test_dcrf_client(node_project):
+    with Server("uvicorn", "tests.dcrf_app:application") as server:
+        command = ["node", "--test", "--test-reporter=tap", "dcrf_client.test.js"]
+        output = run(command, node_project, SOCKET_URL=server.url(""))
+    assert "# pass 11" in output
+    assert "# fail 0" in output

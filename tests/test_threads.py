@@ -1,0 +1,339 @@
+"""Where the work is done: a bounded pool, clean threads, clean connections."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+from channels.layers import get_channel_layer
+from django.db import connection
+from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
+from django.utils import timezone, translation
+from rest_framework.decorators import action
+from rest_framework.response import Response
+
+from rest_channels.threads import close_old_connections, threads_per_user, workers
+from tests.models import Room
+from tests.sockets import OpenViewSet, happened, serving, talking_to
+
+
+def all_of(functions):
+    """What the functions return, called side by side in worker threads."""
+
+    async def story():
+        return await asyncio.gather(*map(workers.run, functions))
+
+    return asyncio.run(story())
+
+
+def asking(viewset, *words):
+    """The data of the replies to actions asked one after the other on one socket."""
+
+    async def story():
+        async with talking_to(serving(viewset)) as socket:
+            return [(await socket.ask(word))["data"] for word in words]
+
+    return asyncio.run(story())
+
+
+class ThreadViewSet(OpenViewSet):
+    @action(detail=False)
+    def thread(self, request):
+        return Response(threading.current_thread().name)
+
+
+# The pool
+
+
+def test_at_most_so_many_threads_work_at_once(settings):
+    settings.REST_CHANNELS = {"WORKER_THREADS": 3}
+    lock, running, most = threading.Lock(), set(), []
+    full = threading.Barrier(3)
+
+    def work():
+        with lock:
+            running.add(threading.get_ident())
+            most.append(len(running))
+        full.wait(10)
+        with lock:
+            running.discard(threading.get_ident())
+
+    all_of([work] * 9)
+    assert max(most) == 3
+
+
+def test_threads_start_only_while_work_waits(settings):
+    settings.REST_CHANNELS = {"WORKER_THREADS": 32}
+    # Mostly one; a thread that has just answered may not be seen to be idle yet.
+    assert len(set(asking(ThreadViewSet, *["thread"] * 40))) < 8
+
+
+def test_no_thread_is_started_before_there_is_work(settings):
+    settings.REST_CHANNELS = {"WORKER_THREADS": 8}
+    before = threading.active_count()
+    workers.executor.submit  # noqa: B018 - made, not used
+    assert threading.active_count() == before
+
+
+def test_new_settings_make_a_new_pool(settings):
+    settings.REST_CHANNELS = {"WORKER_THREADS": 1}
+    one = workers.executor
+    settings.REST_CHANNELS = {"WORKER_THREADS": 2}
+    assert workers.executor is not one
+    assert all_of([threading.get_ident])[0] != threading.get_ident()
+
+
+@pytest.mark.parametrize(
+    "threads,given,share", [(8, None, 4), (1, None, 1), (3, None, 2), (8, 2, 2), (2, 8, 2)]
+)
+def test_the_share_of_one_user(settings, threads, given, share):
+    settings.REST_CHANNELS = {"WORKER_THREADS": threads, "MAX_THREADS_PER_USER": given}
+    assert threads_per_user() == share
+
+
+def test_one_owner_takes_no_more_than_a_share(settings):
+    settings.REST_CHANNELS = {"WORKER_THREADS": 4, "MAX_THREADS_PER_USER": 2}
+    pair = threading.Barrier(2)
+    running, most, lock = set(), [], threading.Lock()
+
+    def work():
+        with lock:
+            running.add(threading.get_ident())
+            most.append(len(running))
+        pair.wait(10)
+        with lock:
+            running.discard(threading.get_ident())
+
+    async def story():
+        await asyncio.gather(*(workers.run(work, owner="ann") for _ in range(6)))
+
+    asyncio.run(story())
+    assert max(most) == 2
+
+
+def test_other_owners_work_while_one_waits(settings):
+    settings.REST_CHANNELS = {"WORKER_THREADS": 2, "MAX_THREADS_PER_USER": 1}
+    opened = threading.Event()
+
+    async def story():
+        waiting = [asyncio.create_task(workers.run(opened.wait, 10, owner="ann")) for _ in range(3)]
+        await workers.run(opened.set, owner="bob")
+        assert await asyncio.gather(*waiting) == [True, True, True]
+
+    asyncio.run(story())
+
+
+def test_what_a_function_raises_is_raised():
+    def fail():
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        all_of([fail])
+
+
+def test_a_function_that_has_begun_goes_on_where_nobody_waits_for_it():
+    begun, opened, ended = threading.Event(), threading.Event(), threading.Event()
+
+    def work():
+        begun.set()
+        assert opened.wait(10)
+        ended.set()
+
+    async def story():
+        task = asyncio.create_task(workers.run(work))
+        await happened(begun)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        opened.set()
+        await happened(ended)
+
+    asyncio.run(story())
+
+
+# What a frame leaves behind: nothing
+
+
+class ChangingViewSet(OpenViewSet):
+    @action(detail=False)
+    def change(self, request):
+        translation.activate("de")
+        timezone.activate("Asia/Tokyo")
+        set_urlconf("tests.urls_elsewhere")
+        set_script_prefix("/elsewhere/")
+        return Response(self.state())
+
+    @action(detail=False)
+    def look(self, request):
+        return Response(self.state())
+
+    def state(self):
+        return [
+            translation.get_language(),
+            timezone.get_current_timezone_name(),
+            get_urlconf(),
+            get_script_prefix(),
+            threading.current_thread().name,
+        ]
+
+
+def test_what_a_frame_activates_ends_with_it(settings):
+    settings.REST_CHANNELS = {"WORKER_THREADS": 1}
+    before, changed, after = asking(ChangingViewSet, "look", "change", "look")
+    thread = "rest_channels_0"
+    assert changed == ["de", "Asia/Tokyo", "tests.urls_elsewhere", "/elsewhere/", thread]
+    assert before == after == ["en-us", settings.TIME_ZONE, None, "/", thread]
+
+
+def test_it_ends_where_one_thread_does_all_sensitive_work(settings):
+    settings.REST_CHANNELS = {"THREAD_SENSITIVE": True}
+    before, changed, after = asking(ChangingViewSet, "look", "change", "look")
+    assert changed[0] == "de"
+    assert before == after
+
+
+def test_a_frame_sees_nothing_of_the_frames_beside_it(settings):
+    settings.REST_CHANNELS = {"WORKER_THREADS": 2, "MAX_THREADS_PER_USER": 2}
+    both = threading.Barrier(2)
+
+    class SideBySideViewSet(ChangingViewSet):
+        max_in_flight = 2
+
+        @action(detail=False)
+        def change(self, request):
+            translation.activate("de")
+            both.wait(10)
+            both.wait(10)
+            return Response()
+
+        @action(detail=False)
+        def look(self, request):
+            both.wait(10)
+            language = translation.get_language()
+            both.wait(10)
+            return Response(language)
+
+    async def story():
+        async with talking_to(serving(SideBySideViewSet)) as socket:
+            await socket.send("change", request_id=1)
+            await socket.send("look", request_id=2)
+            replies = {r["request_id"]: r["data"] for r in [await socket.receive() for _ in "12"]}
+            assert replies[2] == "en-us"
+
+    asyncio.run(story())
+
+
+# Connections
+
+
+class QueryViewSet(OpenViewSet):
+    @action(detail=False)
+    def connect(self, request):
+        Room.objects.exists()
+        return Response(id(connection.connection))
+
+    @action(detail=False)
+    def look(self, request):
+        return Response(connection.connection and id(connection.connection))
+
+
+@pytest.fixture
+def max_age(settings):
+    """Sets CONN_MAX_AGE of worker threads, which make their connections anew."""
+
+    def set_max_age(seconds):
+        settings.REST_CHANNELS = {"WORKER_THREADS": 1}
+        connection.settings_dict["CONN_MAX_AGE"] = seconds
+
+    before = connection.settings_dict["CONN_MAX_AGE"]
+    yield set_max_age
+    connection.settings_dict["CONN_MAX_AGE"] = before
+    all_of([lambda: connection.close()])
+
+
+def between_frames(function):
+    """Call `function` in the worker thread as no frame's work: nothing is done around it."""
+    return workers.executor.submit(function).result(10)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_without_conn_max_age_a_connection_ends_with_its_frame(max_age):
+    max_age(0)
+    asking(QueryViewSet, "connect")
+    assert between_frames(lambda: connection.connection) is None
+
+
+@pytest.mark.django_db(transaction=True)
+def test_with_conn_max_age_a_thread_keeps_its_connection(max_age):
+    max_age(60)
+    made, kept, again = asking(QueryViewSet, "connect", "look", "connect")
+    assert made == kept == again
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_that_grows_too_old_between_frames_is_closed_before_the_next(max_age):
+    max_age(60)
+
+    async def story():
+        async with talking_to(serving(QueryViewSet)) as socket:
+            await socket.ask("connect")
+            between_frames(lambda: setattr(connection, "close_at", time.monotonic() - 1))
+            assert (await socket.ask("look"))["data"] is None
+
+    asyncio.run(story())
+
+
+@pytest.mark.django_db
+def test_the_connection_of_a_test_in_a_transaction_stays_open(max_age):
+    max_age(0)
+    Room.objects.create(name="lobby")
+    open_one = connection.connection
+    close_old_connections()
+    assert connection.connection is open_one
+    assert Room.objects.exists()
+
+
+# THREAD_SENSITIVE
+
+
+def test_thread_sensitive_work_runs_where_asgiref_runs_such(settings):
+    settings.REST_CHANNELS = {"THREAD_SENSITIVE": True}
+
+    async def story():
+        there = await sync_to_async(threading.get_ident)()
+        return there, await workers.run(threading.get_ident)
+
+    there, here = asyncio.run(story())
+    assert there == here != threading.get_ident()
+
+
+def test_other_work_does_not(settings):
+    settings.REST_CHANNELS = {"THREAD_SENSITIVE": False}
+    (name,) = asking(ThreadViewSet, "thread")
+    assert name.startswith("rest_channels")
+
+
+# The loop from within a thread
+
+
+@pytest.mark.parametrize("is_sensitive", [False, True])
+def test_an_action_sends_to_a_group_of_the_channel_layer(settings, is_sensitive):
+    settings.REST_CHANNELS = {"THREAD_SENSITIVE": is_sensitive}
+    layer = get_channel_layer()
+
+    class GroupViewSet(OpenViewSet):
+        @action(detail=False)
+        def tell(self, request):
+            async_to_sync(layer.group_send)("rooms", {"type": "hello"})
+            return Response("told")
+
+    async def story():
+        await layer.group_add("rooms", "listener")
+        async with talking_to(serving(GroupViewSet)) as socket:
+            assert (await socket.ask("tell"))["data"] == "told"
+        assert await asyncio.wait_for(layer.receive("listener"), 10) == {"type": "hello"}
+
+    asyncio.run(story())

@@ -498,13 +498,13 @@ def test_a_closed_socket_stops_what_has_no_end(rooms, action):
     rooms.close()
 
 
-@pytest.mark.parametrize("request_id", ["1", 2, None, True])
+@pytest.mark.parametrize("request_id", ["1", 2, True])
 def test_cancel_of_what_is_not_in_flight_is_404(rooms, request_id):
     rooms.send("forever", request_id=1)
     assert rooms.request("cancel", data={"request_id": request_id}).status_code == 404
 
 
-@pytest.mark.parametrize("data", [None, {}, [], 1])
+@pytest.mark.parametrize("data", [None, {}, [], 1, {"request_id": None}])
 def test_cancel_that_names_nothing_is_400(rooms, data):
     reply = rooms.request("cancel", data=data)
     assert (reply.status_code, reply.codes) == (400, ["required"])

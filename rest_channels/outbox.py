@@ -157,6 +157,4 @@ class Wire:
             extra={"status_code": 500, "error_id": error_id},
         )
         detail = f"Server error (error {error_id})."
-        failure = Reply.error(500, detail, "error")
-        failure.action, failure.request_id = reply.action, reply.request_id
-        return failure.encode(self.stream)
+        return Reply.error(500, detail, "error", to=reply).encode(self.stream)

@@ -11,6 +11,8 @@ class RestChannelsConfig(AppConfig):
     def ready(self) -> None:
         from rest_channels.checks import register_checks
         from rest_channels.leases import connect_signals
+        from rest_channels.live import capture
 
+        capture.connect()
         connect_signals()
         register_checks()

@@ -13,7 +13,7 @@ import binascii
 import copy
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from importlib import import_module
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -73,6 +73,7 @@ class Credentials:
         self.has_ended = False
         self._on_end = on_end
         self._scope_user: Any = None
+        self._authorization = dict(scope.get("headers", [])).get(b"authorization")
         self._reading: Reading | None = None
         # Viewsets whose authentication classes have taken these credentials.
         self._taken_by: set[type] = set()
@@ -96,6 +97,16 @@ class Credentials:
     def owner(self) -> tuple[str, Any]:
         """Whose share of the worker threads a frame takes: the user's, or the address's."""
         return ("user", self.user_pk) if self.user_pk is not None else ("client", self._client)
+
+    @property
+    def identity(self) -> Hashable:
+        """
+        What sockets have in common whose frames DRF takes for the same user's, by credentials
+        that end together or are watched here; in any thread.
+        """
+        if self._scope_user is not None or self.has_ended:
+            return self
+        return self.user_pk, self._authorization, self.headers.get(b"authorization")
 
     @property
     def session_user(self) -> AbstractBaseUser | None:
@@ -191,6 +202,11 @@ class Credentials:
         self.headers = {b"authorization": authorization, b"cookie": b""}
         self.user_pk = request.user.pk
         self._taken_by = {type(request.view)}
+
+    def doubt(self) -> None:
+        """The session's user was written to: read it anew before it is relied on again."""
+        if self._reading is not None:
+            self._reading = self._reading._replace(as_of=float("-inf"))
 
     def renew(self, reading: Reading) -> None:
         """Note that the session's user was read anew, and that all is well."""

@@ -22,6 +22,7 @@ from rest_channels.exceptions import FrameError
 from rest_channels.hosting import Guest, HostedStream
 from rest_channels.lanes import Lane
 from rest_channels.leases import leases
+from rest_channels.live.memberships import Memberships
 from rest_channels.outbox import Outbox, Send, Wire
 from rest_channels.protocol import SUBPROTOCOL, CloseCode, Frame, Reply, byte_length, decode
 from rest_channels.rates import RateLimit, Verdict
@@ -56,6 +57,7 @@ class Connection(ABC):
         self.outbox = Outbox(full_send(send), socket_settings.MAX_QUEUE_BYTES)
         self.rate = RateLimit(socket_settings.FRAME_RATE, socket_settings.FRAME_BURST)
         self._lanes: dict[AnyStream, Lane | Guest] = {}
+        self.memberships = Memberships(self.count_groups)
         self._is_excess = False
         self._main: asyncio.Task[Any] | None = None
         self._crash: BaseException | None = None
@@ -107,6 +109,7 @@ class Connection(ABC):
             raise self._crash from None
         finally:
             leases.forget(credentials)
+            self.memberships.close()
             for lane in self._lanes.values():
                 lane.abandon()
             self.outbox.discard()
@@ -162,6 +165,7 @@ class Connection(ABC):
 
     async def finish(self, code: int) -> None:
         """The socket is closed: let every stream end what it does."""
+        self.memberships.close()
         await asyncio.gather(*(lane.finish(code) for lane in self._lanes.values()))
 
     def on_message(self, text: str | None) -> None:
@@ -228,7 +232,7 @@ class Connection(ABC):
         return lane
 
     def new_lane(self, stream: Stream) -> Lane:
-        return Lane(stream, self.handshake, self.wire(stream), self.on_crash)
+        return Lane(stream, self.handshake, self.wire(stream), self.on_crash, self.memberships)
 
     def invite(self, stream: HostedStream) -> Guest:
         """Open a hosted consumer with this socket."""
@@ -237,7 +241,7 @@ class Connection(ABC):
             self.handshake.credentials.trusted_scope(self.scope),
             self.wire(stream),
             lambda code: self.on_guest_closed(stream, code),
-            self.count_groups,
+            lambda: self.count_groups() + len(self.memberships),
         )
         self._lanes[stream] = guest
         return guest
@@ -304,7 +308,9 @@ class StreamConnection(Connection):
 
     def new_lane(self, stream: Stream) -> Lane:
         wire = self.wire(stream)
-        return Lane(stream, self.handshake, wire, self.on_crash, is_row=self.is_row)
+        return Lane(
+            stream, self.handshake, wire, self.on_crash, self.memberships, is_row=self.is_row
+        )
 
     def on_guest_closed(self, stream: HostedStream, code: int) -> None:
         # The consumer is all there is here.

@@ -9,14 +9,19 @@ import inspect
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
 from django.http import HttpResponseBase
 from django.urls import NoReverseMatch
+from django.utils.timezone import get_current_timezone_name
+from django.utils.translation import get_language
 from rest_framework.response import Response
 
 from rest_channels.exceptions import FrameError
+from rest_channels.live.topics import Options, Review, Subscribe, Topic
+from rest_channels.live.watch import SOCKET, WatchedMessageRequest, WatchedRequest, reads_of
 from rest_channels.protocol import Frame, Reply, header_value
 from rest_channels.request import (
     Call,
@@ -57,10 +62,12 @@ class Exchange:
        each is a reply with status 206.
     3. `finish`, in a second hop, gives DRF the response or the exception of such an action.
 
-    `request` is there from the moment `begin` knows what to call.
+    `request` is there from the moment `begin` knows what to call; `subscribes` once an action has
+    returned that the client is to be subscribed, and to what.
     """
 
     request: MessageRequest
+    subscribes: tuple[Topic, Options] | None = None
 
     def __init__(
         self, stream: Stream, frame: Frame, handshake: Handshake, *, is_row: bool = False
@@ -182,7 +189,34 @@ class Exchange:
     def _settled(self, response: HttpResponseBase) -> Reply:
         reply = reply_to(self.frame, response)
         self.handshake.credentials.settle(self.request, reply.status)
+        wanted = getattr(response, "subscribe", None)
+        if wanted is not None and reply.status < 300:
+            self.subscribes = self._topic(wanted), wanted.options
         return reply
+
+    def _topic(self, wanted: Subscribe) -> Topic:
+        request, view = self.request, self.request.view
+        assert view is not None
+        call = self.stream.review_call(request.call, view.action, is_row=wanted.is_row)
+        kwargs = repr(sorted(call.kwargs.items()))
+        query = request.META["QUERY_STRING"]
+        renderer = request.view.request.accepted_renderer
+        place = (
+            *(self.stream, view.action, wanted.is_row, call.method, call.path, kwargs, query),
+            *(request.get_host(), request.is_secure(), request.META.get("SCRIPT_NAME")),
+            *(get_language(), get_current_timezone_name()),
+            *(type(renderer), view.request.accepted_media_type, view.request.version),
+            tuple(sorted(self.frame.headers.items())),
+        )
+        return Topic(
+            review=partial(review, self.handshake, request.frame, call),
+            place=place,
+            name=repr((self.stream.prefix, view.action, wanted.is_row, kwargs, query)),
+            row=_row(view) if wanted.is_row else None,
+            alias=wanted.alias,
+            credentials=self.handshake.credentials,
+            has_own_credentials=request.has_own_credentials,
+        )
 
     async def _stoppable(self, begin: Callable[[], Awaitable[Any]]) -> Any:
         self._step = asyncio.ensure_future(_contained(begin))
@@ -248,6 +282,33 @@ class Exchange:
                     break
         finally:
             items.close()
+
+
+def review(handshake: Handshake, frame: Frame, call: Call) -> Review:
+    """
+    What the subscriber of `frame` may see now, by DRF's dispatch; in a worker thread. Raises what
+    DRF's exception handler leaves alone: then it is not known.
+    """
+    activate_script_prefix(handshake.scope)
+    request = WatchedMessageRequest(handshake, frame, call)
+    activate_language(request)
+    response = call.view(request, **call.kwargs)
+    handshake.credentials.note_user(request)
+    view: Any = request.view
+    if response.status_code >= 400:
+        return Review(response.status_code)
+    return Review(response.status_code, view, view.reviewed, _reads(view))
+
+
+def _reads(view: Any) -> frozenset[str]:
+    if not isinstance(view.request, WatchedRequest):
+        # Made by the project itself: what is read of it is not known.
+        return frozenset({SOCKET})
+    return frozenset(reads_of(view.request))
+
+
+def _row(view: Any) -> str:
+    return str(view.kwargs[view.lookup_url_kwarg or view.lookup_field])
 
 
 async def _contained(begin: Callable[[], Awaitable[Any]]) -> Any:

@@ -7,14 +7,21 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from rest_channels.exceptions import FrameError
 from rest_channels.exchange import Authentication, Exchange
+from rest_channels.live.memberships import Memberships
 from rest_channels.outbox import Wire
 from rest_channels.protocol import Frame, Reply
 from rest_channels.request import Handshake
 from rest_channels.streams import Stream
+
+#: What waits in a lane: a frame to be answered by the viewset, an answer that is known, or the
+#: end of a subscription.
+Job = Exchange | Reply | Frame
+
+_ENDINGS: Final = ("unsubscribe", "unsubscribe_instance")
 
 
 class Lane:
@@ -31,16 +38,18 @@ class Lane:
         handshake: Handshake,
         wire: Wire,
         on_crash: Callable[[BaseException], None],
+        memberships: Memberships,
         *,
         is_row: bool = False,
     ) -> None:
         self.stream = stream
+        self.memberships = memberships
         self.handshake = handshake
         self.wire = wire
         self.is_row = is_row
         self._on_crash = on_crash
-        self._waiting: deque[Exchange | Reply] = deque()
-        self._running: dict[asyncio.Task[None], Exchange | Reply] = {}
+        self._waiting: deque[Job] = deque()
+        self._running: dict[asyncio.Task[None], Job] = {}
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._running)
@@ -53,6 +62,8 @@ class Lane:
         """Answer `frame` in its turn; the connection's own actions where the viewset has none."""
         if self.answers_at_once(frame):
             self.wire.post(self._cancel(frame))
+        elif any(self._is_own(action, frame) for action in _ENDINGS):
+            self._put(frame)
         elif self._is_own("authenticate", frame):
             try:
                 self._put(Authentication(self.stream, frame, self.handshake))
@@ -100,7 +111,7 @@ class Lane:
         jobs = [*self._running.values(), *self._waiting]
         return [job for job in jobs if isinstance(job, Exchange)]
 
-    def _put(self, job: Exchange | Reply) -> None:
+    def _put(self, job: Job) -> None:
         self._waiting.append(job)
         self._advance()
 
@@ -111,13 +122,20 @@ class Lane:
             self._running[task] = job
             task.add_done_callback(self._on_done)
 
-    async def _serve(self, job: Exchange | Reply) -> None:
+    async def _serve(self, job: Job) -> None:
         """Send everything that `job` has to say, as the client reads it."""
         if isinstance(job, Reply):
             await self.wire.put(job)
             return
+        if isinstance(job, Frame):
+            await self.wire.put(self.memberships.remove(job, self.wire))
+            return
         async for reply in job.replies():
-            await self.wire.put(reply)
+            if job.subscribes is None:
+                await self.wire.put(reply)
+            else:
+                # Answered by those who know from where on the client will be told.
+                await self.memberships.add(*job.subscribes, job.frame, self.wire)
         if job.signs_out:
             self.handshake.credentials.end()
 

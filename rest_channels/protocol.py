@@ -143,6 +143,8 @@ class Reply:
     headers: Mapping[str, str] | None = None
     action: str | None = None
     request_id: str | int | None = None
+    #: Keys of the payload beside those of every reply, as JSON text: a subscription's `position`.
+    extra: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def error(
@@ -173,12 +175,41 @@ class Reply:
             extra += f', "codes": {self.codes}'
         if self.headers:
             extra += f', "headers": {json.dumps(dict(self.headers))}'
+        for key, text in self.extra.items():
+            extra += f', "{key}": {text}'
         payload = (
             f'{{"errors": {self.errors}, "data": {self.data}, '
             f'"action": {json.dumps(self.action)}, "response_status": {self.status}, '
             f'"request_id": {json.dumps(self.request_id)}{extra}}}'
         )
         return in_envelope(payload, stream)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """
+    A pushed message of a subscription, up to where it differs between subscribers.
+
+    `data` is JSON text, `errors` too.
+    """
+
+    action: str
+    status: int
+    data: str = "null"
+    errors: str = "[]"
+
+    @property
+    def shared(self) -> str:
+        """The text that all subscribers get; `address` makes it one's own."""
+        return (
+            f'{{"errors": {self.errors}, "data": {self.data}, "action": "{self.action}", '
+            f'"response_status": {self.status}, "request_id": '
+        )
+
+    @staticmethod
+    def address(request_id: str, position: str, previous: str) -> str:
+        """The rest of the text; `request_id` is JSON text."""
+        return f'{request_id}, "position": "{position}", "previous": "{previous}"}}'
 
 
 def in_envelope(payload: str, stream: str | Missing | None) -> str:

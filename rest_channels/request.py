@@ -75,6 +75,8 @@ class Call:
     permissions and throttles have had their say; meanwhile the view's action is `refused_action`,
     None where there is none. `own_match` stands in where Django's URLconf does not know `path`.
     `is_authentication` is for credentials that are only shown, which needs no permission.
+    `seen_action` is the view's action where it is not its handler's name: a subscription is a
+    `list` to the viewset. `is_review` is for what a subscription shows, asked again.
     """
 
     view: Callable[..., HttpResponseBase]
@@ -85,6 +87,8 @@ class Call:
     refusal: Callable[[], Exception] | None = None
     refused_action: str | None = None
     is_authentication: bool = False
+    seen_action: str | None = None
+    is_review: bool = False
 
 
 class HandshakeRequest(ASGIRequest):

@@ -179,3 +179,16 @@ def _notable_headers(response: HttpResponseBase) -> dict[str, str] | None:
 def _is_json(response: HttpResponseBase) -> bool:
     media_type = response.get("Content-Type", "").partition(";")[0].strip().lower()
     return media_type in ("", "application/json") or media_type.endswith("+json")
+
+
+def rendered(view: Any, data: Any) -> str:
+    """JSON text of `data`, by the renderer that DRF negotiated for `view`."""
+    renderer, media_type = view.request.accepted_renderer, view.request.accepted_media_type
+    content = renderer.render(data, media_type, view.get_renderer_context())
+    text = content.decode() if isinstance(content, bytes) else content
+    if type(renderer) is JSONRenderer and renderer.strict:
+        return text
+    if "json" in media_type.partition(";")[0]:
+        json.loads(text, parse_constant=_refuse_constant)
+        return text
+    return json.dumps(text)

@@ -45,6 +45,19 @@ DEFAULTS: dict[str, Any] = {
     "FRAME_BURST": 200,
     # How long what was read of a session and its user may be relied on.
     "LEASE_SECONDS": 5,
+    # How writes are noticed: "signals"; None switches subscriptions off.
+    "CAPTURE": "signals",
+    # Which models: "__all__" but sessions, the admin's log and content types, or a list of
+    # "app_label" and "app_label.Model".
+    "CAPTURE_MODELS": "__all__",
+    # How long a writer's doorbell may take; the writer does not wait for it.
+    "PUBLISH_SECONDS": 2,
+    # A process that has subscribers looks for changes this often where no doorbell rings.
+    "POLL_SECONDS": 1,
+    # How long a client may be away and still be told just what it missed.
+    "RETENTION_SECONDS": 24 * 60 * 60,
+    # Rows of one subscription; a larger collection is refused with 400: filter it.
+    "MAX_SUBSCRIPTION_ROWS": 10_000,
     # Origins, beside the site's own and CSRF_TRUSTED_ORIGINS, whose pages may open a socket.
     "ALLOWED_ORIGINS": [],
     # The classes that serve one socket: a viewset's own, and the root's with many streams.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache, partial
@@ -41,6 +41,9 @@ from rest_framework.viewsets import ViewSetMixin
 from rest_channels.protocol import Frame, query_values
 from rest_channels.request import Call, Handshake
 
+#: Subscriptions, and the actions whose URLs, permissions and querysets are theirs.
+SUBSCRIPTIONS: Final = {"subscribe": "list", "subscribe_instance": "retrieve"}
+
 #: DCRF's words for two of DRF's actions.
 ALIASES = {"patch": "partial_update", "delete": "destroy"}
 
@@ -55,6 +58,7 @@ class Endpoint:
 
     pattern: URLPattern
     view: Callable[..., HttpResponseBase]
+    seen_action: str | None = None
 
     @property
     def name(self) -> str:
@@ -118,6 +122,8 @@ class Stream:
             for endpoint in reversed(self.endpoints)
             for action in endpoint.mapping.values()
         }
+        # A viewset's own actions of these names win.
+        self.actions = {**_subscriptions(self.actions), **self.actions}
         self._usual = _usual_requests(router)
         self._authentication_view = viewset.as_view(
             {"post": "authenticate_socket"}, basename=basename, detail=False
@@ -126,7 +132,9 @@ class Stream:
         self.query_keys = _declared_query_keys(viewset)
         self._own_place = lru_cache(_PLACES)(self._find_own_place)
         self._http_place = lru_cache(_PLACES)(self._find_http_place)
-        self._resolver = URLResolver(RegexPattern(r"^/"), [e.pattern for e in self.endpoints])
+        self._review_view = lru_cache(None)(self._find_review_view)
+        patterns = {id(e): e.pattern for e in [*self.endpoints, *self.actions.values()]}
+        self._resolver = URLResolver(RegexPattern(r"^/"), list(patterns.values()))
 
     def __repr__(self) -> str:
         return f"<Stream {self}>"
@@ -185,6 +193,12 @@ class Stream:
         kwargs = dict(handshake.kwargs)
         match = self._own_match(endpoint, kwargs)
         return Call(endpoint.view, verb, handshake.mount, kwargs, own_match=match)
+
+    def review_call(self, call: Call, action: str | None, *, is_row: bool) -> Call:
+        """`call`, of a subscription, as often as one likes: nothing happens but a look."""
+        endpoint = self.actions[action] if action in self.actions else self.endpoints[0]
+        view = self._review_view(endpoint, call.method, is_row)
+        return replace(call, view=view, seen_action=action, is_review=True)
 
     def query(self, frame: Frame) -> dict[str, list[str]]:
         """The frame's query, with the top-level keys by which DCRF's clients page and filter."""
@@ -249,7 +263,9 @@ class Stream:
         kwargs = {**handshake.kwargs, **found}
         path = self._http_path(endpoint, kwargs)
         if path is not None:
-            return Call(endpoint.view, verb, path, kwargs, refusal=refusal)
+            return Call(
+                endpoint.view, verb, path, kwargs, refusal=refusal, seen_action=endpoint.seen_action
+            )
         return Call(
             endpoint.view,
             verb,
@@ -257,6 +273,7 @@ class Stream:
             kwargs,
             own_match=self._own_match(endpoint, kwargs),
             refusal=refusal,
+            seen_action=endpoint.seen_action,
         )
 
     def _http_path(self, endpoint: Endpoint, kwargs: Mapping[str, Any]) -> str | None:
@@ -268,6 +285,12 @@ class Stream:
         pairs = tuple(sorted(kwargs.items()))
         find = self._http_place if _is_worth_keeping(pairs) else self._find_http_place
         return find(endpoint, pairs, urlconf)
+
+    def _find_review_view(
+        self, endpoint: Endpoint, verb: str, is_row: bool
+    ) -> Callable[..., HttpResponseBase]:
+        handler = "review_row" if is_row else "review_collection"
+        return self.viewset.as_view({verb: handler}, **endpoint.pattern.callback.initkwargs)
 
     def _find_own_place(
         self, endpoint: Endpoint, lookups: tuple[tuple[str, Any], ...]
@@ -333,6 +356,24 @@ def _endpoints(
         Endpoint(pattern, handler.make_view_atomic(pattern.callback))
         for pattern in SimpleRouter.get_urls(of_one)
     ]
+
+
+def _subscriptions(actions: Mapping[str, Endpoint]) -> dict[str, Endpoint]:
+    """The subscriptions that a viewset with these actions offers, at the URLs of its own."""
+    found = {}
+    for subscription, action in SUBSCRIPTIONS.items():
+        endpoint = actions.get(action)
+        if endpoint is not None and subscription in _offered(endpoint.pattern.callback.cls):
+            shown = endpoint.pattern
+            view = shown.callback.cls.as_view({"get": subscription}, **shown.callback.initkwargs)
+            pattern = URLPattern(shown.pattern, view, name=shown.name)
+            found[subscription] = Endpoint(pattern, view, seen_action=action)
+    return found
+
+
+def _offered(viewset: Any) -> Iterable[str]:
+    offers = getattr(viewset, "subscriptions", None)
+    return offers() if offers is not None else ()
 
 
 def _required(names: list[str]) -> ValidationError:

@@ -33,7 +33,8 @@ thread_sensitive: ContextVar[bool | None] = ContextVar("thread_sensitive", defau
 class Workers:
     """A bounded pool of threads, made when first used, of which each owner gets a share."""
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int | None = None) -> None:
+        self._threads = threads
         self._executor: ThreadPoolExecutor | None = None
         self._shares: WeakValueDictionary[Any, asyncio.Semaphore] = WeakValueDictionary()
 
@@ -75,7 +76,7 @@ class Workers:
     def executor(self) -> ThreadPoolExecutor:
         if self._executor is None:
             self._executor = ThreadPoolExecutor(
-                socket_settings.WORKER_THREADS, thread_name_prefix="rest_channels"
+                self._threads or socket_settings.WORKER_THREADS, thread_name_prefix="rest_channels"
             )
         return self._executor
 

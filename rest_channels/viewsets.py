@@ -37,6 +37,8 @@ from rest_framework.viewsets import (
 
 from rest_channels.exchange import is_unfinished
 from rest_channels.fields import lend_fields
+from rest_channels.live.watch import WatchedRequest, watch
+from rest_channels.mixins import SubscriptionMixin
 from rest_channels.permissions import as_drf_permission, can_connect, with_drf_operators
 from rest_channels.protocol import MISSING
 from rest_channels.request import MessageRequest
@@ -95,8 +97,25 @@ class ConsumerViewSetMixin(_APIView):
             request.view = self
             if request.call.refusal is not None:
                 self.action = request.call.refused_action
+            elif request.call.seen_action is not None:
+                self.action = request.call.seen_action
+            if request.call.is_review and type(drf_request) is Request:
+                # In place: it is DRF's, made by whatever the viewset's bases make of it.
+                drf_request.__class__ = WatchedRequest
             _preset_data(drf_request, request)
         return drf_request
+
+    def perform_authentication(self, request: Request) -> None:
+        """DRF's; from then on, it counts what a review reads."""
+        super().perform_authentication(request)
+        if isinstance(request, WatchedRequest):
+            watch(request)
+
+    def check_throttles(self, request: Request) -> None:
+        """DRF's check; a review is not asked for by the client."""
+        http_request = request._request
+        if not (isinstance(http_request, MessageRequest) and http_request.call.is_review):
+            super().check_throttles(request)
 
     def get_permissions(self) -> list[Any]:
         """DRF's permissions; djangochannelsrestframework's are made such."""
@@ -172,27 +191,37 @@ class GenericConsumerViewSetMixin(ConsumerViewSetMixin):
         return serializer
 
 
-class ConsumerViewSet(GenericConsumerViewSetMixin, GenericViewSet):
-    """DRF's `GenericViewSet` over a websocket: no actions of its own."""
+class ConsumerViewSet(GenericConsumerViewSetMixin, SubscriptionMixin, GenericViewSet):
+    """
+    DRF's `GenericViewSet` over a websocket: no actions of its own. With DRF's `ListModelMixin` or
+    `RetrieveModelMixin` it can be subscribed to as well.
+    """
 
 
-class ModelConsumerViewSet(GenericConsumerViewSetMixin, ModelViewSet):
-    """list, retrieve, create, update, partial_update, destroy: DRF's own, over a websocket."""
+class ModelConsumerViewSet(GenericConsumerViewSetMixin, ModelViewSet, SubscriptionMixin):
+    """
+    list, retrieve, create, update, partial_update, destroy: DRF's own, over a websocket; and
+    subscriptions to what they list and retrieve.
+    """
 
 
-class ReadOnlyModelConsumerViewSet(GenericConsumerViewSetMixin, ReadOnlyModelViewSet):
-    """list, retrieve: DRF's own, over a websocket."""
+class ReadOnlyModelConsumerViewSet(
+    GenericConsumerViewSetMixin, ReadOnlyModelViewSet, SubscriptionMixin
+):
+    """list, retrieve: DRF's own, over a websocket; and subscriptions to them."""
 
 
 def as_consumer(viewset: type[ViewSetMixin]) -> type[ConsumerViewSetMixin]:
     """`viewset` itself where it can take frames, else a subclass of it that can."""
     if issubclass(viewset, ConsumerViewSetMixin):
         return viewset
-    has_serializers = issubclass(viewset, GenericAPIView)
-    mixin = GenericConsumerViewSetMixin if has_serializers else ConsumerViewSetMixin
+    bases: tuple[Any, ...] = (ConsumerViewSetMixin, viewset)
+    if issubclass(viewset, GenericAPIView):
+        # Behind it: what the viewset itself calls `subscribe` stays what it is.
+        bases = (GenericConsumerViewSetMixin, viewset, SubscriptionMixin)
     # The mixin's own attribute, before the viewset's, would hide it.
-    in_flight = getattr(viewset, "max_in_flight", mixin.max_in_flight)
-    return _subclass(viewset, (mixin, viewset), {"max_in_flight": in_flight})
+    in_flight = getattr(viewset, "max_in_flight", ConsumerViewSetMixin.max_in_flight)
+    return _subclass(viewset, bases, {"max_in_flight": in_flight})
 
 
 # DRF's `as_view()` sets them for each view, and leaves the names on the class.

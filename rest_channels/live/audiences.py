@@ -1,0 +1,169 @@
+"""
+Subscribers who may share one query, one serialization and one encoded text.
+
+All of it in the thread of a pass (`rest_channels.live.passes`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
+from django.http import Http404
+from rest_framework.exceptions import APIException
+from rest_framework.permissions import BasePermission
+
+from rest_channels.live.capture import key_of, label_of
+from rest_channels.live.dependencies import dependencies
+from rest_channels.live.evaluations import EVERYBODY, ONE_SOCKET, Evaluation, reach_of
+from rest_channels.live.log import Kind
+from rest_channels.live.watch import WatchedRequest, reading
+from rest_channels.response import rendered
+
+if TYPE_CHECKING:
+    from rest_channels.live.subscriptions import Subscription
+    from rest_channels.models import Change
+
+
+#: Rows as somebody sees them, in their order: JSON texts by key.
+Texts = dict[str, str]
+
+
+@dataclass(slots=True)
+class Changes:
+    """What happened to the rows of one model: the entries of each key; `whole` where any may be."""
+
+    of_key: dict[str, list[Change]] = field(default_factory=dict)
+    whole: bool = False
+
+    @classmethod
+    def by_label(cls, entries: Iterable[Change]) -> dict[str, Changes]:
+        found: dict[str, Changes] = {}
+        for entry in entries:
+            changes = found.setdefault(entry.model, cls())
+            if entry.key is None:
+                changes.whole = True
+            else:
+                changes.of_key.setdefault(entry.key, []).append(entry)
+        return found
+
+    @property
+    def written(self) -> list[str]:
+        """Keys of rows that others may refer to: one just created nobody refers to yet."""
+        return [
+            key
+            for key, entries in self.of_key.items()
+            if any(entry.kind != Kind.CREATE for entry in entries)
+        ]
+
+
+class Audience:
+    """
+    `members` are the keys of the rows that each of `subscriptions` holds, as far as the server
+    knows, with the hash of the text that all of them were sent, None where there is none.
+    `evaluation` is one subscriber's, whose queryset stands for all; `reach` says to whom the text
+    of a row may be given that was made for one of them.
+    """
+
+    def __init__(self, key: Hashable, evaluation: Evaluation, *, is_row: bool) -> None:
+        self.key = key
+        self.is_row = is_row
+        self.evaluation = evaluation
+        self.model: Any = evaluation.queryset.model
+        self.label = label_of(self.model)
+        self.depends_on = dependencies(evaluation.queryset)
+        self.reach = ONE_SOCKET if evaluation.has_own_state else EVERYBODY
+        self.members: dict[str, int | None] = {}
+        self.is_populated = False
+        self.subscriptions: set[Subscription] = set()
+        # When rows have to be read again because of a related table (monotonic seconds).
+        self.refresh_at: float | None = None
+
+    def __repr__(self) -> str:
+        return f"<Audience of {len(self.subscriptions)} for {self.label}>"
+
+    def is_concerned(self, changes: Mapping[str, Changes]) -> bool:
+        """Whether it reads a table that was written to."""
+        return self.label in changes or not self.depends_on.keys().isdisjoint(changes)
+
+    def concerned_keys(self, changes: Mapping[str, Changes]) -> set[str] | None:
+        """
+        Keys of rows that may look different now, or be seen or not; None for all of them. One
+        query for each related table that was written to.
+        """
+        own = changes.get(self.label, Changes())
+        if own.whole:
+            return None
+        keys = set(own.of_key)
+        for label, paths in self.depends_on.items():
+            related = changes.get(label)
+            if related is None:
+                continue
+            if paths is None or related.whole:
+                return None
+            for path in paths:
+                keys |= self._referring(path, related.written)
+        return keys
+
+    def _referring(self, path: str, keys: list[str]) -> set[str]:
+        if not keys:
+            return set()
+        rows = self.model._base_manager.using(self.evaluation.queryset.db)
+        found = rows.filter(**{f"{path}__pk__in": keys}).values_list("pk", flat=True)
+        return {key for pk in found if (key := key_of(self.model, pk)) is not None}
+
+    def removal(self, key: str) -> str:
+        """The data of a `delete`: the primary key as JSON."""
+        pk = self.model._meta.pk.to_python(key)
+        return f'{{"pk": {rendered(self.evaluation.view, pk)}}}'
+
+
+def show(evaluation: Evaluation, instances: list[Any], *, is_row: bool) -> tuple[Texts, int]:
+    """
+    Rows as the subscriber of `evaluation` sees them, less those that an object permission hides;
+    and to whom that may be given as well.
+    """
+    request = evaluation.view.request
+    with evaluation.surroundings():
+        if evaluation.has_own_state or not isinstance(request, WatchedRequest):
+            return _texts(evaluation, instances, is_row), ONE_SOCKET
+        with reading(request) as reads:
+            texts = _texts(evaluation, instances, is_row)
+    return texts, reach_of(reads)
+
+
+def _texts(evaluation: Evaluation, instances: list[Any], is_row: bool) -> Texts:
+    view = evaluation.view
+    if is_row:
+        seen = [instance for instance in instances if _may_see(view, instance)]
+        data = [view.get_serializer(instance).data for instance in seen]
+    else:
+        seen = instances
+        data = view.get_serializer(seen, many=True).data if seen else []
+    if len(data) != len(seen):
+        raise ImproperlyConfigured(
+            f"{evaluation.serializer_class.__name__} with many=True gave {len(data)} items for "
+            f"{len(seen)} rows: set live = False on {type(view).__name__}."
+        )
+    keys = [key_of(type(instance), instance.pk) or "" for instance in seen]
+    return {key: rendered(view, item) for key, item in zip(keys, data)}
+
+
+def _may_see(view: Any, instance: Any) -> bool:
+    try:
+        view.check_object_permissions(view.request, instance)
+    except (APIException, DjangoPermissionDenied, Http404):
+        return False
+    return True
+
+
+def judges_rows(view: Any) -> bool:
+    """Whether any permission of `view` looks at single rows."""
+    return any(
+        getattr(type(permission), "has_object_permission", None)
+        is not BasePermission.has_object_permission
+        for permission in view.get_permissions()
+    )

@@ -1,0 +1,182 @@
+"""
+Which tables a queryset reads beside its own, and which of its rows a change there may concern.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.apps import apps
+from django.core.exceptions import FieldDoesNotExist
+from django.db.models import Model, Prefetch
+from django.db.models.constants import LOOKUP_SEP
+from django.db.models.sql import Query
+
+
+def dependencies(queryset: Any) -> dict[str, set[str] | None]:
+    """
+    The models that `queryset` reads beside its own, by label. For each the lookups that lead
+    there through foreign keys alone; None where it is read in any other way, and a change may
+    concern whichever row.
+    """
+    found: dict[str, set[str] | None] = {}
+    paths = dict(_joined(queryset.query, found))
+    for lookups in _selected(queryset):
+        for path, model in _forward(queryset.model, lookups):
+            paths.setdefault(path, model)
+    for path, model in paths.items():
+        label = model._meta.concrete_model._meta.label
+        lookups_of = found.setdefault(label, set())
+        if lookups_of is not None:
+            lookups_of.add(path)
+    for lookup in queryset._prefetch_related_lookups:
+        for model in _prefetched(queryset.model, lookup):
+            found[model._meta.concrete_model._meta.label] = None
+    return found
+
+
+def _joined(query: Query, found: dict[str, set[str] | None]) -> Iterator[tuple[str, type[Model]]]:
+    """Lookups of forward joins; other tables, of subqueries too, go to `found`."""
+    labels = _labels()
+    base = query.get_meta().db_table
+    path_of: dict[str, str] = {}
+    for alias, join in query.alias_map.items():
+        if query.alias_refcount.get(alias, 0) == 0 and join.parent_alias is not None:
+            continue
+        if join.parent_alias is None:
+            if join.table_name != base:
+                found[labels.get(join.table_name, join.table_name)] = None
+            path_of[alias] = ""
+            continue
+        field = join.join_field
+        parent = path_of.get(join.parent_alias)
+        is_forward = parent is not None and getattr(field, "many_to_one", False)
+        is_forward = is_forward and field.concrete
+        if is_forward or (parent is not None and _is_parent_link(field)):
+            path = f"{parent}{LOOKUP_SEP}{field.name}" if parent else field.name
+            path_of[alias] = path
+            yield path, field.related_model
+        else:
+            found[labels.get(join.table_name, join.table_name)] = None
+    for inner in _subqueries(query):
+        for table in _tables(inner):
+            found[labels.get(table, table)] = None
+
+
+def _is_parent_link(field: Any) -> bool:
+    return bool(getattr(field, "one_to_one", False) and getattr(field, "concrete", False))
+
+
+def _labels() -> dict[str, str]:
+    return {
+        model._meta.db_table: model._meta.label
+        for model in apps.get_models(include_auto_created=True)
+        if not model._meta.proxy
+    }
+
+
+def _subqueries(query: Query) -> Iterator[Query]:
+    """Queries within the expressions of `query`, however deep."""
+    pending: list[Any] = [query.where, *query.annotations.values()]
+    seen: set[int] = set()
+    while pending:
+        item = pending.pop()
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, Query):
+            yield item
+            continue
+        inner = getattr(item, "query", None)
+        if isinstance(inner, Query):
+            yield inner
+        pending += [part for part in _parts(item) if part is not None]
+
+
+def _parts(item: Any) -> list[Any]:
+    parts: list[Any] = list(getattr(item, "children", ()))
+    if hasattr(item, "get_source_expressions"):
+        parts += item.get_source_expressions()
+    for name in ("lhs", "rhs"):
+        part = getattr(item, name, None)
+        parts += part if isinstance(part, (list, tuple)) else [part]
+    return [part for part in parts if hasattr(part, "__dict__")]
+
+
+def _tables(query: Query) -> set[str]:
+    tables = {join.table_name for join in query.alias_map.values()}
+    tables.add(query.get_meta().db_table)
+    for combined in query.combined_queries:
+        tables |= _tables(combined)
+    for inner in _subqueries(query):
+        tables |= _tables(inner)
+    return tables
+
+
+def _selected(queryset: Any) -> Iterator[list[str]]:
+    """The lookups of `select_related`, which join only when the SQL is made."""
+    selected = queryset.query.select_related
+    if selected is True:
+        # All foreign keys that are not null, five deep at most: Django's own rule.
+        yield from _all_forward(queryset.model, queryset.query.max_depth)
+    elif selected:
+        yield from _flat(selected)
+
+
+def _flat(tree: dict[str, Any], before: tuple[str, ...] = ()) -> Iterator[list[str]]:
+    for name, inner in tree.items():
+        yield [*before, name]
+        yield from _flat(inner, (*before, name))
+
+
+def _all_forward(
+    model: type[Model], depth: int, before: tuple[str, ...] = ()
+) -> Iterator[list[str]]:
+    if depth:
+        for field in model._meta.fields:
+            if field.remote_field and not field.null:
+                yield [*before, field.name]
+                related: Any = field.related_model
+                yield from _all_forward(related, depth - 1, (*before, field.name))
+
+
+def _forward(model: Any, names: list[str]) -> Iterator[tuple[str, Any]]:
+    path = []
+    for name in names:
+        field = _field(model, name)
+        if field is None or not getattr(field, "concrete", False):
+            return  # The reverse of a one-to-one: its join is among the others.
+        path.append(name)
+        model = field.related_model
+        yield LOOKUP_SEP.join(path), model
+
+
+def _prefetched(model: Any, lookup: str | Prefetch) -> Iterator[Any]:
+    """Every model that a prefetch goes through, tables of many-to-many relations included."""
+    path = lookup.prefetch_through if isinstance(lookup, Prefetch) else lookup
+    for name in path.split(LOOKUP_SEP):
+        field = _field(model, name)
+        if field is None:
+            return
+        through = getattr(field, "through", None) or getattr(field.remote_field, "through", None)
+        if through is not None:
+            yield through
+        model = field.related_model
+        if model is None:
+            return
+        yield model
+    if isinstance(lookup, Prefetch) and lookup.queryset is not None:
+        labels = _labels()
+        for table in _tables(lookup.queryset.query):
+            if table in labels:
+                yield apps.get_model(labels[table])
+
+
+def _field(model: Any, name: str) -> Any:
+    """A field or relation, by the name lookups or prefetches call it."""
+    try:
+        return model._meta.get_field(name)
+    except FieldDoesNotExist:
+        related = model._meta.related_objects
+        return next((r for r in related if r.get_accessor_name() == name), None)

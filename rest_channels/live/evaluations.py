@@ -1,0 +1,260 @@
+"""
+Who may see what: DRF's answer for a subscriber, relied on for as long as a lease.
+
+One answer serves all subscribers for whom it would be the same: those of one place where nothing
+of the request was read, those of one user where the user was, one socket where anything else.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from typing import Any, Final
+
+from django.apps import apps
+from django.conf import settings
+from django.core.exceptions import EmptyResultSet
+from django.db import connections
+from django.urls import get_script_prefix, set_script_prefix
+from django.utils import timezone, translation
+
+from rest_channels.live.topics import Review, Topic
+from rest_channels.live.watch import SOCKET, USER
+from rest_channels.settings import socket_settings
+
+# How databases quote names.
+_QUOTED_NAME = re.compile(r'["`\[]([^"`\]]+)["`\]]')
+
+# What DRF's dispatch, `as_view` and this project leave on a view: anything else is the project's
+# own, and may hold what was read of a user.
+_USUAL_ATTRIBUTES: Final = frozenset(
+    {
+        *["args", "kwargs", "request", "action", "action_map", "format_kwarg", "headers"],
+        *["response", "reviewed", "detail", "basename", "suffix", "name", "description"],
+        *["_paginator", "_negotiator", "settings", "permission_classes", "get_serializer_class"],
+        *["get", "head", "post", "put", "patch", "delete", "options", "trace"],
+    }
+)
+
+#: How far an answer reaches: to everybody, to one user, to one socket.
+EVERYBODY, ONE_USER, ONE_SOCKET = 0, 1, 2
+
+
+def reach_of(reads: frozenset[str] | set[str]) -> int:
+    """To whom a result may be given that was made reading `reads` of a request."""
+    if SOCKET in reads:
+        return ONE_SOCKET
+    return ONE_USER if USER in reads else EVERYBODY
+
+
+def owner_of(topic: Topic, reach: int) -> Hashable:
+    """What subscribers have in common who may share a result of that reach."""
+    if reach == EVERYBODY:
+        return None
+    return topic.identity if reach == ONE_USER else topic
+
+
+class Evaluation:
+    """
+    DRF's answer. `tables` are those whose rows it was made of; a change to one of them ends it
+    before its time. `key` tells apart querysets that give other rows or columns.
+    """
+
+    def __init__(self, topic: Topic, review: Review, alias: str, tables: set[str]) -> None:
+        self.status = review.status
+        self.view: Any = review.view
+        self.queryset: Any = None
+        self.tables = tables
+        self.as_of = time.monotonic()
+        self.reach = reach_of(review.reads)
+        self.user_pk = topic.credentials.user_pk
+        self.serializer_class: Any = None
+        self.key: Hashable = None
+        self.has_own_state = False
+        if review.view is not None:
+            self._take(review, alias)
+
+    @property
+    def is_fresh(self) -> bool:
+        return time.monotonic() - self.as_of < socket_settings.LEASE_SECONDS
+
+    @property
+    def is_doubted(self) -> bool:
+        return self.as_of == float("-inf")
+
+    @property
+    def is_allowed(self) -> bool:
+        return self.view is not None
+
+    def doubt(self) -> None:
+        """Something that it was made of has changed."""
+        self.as_of = float("-inf")
+
+    def _take(self, review: Review, alias: str) -> None:
+        view: Any = review.view
+        self.queryset = review.queryset.using(alias)
+        serializer_class = self.serializer_class = view.get_serializer_class()
+        # Chosen for this user, it is part of the key; asking again would count as reading.
+        view.get_serializer_class = lambda: serializer_class
+        self.key = _sql_key(self.queryset, alias), serializer_class
+        own = vars(view).keys() - _USUAL_ATTRIBUTES - view_keywords(view)
+        self.has_own_state = bool(own)
+        self._language = translation.get_language()
+        self._zone = timezone.get_current_timezone()
+        self._prefix = get_script_prefix()
+        self.key = (self.key, self._language, str(self._zone))
+
+    @contextmanager
+    def surroundings(self) -> Iterator[None]:
+        """Language, time zone and script prefix as they were when DRF answered."""
+        set_script_prefix(self._prefix)
+        with translation.override(self._language), timezone.override(self._zone):
+            yield
+
+
+def view_keywords(view: Any) -> set[str]:
+    """What `as_view()` was given, which is the same for all requests."""
+    return set(getattr(view, "initkwargs", ())) | {
+        name for name in vars(view) if name in view.__class__.http_method_names
+    }
+
+
+class Evaluations:
+    """The answers that are relied on now, of one database's subscriptions. In one thread."""
+
+    def __init__(self, alias: str) -> None:
+        self.alias = alias
+        self._known: dict[Hashable, Evaluation] = {}
+        # How far answers reach, by viewset and action: as little as they ever did.
+        self._reach: dict[Hashable, int] = {}
+        self._next_sweep = 256
+
+    def of(self, topic: Topic) -> Evaluation:
+        """
+        The answer for `topic` now: one that holds already, or DRF's own. Raises what DRF's
+        exception handler leaves alone.
+        """
+        family = topic.place[:3]  # type: ignore[index]
+        known = self._known.get(self._key(topic, family))
+        if known is not None and known.is_fresh:
+            return known
+        tables: set[str] = set()
+        # What another review has activated is not this one's.
+        translation.deactivate()
+        timezone.deactivate()
+        with _noting_tables(tables), _usable_transaction(self.alias):
+            evaluation = Evaluation(topic, topic.review(), self.alias, tables)
+        self._reach[family] = max(self._reach.get(family, EVERYBODY), evaluation.reach)
+        # Under the identity that it was made with: the reading of a user may have been renewed.
+        self._known[self._key(topic, family)] = evaluation
+        self._sweep()
+        return evaluation
+
+    def doubt(self, concerns: Callable[[Evaluation], bool]) -> None:
+        """Rely no more on those that `concerns` admits."""
+        for evaluation in self._known.values():
+            if concerns(evaluation):
+                evaluation.doubt()
+
+    def _key(self, topic: Topic, family: Hashable) -> Hashable:
+        return topic.place, owner_of(topic, self._reach.get(family, EVERYBODY))
+
+    def _sweep(self) -> None:
+        if len(self._known) >= self._next_sweep:
+            self._known = {key: found for key, found in self._known.items() if found.is_fresh}
+            self._next_sweep = 256 + 2 * len(self._known)
+
+
+def is_judged_by(evaluation: Evaluation, changes: Mapping[str, Any]) -> bool:
+    """Whether the answer was made of rows that `changes`, by model, wrote to."""
+    if not evaluation.tables.isdisjoint(_tables_of(changes)):
+        return True
+    if evaluation.reach == EVERYBODY:
+        return False
+    users = users_in(changes)
+    return users is None or str(evaluation.user_pk) in users
+
+
+def users_in(changes: Mapping[str, Any]) -> set[str] | None:
+    """
+    The keys of the users whose rows `changes`, by model, wrote to; None where it wrote to what
+    anybody's permissions are made of.
+    """
+    user, others = _user_labels()
+    if not others.isdisjoint(changes):
+        return None
+    if user not in changes:
+        return set()
+    return None if changes[user].whole else set(changes[user].of_key)
+
+
+@lru_cache(1)
+def _user_labels() -> tuple[str, frozenset[str]]:
+    """The model of users, and those that say what they may do."""
+    if not apps.is_installed("django.contrib.auth"):
+        return "", frozenset()
+    user = apps.get_model(settings.AUTH_USER_MODEL)
+    group, permission = apps.get_model("auth", "Group"), apps.get_model("auth", "Permission")
+    through = [field.remote_field.through for field in user._meta.many_to_many]
+    through.append(group._meta.get_field("permissions").remote_field.through)
+    return user._meta.label, frozenset(m._meta.label for m in (group, permission, *through))
+
+
+def _tables_of(changes: Mapping[str, Any]) -> set[str]:
+    return {apps.get_model(label)._meta.db_table for label in changes if label in _labels()}
+
+
+@lru_cache(1)
+def _labels() -> frozenset[str]:
+    return frozenset(model._meta.label for model in apps.get_models(include_auto_created=True))
+
+
+def _sql_key(queryset: Any, alias: str) -> Hashable:
+    """What tells this queryset from others: its SQL, and that of its prefetches."""
+    prefetches = tuple(
+        lookup
+        if isinstance(lookup, str)
+        else (
+            lookup.prefetch_through,
+            lookup.to_attr,
+            None if lookup.queryset is None else _sql_key(lookup.queryset, alias),
+        )
+        for lookup in queryset._prefetch_related_lookups
+    )
+    return (*_sql(queryset, alias), prefetches, queryset.model)
+
+
+def _sql(queryset: Any, alias: str) -> tuple[str, str]:
+    try:
+        sql, params = queryset.query.get_compiler(using=alias).as_sql()
+    except EmptyResultSet:
+        return "", ""
+    return sql, repr(params)
+
+
+@contextmanager
+def _noting_tables(tables: set[str]) -> Iterator[None]:
+    def note(execute: Any, sql: str, params: Any, many: bool, context: Any) -> Any:
+        tables.update(_QUOTED_NAME.findall(sql))
+        return execute(sql, params, many, context)
+
+    with ExitStack() as stack:
+        for connection in connections.all():
+            stack.enter_context(connection.execute_wrapper(note))
+        yield
+
+
+@contextmanager
+def _usable_transaction(alias: str) -> Iterator[None]:
+    """
+    Undo that DRF's exception handler, under `ATOMIC_REQUESTS`, marks for rollback a transaction
+    that is not the request's but ours.
+    """
+    connection = connections[alias]
+    before = connection.needs_rollback
+    yield
+    if connection.in_atomic_block:
+        connection.needs_rollback = before

@@ -1,0 +1,222 @@
+"""
+This process's subscriptions: who waits for what, and the passes that tell them.
+
+On the loop that serves the sockets, one hub each; only the passes leave it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from django.db import InterfaceError, OperationalError
+
+from rest_channels.live import log, relay
+from rest_channels.live.passes import Outcome, Pass, ProjectError, State
+from rest_channels.live.sequencer import sequence
+from rest_channels.live.subscriptions import Subscription
+from rest_channels.protocol import Reply
+from rest_channels.settings import socket_settings
+from rest_channels.threads import Workers
+
+logger = logging.getLogger("rest_channels")
+
+# Sends between which other tasks of the loop may run.
+_SENDS_AT_A_TIME: Final = 200
+
+# How often a process with subscribers forgets what is older than the retention (seconds).
+_SECONDS_BETWEEN_PRUNINGS: Final = 600
+
+# How long a subscription may hear nothing before it is told a fresher position (seconds).
+_SECONDS_BETWEEN_SYNCS: Final = 60
+
+#: Where passes run: a database's, one after the other.
+followers = Workers(threads=1)
+
+
+class Hub(relay.Listener):
+    """The followers of one loop, by database."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._followers: dict[str, Follower] = {}
+        self._ear: asyncio.Task[None] | None = None
+
+    def add(self, subscription: Subscription) -> None:
+        """Begin a subscription, whose `settled` says when the client has been answered."""
+        alias = subscription.topic.alias
+        follower = self._followers.get(alias)
+        if follower is None:
+            follower = self._followers[alias] = Follower(alias, self._on_end)
+            if self._ear is None:
+                relay.add_listener(self)
+                self._ear = self._loop.create_task(relay.listen(self._on_far_ring))
+        follower.join(subscription)
+
+    def remove(self, subscription: Subscription) -> None:
+        """End a subscription; nothing more is sent of it."""
+        subscription.end()
+        if subscription.audience is not None:
+            subscription.audience.subscriptions.discard(subscription)
+
+    def on_ring(self, alias: str) -> None:
+        """This process wrote; in any thread."""
+        if alias in self._followers and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._on_far_ring, alias)
+
+    def _on_far_ring(self, alias: str) -> None:
+        if (follower := self._followers.get(alias)) is not None:
+            follower.look()
+
+    def _on_end(self, follower: Follower) -> None:
+        del self._followers[follower.alias]
+        if not self._followers and self._ear is not None:
+            relay.remove_listener(self)
+            self._ear.cancel()
+            self._ear = None
+
+
+class Follower:
+    """One database, followed for as long as anybody is subscribed to rows of it."""
+
+    def __init__(self, alias: str, on_end: object) -> None:
+        self.alias = alias
+        self.state = State(alias)
+        self._on_end = on_end
+        self._joining: list[Subscription] = []
+        self._is_rung = asyncio.Event()
+        self._pruned_at = self._synced_at = time.monotonic()
+        self._is_failing = False
+        self._task = asyncio.ensure_future(self._follow())
+
+    def join(self, subscription: Subscription) -> None:
+        """Let `subscription` in with the next pass."""
+        self._joining.append(subscription)
+        self.look()
+
+    def look(self) -> None:
+        """There may be something new."""
+        self._is_rung.set()
+
+    async def _follow(self) -> None:
+        try:
+            while self._joining or self.state.audiences:
+                self._is_rung.clear()
+                outcome = await self._pass()
+                await self._send(outcome)
+                if not outcome.has_more and not self._joining:
+                    await self._wait(outcome.refresh_at)
+        finally:
+            self._on_end(self)  # type: ignore[operator]
+
+    async def _pass(self) -> Outcome:
+        joining, self._joining = self._joining, []
+        try:
+            outcome = await followers.run(self._run, joining)
+            self._is_failing = False
+        except (OperationalError, InterfaceError):
+            outcome = self._on_absent(joining)
+        except Exception:
+            outcome = self._on_error([*joining, *self._all()])
+            self.state = State(self.alias)
+        return outcome
+
+    def _run(self, joining: list[Subscription]) -> Outcome:
+        """In the follower's thread. Raises what the database raises."""
+        if time.monotonic() - self._pruned_at >= _SECONDS_BETWEEN_PRUNINGS:
+            self._pruned_at = time.monotonic()
+            log.prune(self.alias)
+        sequence(self.alias)
+        failures = Outcome()
+        while True:
+            try:
+                with log.snapshot(self.alias):
+                    outcome = Pass(self.state).run(joining)
+            except ProjectError as failure:
+                failed = failure.subscriptions
+                failures.sendings += self._on_error(failed, failure.__cause__).sendings
+                joining = [s for s in joining if s not in failed]
+            else:
+                outcome.sendings[:0] = failures.sendings
+                return outcome
+
+    async def _send(self, outcome: Outcome) -> None:
+        for number, sending in enumerate(outcome.sendings, 1):
+            sending()
+            if number % _SENDS_AT_A_TIME == 0:
+                await asyncio.sleep(0)
+        if time.monotonic() - self._synced_at >= _SECONDS_BETWEEN_SYNCS:
+            self._synced_at = time.monotonic()
+            self._sync()
+
+    def _sync(self) -> None:
+        place = self.state.place
+        for audience in self.state.audiences.values():
+            if audience.refresh_at is None and place is not None:
+                for subscription in list(audience.subscriptions):
+                    if subscription.place != place:
+                        subscription.sync(place)
+
+    async def _wait(self, refresh_at: float | None) -> None:
+        seconds = float(socket_settings.POLL_SECONDS)
+        if refresh_at is not None:
+            seconds = min(seconds, max(0.0, refresh_at - time.monotonic()))
+        try:
+            await asyncio.wait_for(self._is_rung.wait(), seconds)
+        except TimeoutError:
+            # A doorbell may have been lost: look all the same.
+            return
+
+    def _all(self) -> list[Subscription]:
+        return [s for a in self.state.audiences.values() for s in list(a.subscriptions)]
+
+    def _on_absent(self, joining: list[Subscription]) -> Outcome:
+        """The database is gone: who joins is told, who is there catches up when it is back."""
+        if not self._is_failing:
+            self._is_failing = True
+            logger.warning(
+                "Changes of database %r cannot be read: subscriptions wait for it.",
+                self.alias,
+                exc_info=True,
+            )
+        detail = "Service unavailable, try again later."
+        for subscription in joining:
+            subscription.refuse(Reply.error(503, detail, "unavailable"))
+        return Outcome()
+
+    def _on_error(
+        self, subscriptions: list[Subscription], cause: BaseException | None = None
+    ) -> Outcome:
+        """End subscriptions whose telling failed: a client must not take silence for no change."""
+        error_id = uuid.uuid4().hex
+        logger.error(
+            "Server error while telling subscribers (error %s)",
+            error_id,
+            exc_info=cause or True,
+            extra={"status_code": 500, "error_id": error_id},
+        )
+        detail = f"Server error (error {error_id})."
+        outcome = Outcome()
+        for subscription in subscriptions:
+            if subscription.audience is None:
+                refusal = Reply.error(500, detail, "error")
+                outcome.sendings.append(lambda s=subscription, r=refusal: s.refuse(r))
+            else:
+                subscription.audience.subscriptions.discard(subscription)
+                outcome.sendings.append(lambda s=subscription: s.revoke(500, detail))
+        return outcome
+
+
+_hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()
+
+
+def current_hub() -> Hub:
+    """The hub of the running loop."""
+    loop = asyncio.get_running_loop()
+    if loop not in _hubs:
+        _hubs[loop] = Hub(loop)
+    return _hubs[loop]

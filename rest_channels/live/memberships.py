@@ -1,0 +1,83 @@
+"""
+The subscriptions of one socket: bounded, found by what the client calls them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from typing import Any
+
+from rest_channels.live.hub import current_hub
+from rest_channels.live.subscriptions import Subscription
+from rest_channels.live.topics import Options, Topic
+from rest_channels.outbox import Wire
+from rest_channels.protocol import Frame, Reply
+from rest_channels.settings import socket_settings
+
+
+class Memberships:
+    """
+    On the loop. `count_others` says how many subscriptions of another kind the socket has: all of
+    them together are at most `MAX_SUBSCRIPTIONS`.
+    """
+
+    def __init__(self, count_others: Callable[[], int]) -> None:
+        self._count_others = count_others
+        self._known: dict[Hashable, Subscription] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    async def add(self, topic: Topic, options: Options, frame: Frame, wire: Wire) -> None:
+        """
+        Subscribe, and wait until the client has been answered. A subscription of the same
+        `request_id` is replaced.
+        """
+        key = _key(wire, frame.request_id)
+        if (replaced := self._known.pop(key, None)) is not None:
+            current_hub().remove(replaced)
+        self._sweep()
+        if len(self) + self._count_others() >= socket_settings.MAX_SUBSCRIPTIONS:
+            detail = f"At most {socket_settings.MAX_SUBSCRIPTIONS} subscriptions a connection."
+            wire.post(Reply.error(503, detail, "too_many_subscriptions", to=frame))
+            return
+        subscription = self._known[key] = Subscription(topic, options, frame, wire)
+        current_hub().add(subscription)
+        await subscription.settled.wait()
+        if subscription.is_over:
+            self._known.pop(key, None)
+
+    def remove(self, frame: Frame, wire: Wire) -> Reply:
+        """
+        Unsubscribe: the one of the frame's `request_id`, or those of the row it names. Answered
+        204 whether there was one or not.
+        """
+        named = self._known.get(_key(wire, frame.request_id))
+        row = frame.rest.get("pk")
+        for key, subscription in list(self._known.items()):
+            is_rows = (
+                named is None
+                and row is not None
+                and subscription.wire.stream == wire.stream
+                and subscription.topic.row == str(row)
+            )
+            if subscription is named or is_rows:
+                del self._known[key]
+                current_hub().remove(subscription)
+        return Reply(204, action=frame.action, request_id=frame.request_id)
+
+    def close(self) -> None:
+        """The socket is closed."""
+        for subscription in self._known.values():
+            current_hub().remove(subscription)
+        self._known.clear()
+
+    def _sweep(self) -> None:
+        over = [key for key, subscription in self._known.items() if subscription.is_over]
+        for key in over:
+            del self._known[key]
+
+
+def _key(wire: Wire, request_id: Any) -> Hashable:
+    # 1 is not "1".
+    return wire.stream, type(request_id), request_id

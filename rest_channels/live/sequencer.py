@@ -1,0 +1,90 @@
+"""
+From pending changes to the log: each gets the next number, after its transaction's commit.
+
+A number given at the time of writing would be visible before those of transactions that began
+earlier and commit later, and whoever reads "everything after 17" would lose them. Here one
+process at a time, holding the lock on the head, numbers what is committed. Transactions are
+ordered by their last pending change: of two that wrote the same row, the second could write it
+only once the first had committed, so its changes come later. None is split.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import defaultdict
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
+
+from django.db import connections, models, transaction
+
+from rest_channels.live import log
+
+if TYPE_CHECKING:
+    from rest_channels.models import LogHead, PendingChange
+
+# Below SQLite's limit of 999 parameters of a statement, as it was before 3.32.
+_BATCH_SIZE: Final = 500
+
+
+def sequence(alias: str) -> int:
+    """Move what is pending to the log; returns how many changes. In a worker thread."""
+    if not log.pending(alias).exists():
+        return 0
+    entry: Any = log.entries(alias).model
+    # `durable` would be right, if it were not for tests in a transaction.
+    with transaction.atomic(using=alias):
+        head = _locked_head(alias)
+        # One statement, one snapshot: of each transaction all changes or none. What it waited
+        # for at the lock is in it.
+        pending = list(log.pending(alias).order_by("id"))
+        entries = [
+            entry(
+                position=position,
+                mark=secrets.randbits(63),
+                model=change.model,
+                key=change.key,
+                kind=change.kind,
+                fields=change.fields,
+                created_at=change.created_at,
+            )
+            for position, change in zip(count(head.position + 1), in_commit_order(pending))
+        ]
+        if not entries:
+            return 0
+        log.entries(alias).bulk_create(entries, batch_size=_BATCH_SIZE)
+        for start in range(0, len(pending), _BATCH_SIZE):
+            batch = [change.pk for change in pending[start : start + _BATCH_SIZE]]
+            # Raw: nothing refers to them, and there are no signals to send.
+            log.pending(alias).filter(pk__in=batch)._raw_delete(alias)
+        head.position, head.mark = entries[-1].position, entries[-1].mark
+        head.save(using=alias)
+    return len(entries)
+
+
+def in_commit_order(pending: list[PendingChange]) -> list[PendingChange]:
+    """Whole transactions, by the last of their changes."""
+    of_transaction: dict[object, list[PendingChange]] = defaultdict(list)
+    for change in pending:
+        alone = ("alone", change.pk)
+        of_transaction[change.transaction or alone].append(change)
+    groups = sorted(of_transaction.values(), key=lambda changes: changes[-1].pk)
+    return [change for changes in groups for change in changes]
+
+
+def _locked_head(alias: str) -> LogHead:
+    heads = log.heads(alias)
+    if connections[alias].features.has_select_for_update:
+        heads = heads.select_for_update()
+    else:
+        # SQLite has one writer; a transaction that begins by reading may not become it.
+        heads.filter(pk=log.HEAD_ID).update(position=models.F("position"))
+    head = heads.filter(pk=log.HEAD_ID).first()
+    if head is None:
+        # Migrations make it; somebody has emptied the table (a flush, a TransactionTestCase).
+        last = log.entries(alias).order_by("-position").first()
+        position, mark = (last.position, last.mark) if last else (0, 0)
+        log.heads(alias).get_or_create(
+            pk=log.HEAD_ID, defaults={"position": position, "mark": mark}
+        )
+        return _locked_head(alias)
+    return head

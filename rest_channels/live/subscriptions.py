@@ -1,0 +1,141 @@
+"""
+One subscriber of one topic, and the subscriptions of one socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rest_channels.live import positions
+from rest_channels.live.audiences import Audience, Texts
+from rest_channels.live.evaluations import EVERYBODY, Evaluation
+from rest_channels.live.events import Event
+from rest_channels.live.log import Kind
+from rest_channels.live.positions import Place
+from rest_channels.live.topics import Options, Topic
+from rest_channels.protocol import Event as Message
+from rest_channels.protocol import Frame, Reply, in_envelope
+
+if TYPE_CHECKING:
+    from rest_channels.outbox import Wire
+
+_STATUS = {Kind.CREATE: 200, Kind.UPDATE: 200, Kind.DELETE: 204}
+
+
+class Subscription:
+    """
+    What a client called `request_id`.
+
+    `audience`, `evaluation` and `identity` are the pass's; all else is of the loop. `last` is the
+    place the client has reached, as it was told.
+    """
+
+    audience: Audience | None = None
+    evaluation: Evaluation
+    identity: Any = None
+
+    def __init__(self, topic: Topic, options: Options, frame: Frame, wire: Wire) -> None:
+        self.topic = topic
+        self.options = options
+        self.frame = frame
+        self.wire = wire
+        self.is_over = False
+        #: The client has been answered, or is gone.
+        self.settled = asyncio.Event()
+        self.seal = positions.seal(str(topic.credentials.user_pk or ""), topic.name)
+        self.last = ""
+        self.place: Place | None = None
+        self._request_id = json.dumps(frame.request_id)
+        # Where the stream's envelope has its hole.
+        self._before, self._after = in_envelope("\0", wire.stream).split("\0")
+
+    def judge(self, evaluation: Evaluation, identity: Any) -> None:
+        """Rely on DRF's answer for who asked."""
+        self.evaluation, self.identity = evaluation, identity
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the answer holds still, and for who asks now."""
+        evaluation = self.evaluation
+        is_same = evaluation.reach == EVERYBODY or self.identity == self.topic.identity
+        return is_same and evaluation.is_fresh
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether something has changed that the answer was made of."""
+        return self.evaluation.is_doubted
+
+    def acknowledge(self, place: Place, *, is_resumed: bool, data: str) -> None:
+        """The reply to the frame that subscribed; the first that the client hears of it."""
+        self._reach(place)
+        frame = self.frame
+        extra = {
+            "position": json.dumps(self.last),
+            "resumed": "true" if is_resumed else "false",
+        }
+        reply = Reply(201, data=data, action=frame.action, request_id=frame.request_id, extra=extra)
+        self._answer(reply)
+
+    def refuse(self, reply: Reply) -> None:
+        """The reply instead of an acknowledgement."""
+        reply.action, reply.request_id = self.frame.action, self.frame.request_id
+        self._answer(reply)
+        self.end()
+
+    def _answer(self, reply: Reply) -> None:
+        if not self.is_over:
+            self.wire.post(reply)
+            self.settled.set()
+
+    def end(self) -> None:
+        """Send nothing more."""
+        self.is_over = True
+        self.settled.set()
+
+    def tell(self, events: Sequence[Event], texts: Sequence[str]) -> None:
+        """Send `events`, whose shared texts are `texts`."""
+        for event, text in zip(events, texts):
+            self._send(text, event.place)
+
+    def sync(self, place: Place) -> None:
+        """Nothing of this topic has changed up to `place`."""
+        self._send(_SYNC, place)
+
+    def reset(self, place: Place, data: str) -> None:
+        """What the client knows is of no use; `data` is what it would see, null where unasked."""
+        self._send(Message("reset", 205, data).shared, place)
+
+    def revoke(self, status: int = 403, detail: str = "What allowed it is gone.") -> None:
+        """It has ended."""
+        self._send(Message("revoke", status, errors=json.dumps([detail])).shared, None)
+        self.end()
+
+    def _send(self, shared: str, place: Place | None) -> None:
+        previous = self.last
+        if place is not None:
+            self._reach(place)
+        if not (self.is_over or self.topic.credentials.has_ended):
+            own = Message.address(self._request_id, self.last, previous)
+            self.wire.outbox.post(f"{self._before}{shared}{own}{self._after}")
+
+    def _reach(self, place: Place) -> None:
+        self.place = place
+        self.last = f"{positions.encode(place)}.{self.seal}"
+
+
+_SYNC = Message("sync", 200).shared
+
+
+def texts_of(audience: Audience, events: Sequence[Event], texts: Texts) -> list[str]:
+    """What all subscribers get who see rows as `texts`, made once."""
+    return [
+        Message(
+            event.kind,
+            _STATUS[event.kind],
+            audience.removal(event.key) if event.kind == Kind.DELETE else texts[event.key],
+        ).shared
+        for event in events
+    ]

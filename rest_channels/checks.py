@@ -24,6 +24,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
 from channels.routing import get_default_application
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning, register
 from django.db import connections
@@ -47,9 +48,16 @@ _COUNTS = {
     "MAX_IN_FLIGHT",
     "MAX_QUEUE_BYTES",
     "MAX_SUBSCRIPTIONS",
+    "MAX_SUBSCRIPTION_ROWS",
     "FRAME_BURST",
 }
-_NUMBERS = {"FRAME_RATE", "LEASE_SECONDS"}
+_NUMBERS = {
+    "FRAME_RATE",
+    "LEASE_SECONDS",
+    "PUBLISH_SECONDS",
+    "POLL_SECONDS",
+    "RETENTION_SECONDS",
+}
 
 # Origins are compared as text: they have no path and no capitals.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/*A-Z]+")
@@ -97,11 +105,26 @@ def _nonsense(name: str, value: Any) -> str | None:
         return "a number above 0 is needed"
     if name == "THREAD_SENSITIVE" and not isinstance(value, bool):
         return "True or False is needed"
+    if name == "CAPTURE" and value not in (None, "signals"):
+        return "'signals' or None is needed"
+    if name == "CAPTURE_MODELS":
+        return _nonsense_of_models(value)
     if name == "ALLOWED_ORIGINS":
         return _nonsense_of_origins(value)
     if name in IMPORT_STRINGS:
         return _nonsense_of_class(value)
     return None
+
+
+def _nonsense_of_models(value: Any) -> str | None:
+    if value == "__all__":
+        return None
+    if not isinstance(value, (list, tuple, set, frozenset)):
+        return "'__all__' is needed, or a list of 'app_label' and 'app_label.Model'"
+    known = {config.label for config in apps.get_app_configs()}
+    known |= {model._meta.label for model in apps.get_models(include_auto_created=True)}
+    unknown = [repr(name) for name in value if name not in known]
+    return f"there is no app or model {', '.join(unknown)}" if unknown else None
 
 
 def _nonsense_of_class(value: Any) -> str | None:

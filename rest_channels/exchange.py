@@ -195,12 +195,12 @@ class Exchange:
         return reply
 
     def _topic(self, wanted: Subscribe) -> Topic:
-        request, view = self.request, self.request.view
-        assert view is not None
+        request = self.request
+        view: Any = request.view
         call = self.stream.review_call(request.call, view.action, is_row=wanted.is_row)
         kwargs = repr(sorted(call.kwargs.items()))
         query = request.META["QUERY_STRING"]
-        renderer = request.view.request.accepted_renderer
+        renderer = view.request.accepted_renderer
         place = (
             *(self.stream, view.action, wanted.is_row, call.method, call.path, kwargs, query),
             *(request.get_host(), request.is_secure(), request.META.get("SCRIPT_NAME")),

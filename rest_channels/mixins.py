@@ -112,7 +112,5 @@ class SubscriptionMixin(GenericAPIView):
                 f"`manage.py migrate rest_channels --database={alias}`."
             )
         response = Response(status=status.HTTP_201_CREATED)
-        response.subscribe = Subscribe.from_keys(  # type: ignore[attr-defined]
-            message.frame.rest, alias, is_row=is_row
-        )
+        response.subscribe = Subscribe.from_keys(message.frame.rest, alias, is_row=is_row)
         return response

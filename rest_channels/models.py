@@ -17,8 +17,8 @@ _MAX_LABEL_CHARS: Final = 201
 class AbstractChange(models.Model):
     """
     What happened to one row. `key` is its primary key as text; None where it is not known which
-    rows of `model` changed, or how many. `kind` is one of `rest_channels.live.log.Kind`. `fields` names those that were saved, comma separated,
-    where the writer said `update_fields`.
+    rows of `model` changed, or how many. `kind` is one of `rest_channels.live.log.Kind`. `fields`
+    names those that were saved, comma separated, where the writer said `update_fields`.
     """
 
     model = models.CharField(max_length=_MAX_LABEL_CHARS)

@@ -72,6 +72,8 @@ def test_each_action_has_the_verbs_it_declares():
         "repin": ["put"],
         "named": ["get"],
         "path": ["post"],
+        "subscribe": ["get"],
+        "subscribe_instance": ["get"],
     }
 
 

@@ -149,7 +149,7 @@ def _texts(evaluation: Evaluation, instances: list[Any], is_row: bool) -> Texts:
             f"{len(seen)} rows: set live = False on {type(view).__name__}."
         )
     keys = [key_of(type(instance), instance.pk) or "" for instance in seen]
-    return {key: rendered(view, item) for key, item in zip(keys, data)}
+    return {key: rendered(view, item) for key, item in zip(keys, data, strict=True)}
 
 
 def _may_see(view: Any, instance: Any) -> bool:

@@ -48,7 +48,8 @@ def is_captured(model: type[models.Model]) -> bool:
     if socket_settings.CAPTURE is None or meta.app_label == "rest_channels":
         return False
     named = socket_settings.CAPTURE_MODELS
-    if named == "__all__":
+    if not isinstance(named, (list, tuple, set, frozenset)):
+        # "__all__"; of anything else the checks say what it should be.
         return meta.label not in _NEVER_BY_DEFAULT
     return meta.label in named or meta.app_label in named
 
@@ -152,7 +153,7 @@ def _own_token(alias: str) -> int:
     token = getattr(connection, "rest_channels_transaction", None)
     if token is None:
         token = time.monotonic_ns() ^ (id(connection) << 16) & (2**62 - 1)
-        connection.rest_channels_transaction = token  # type: ignore[attr-defined]
+        connection.rest_channels_transaction = token
     return token
 
 
@@ -163,7 +164,7 @@ class _Ring:
         self.alias = alias
 
     def __call__(self) -> None:
-        connections[self.alias].rest_channels_transaction = None  # type: ignore[attr-defined]
+        connections[self.alias].rest_channels_transaction = None
         relay.ring(self.alias)
 
 
@@ -299,7 +300,7 @@ def connect() -> None:
             "REST_CHANNELS['CAPTURE'] = None, or use a version of Django that it names."
         )
     if not getattr(save_table, "captures", False):
-        models.Model._save_table = _capturing(save_table)  # type: ignore[attr-defined]
+        models.Model._save_table = _capturing(save_table)
     signals.m2m_changed.connect(on_m2m_changed, dispatch_uid="rest_channels.capture")
     signals.post_migrate.connect(log.forget_tables, dispatch_uid="rest_channels.capture")
     connect_deletions()

@@ -10,6 +10,8 @@ import asyncio
 import logging
 import time
 import uuid
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -83,7 +85,7 @@ class Hub(relay.Listener):
 class Follower:
     """One database, followed for as long as anybody is subscribed to rows of it."""
 
-    def __init__(self, alias: str, on_end: object) -> None:
+    def __init__(self, alias: str, on_end: Callable[[Follower], None]) -> None:
         self.alias = alias
         self.state = State(alias)
         self._on_end = on_end
@@ -111,7 +113,7 @@ class Follower:
                 if not outcome.has_more and not self._joining:
                     await self._wait(outcome.refresh_at)
         finally:
-            self._on_end(self)  # type: ignore[operator]
+            self._on_end(self)
 
     async def _pass(self) -> Outcome:
         joining, self._joining = self._joining, []
@@ -189,7 +191,7 @@ class Follower:
         return Outcome()
 
     def _on_error(
-        self, subscriptions: list[Subscription], cause: BaseException | None = None
+        self, subscriptions: Sequence[Subscription], cause: BaseException | None = None
     ) -> Outcome:
         """End subscriptions whose telling failed: a client must not take silence for no change."""
         error_id = uuid.uuid4().hex
@@ -204,10 +206,10 @@ class Follower:
         for subscription in subscriptions:
             if subscription.audience is None:
                 refusal = Reply.error(500, detail, "error")
-                outcome.sendings.append(lambda s=subscription, r=refusal: s.refuse(r))
+                outcome.sendings.append(partial(subscription.refuse, refusal))
             else:
                 subscription.audience.subscriptions.discard(subscription)
-                outcome.sendings.append(lambda s=subscription: s.revoke(500, detail))
+                outcome.sendings.append(partial(subscription.revoke, 500, detail))
         return outcome
 
 

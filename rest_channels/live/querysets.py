@@ -71,10 +71,9 @@ class LiveQuerySetMixin(models.QuerySet):
     def _locked_pks(self, alias: str) -> list[Any]:
         rows = self.using(alias).order_by().select_related(None)
         features = transaction.get_connection(alias).features
-        if features.has_select_for_update and features.has_select_for_update_of:
-            # Rows of a DISTINCT or grouped query cannot be locked.
-            if not (rows.query.distinct or rows.query.group_by):
-                rows = rows.select_for_update(of=("self",))
+        is_plain = not (rows.query.distinct or rows.query.group_by)
+        if is_plain and features.has_select_for_update and features.has_select_for_update_of:
+            rows = rows.select_for_update(of=("self",))
         return list(rows.values_list("pk", flat=True)[: capture.MAX_ROWS + 1])
 
 

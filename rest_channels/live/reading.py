@@ -106,7 +106,7 @@ def _batch(waiting: Any, wanted: Mapping[Audience, set[str] | None]) -> list[Any
     batch = list(islice(waiting, 1))
     parameters = 0
     while batch and len(batch) < _SELECTS_AT_ONCE:
-        number, audience = batch[-1]
+        _, audience = batch[-1]
         _, params = audience.evaluation.queryset.query.sql_with_params()
         parameters += len(params) + len(wanted[audience] or ()) + 1
         if parameters * (len(batch) + 1) / len(batch) > _MAX_PARAMETERS:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import secrets
 from collections import defaultdict
-from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db import connections, models, transaction
@@ -47,7 +46,7 @@ def sequence(alias: str) -> int:
                 fields=change.fields,
                 created_at=change.created_at,
             )
-            for position, change in zip(count(head.position + 1), in_commit_order(pending))
+            for position, change in enumerate(in_commit_order(pending), head.position + 1)
         ]
         if not entries:
             return 0

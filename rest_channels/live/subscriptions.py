@@ -97,7 +97,7 @@ class Subscription:
 
     def tell(self, events: Sequence[Event], texts: Sequence[str]) -> None:
         """Send `events`, whose shared texts are `texts`."""
-        for event, text in zip(events, texts):
+        for event, text in zip(events, texts, strict=True):
             self._send(text, event.place)
 
     def sync(self, place: Place) -> None:

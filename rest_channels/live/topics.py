@@ -44,8 +44,8 @@ class Topic:
 
     `review`, in a worker thread, has DRF judge anew. `place` is all that the answer may depend on
     beside who asks: viewset, action, path, query, host, language, form. `name` is the same text
-    for the same topic in every process, `row` the lookup of a row's, `alias` the database. `credentials` tell who asks,
-    unless the frame `has_own_credentials`.
+    for the same topic in every process, `row` the lookup of a row's, `alias` the database.
+    `credentials` tell who asks, unless the frame `has_own_credentials`.
     """
 
     review: Callable[[], Review]

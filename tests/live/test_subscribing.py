@@ -10,7 +10,7 @@ from channels.routing import URLRouter
 from rest_framework.serializers import ModelSerializer
 
 from rest_channels.viewsets import ModelConsumerViewSet
-from tests.models import Message, Room
+from tests.models import Room
 from tests.sockets import talking_to
 
 pytestmark = pytest.mark.django_db(transaction=True)

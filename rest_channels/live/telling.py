@@ -164,25 +164,20 @@ class Telling:
     def _tell(self, subscriptions: list[Subscription], texts: Texts) -> None:
         if not subscriptions:
             return
-        members = self.audience.members
-        scope = self._scope
-        of_others = {
-            key: digest
-            for key, digest in members.items()
-            if key not in self._own and (scope is None or key in scope)
-        }
-        shown = {
-            key: text
-            for key, text in texts.items()
-            if key not in self._own and (scope is None or key in scope)
-        }
+        members, scope = self.audience.members, self._scope
+        if scope is None:
+            scope = members.keys() | texts.keys() | self._own.keys()
+        others = scope - self._own.keys()
+        of_others = {key: members[key] for key in others if key in members}
+        shown = {key: text for key, text in texts.items() if key in others}
         if self.audience.reach != EVERYBODY:
+            # The texts are not those that the hashes were made of.
             of_others = dict.fromkeys(of_others)
-        keys = self._own.keys() if scope is None else scope & self._own.keys()
+        keys = scope & self._own.keys()
         events = of_state(of_others, shown)
         events += of_changes(keys, members, self._seen(texts), self._own)
         # Until all is read again that a related table has changed, nobody has come further.
-        awaits_refresh = self.audience.refresh_at is not None and scope is not None
+        awaits_refresh = self.audience.refresh_at is not None and self._scope is not None
         target = None if awaits_refresh else self.moment.target
         self._send(subscriptions, placed(events, target, self.moment.marks), texts)
 

@@ -167,7 +167,10 @@ class Exchange:
         return self.stream.call(frame, self.handshake, is_row=self.is_row)
 
     async def _run(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await workers.run(function, *args, owner=self.handshake.credentials.owner)
+        owner, action = self.handshake.credentials.owner, self.frame.action
+        # What a client makes up is of no kind: it would be remembered.
+        kind = (self.stream, action) if action in self.stream.actions else None
+        return await workers.run(function, *args, owner=owner, kind=kind)
 
     def _finalized(self, outcome: HttpResponseBase | Exception) -> HttpResponseBase:
         # The last two of DRF's dispatch() steps, for a response that came after it returned.

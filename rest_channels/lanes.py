@@ -116,8 +116,11 @@ class Lane:
         if isinstance(job, Reply):
             await self.wire.put(job)
             return
-        async for reply in job.replies():
+        if (reply := await job.reply()) is not None:
             await self.wire.put(reply)
+        else:
+            async for part in job.replies():
+                await self.wire.put(part)
         if job.signs_out:
             self.handshake.credentials.end()
 

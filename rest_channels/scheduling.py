@@ -119,7 +119,7 @@ class Paces:
         self._seconds: dict[Hashable, float] = {}
 
     def is_slow(self, kind: Hashable) -> bool:
-        return kind in self._seconds
+        return self._seconds.get(kind, 0.0) >= SLOW_SECONDS
 
     def learn(self, kind: Hashable, *, took: float, computed: float, side_by_side: int) -> None:
         """
@@ -130,13 +130,16 @@ class Paces:
         """
         seconds = max(computed, took - computed * side_by_side)
         known = self._seconds.get(kind)
-        if known is not None:
-            # A few quick ones make a kind quick again, one alone does not.
-            self._seconds[kind] = seconds = known + (seconds - known) / 4
-            if seconds < SLOW_SECONDS / 2:
-                del self._seconds[kind]
-        elif seconds >= SLOW_SECONDS and kind is not None:
-            self._seconds[kind] = seconds
+        if known is None:
+            if kind is None or seconds < SLOW_SECONDS:
+                return
+            known = 0.0
+        # One that took long by chance does not put the next behind the slow ones.
+        average = known + (seconds - known) / 4
+        if average < SLOW_SECONDS / 4:
+            del self._seconds[kind]
+        else:
+            self._seconds[kind] = average
 
 
 def next_width(width: int, utilisation: float, most: int) -> int:

@@ -106,13 +106,29 @@ def test_a_line_is_empty_when_all_have_ended():
 def test_a_kind_that_waits_long_is_slow_until_it_has_been_quick_for_a_while():
     paces = Paces()
     assert not paces.is_slow("report")
-    paces.learn("report", took=0.1, computed=0.001, side_by_side=1)
+    paces.learn("report", took=1, computed=0.001, side_by_side=1)
     assert paces.is_slow("report") and not paces.is_slow("other")
     quick = 0
     while paces.is_slow("report"):
         paces.learn("report", took=0.001, computed=0.001, side_by_side=1)
         quick += 1
-    assert 3 <= quick <= 10
+    assert 3 <= quick <= 20
+
+
+def test_one_job_that_takes_long_by_chance_makes_no_kind_slow():
+    paces = Paces()
+    for _ in range(5):
+        paces.learn("retrieve", took=0.06, computed=0.001, side_by_side=1)
+        assert not paces.is_slow("retrieve")
+        for _ in range(4):
+            paces.learn("retrieve", took=0.001, computed=0.001, side_by_side=1)
+
+
+def test_a_kind_that_is_slow_each_time_is_known_soon():
+    paces = Paces()
+    for _ in range(7):
+        paces.learn("report", took=0.03, computed=0, side_by_side=1)
+    assert paces.is_slow("report")
 
 
 def test_a_kind_that_computes_long_is_slow():
@@ -129,7 +145,7 @@ def test_waiting_for_a_turn_to_compute_is_not_slow():
 
 def test_a_kind_called_slow_by_mistake_is_quick_again_among_many_that_compute():
     paces = Paces()
-    paces.learn("list", took=0.06, computed=0.003, side_by_side=1)
+    paces.learn("list", took=0.6, computed=0.003, side_by_side=1)
     assert paces.is_slow("list")
     for _ in range(10):
         paces.learn("list", took=0.06, computed=0.003, side_by_side=20)
@@ -144,6 +160,9 @@ def test_jobs_of_no_kind_teach_nothing():
 
 def test_quick_kinds_are_not_remembered():
     paces = Paces()
+    paces.learn(1, took=0.06, computed=0, side_by_side=1)
+    for _ in range(5):
+        paces.learn(1, took=0.001, computed=0, side_by_side=1)
     for number in range(100):
         paces.learn(number, took=SLOW_SECONDS / 2, computed=0, side_by_side=1)
     assert vars(paces) == {"_seconds": {}}

@@ -37,6 +37,7 @@ from rest_framework.viewsets import (
 
 from rest_channels.exchange import is_unfinished
 from rest_channels.fields import lend_fields
+from rest_channels.negotiation import remembering
 from rest_channels.permissions import as_drf_permission, can_connect, with_drf_operators
 from rest_channels.protocol import MISSING
 from rest_channels.request import MessageRequest
@@ -97,6 +98,10 @@ class ConsumerViewSetMixin(_APIView):
                 self.action = request.call.refused_action
             _preset_data(drf_request, request)
         return drf_request
+
+    def get_content_negotiator(self) -> Any:
+        """DRF's negotiator, which remembers what it chose; one of the project's own as it is."""
+        return remembering(super().get_content_negotiator())
 
     def get_permissions(self) -> list[Any]:
         """DRF's permissions; djangochannelsrestframework's are made such."""

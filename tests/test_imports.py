@@ -24,7 +24,7 @@ RANKS = [
         *["threads", "origin", "request", "authentication", "response"],
         *["permissions", "outbox", "daphne", "leases"],
     ],
-    ["protocol", "exceptions", "settings", "rates"],
+    ["protocol", "exceptions", "settings", "rates", "negotiation"],
 ]
 HEIGHT = {module: -depth for depth, rank in enumerate(RANKS) for module in rank}
 

@@ -24,7 +24,7 @@ RANKS = [
         *["threads", "origin", "request", "authentication", "response"],
         *["permissions", "outbox", "daphne", "leases"],
     ],
-    ["protocol", "exceptions", "settings", "rates", "negotiation"],
+    ["protocol", "exceptions", "settings", "rates", "faults", "negotiation"],
 ]
 HEIGHT = {module: -depth for depth, rank in enumerate(RANKS) for module in rank}
 

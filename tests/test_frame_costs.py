@@ -110,7 +110,6 @@ def test_a_user_costs_two_queries_once(message):
     with client:
         with CaptureQueriesContext(connection) as queries:
             assert client.retrieve("messages", message.pk).status_code == 200
-        # The socket is accepted, the session and its user are read, and the row.
         assert sum("django_session" in q["sql"] for q in queries.captured_queries) == 1
         assert sum("auth_user" in q["sql"] for q in queries.captured_queries) == 1
         for _ in range(3):

@@ -315,14 +315,11 @@ class Telling:
     def _end_all(self) -> None:
         limit = socket_settings.MAX_SUBSCRIPTION_ROWS
         detail = f"More than {limit} rows: filter what you subscribe to."
+        refusal = Reply.error(400, detail, "too_many_rows")
         for arrival in self.work.arrivals:
-            if arrival.is_new:
-                refusal = Reply.error(400, detail, "too_many_rows")
-                self.sendings.append(partial(arrival.subscription.refuse, refusal))
-            else:
-                self.sendings.append(partial(arrival.subscription.revoke, 400, detail))
+            self.sendings.append(partial(arrival.subscription.give_up, refusal))
         for subscription in self.known:
-            self.sendings.append(partial(subscription.revoke, 400, detail))
+            self.sendings.append(partial(subscription.give_up, refusal))
             self.commits.append(partial(self.audience.subscriptions.discard, subscription))
 
 

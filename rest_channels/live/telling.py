@@ -101,7 +101,7 @@ class Telling:
         groups = self._groups()
         for subscriptions, texts in groups:
             self._tell([s for s in subscriptions if s in self.known], texts)
-        self._note(groups[0][1] if self.audience.reach == EVERYBODY and groups else {})
+        self._note(groups[0][1] if groups else {})
         texts_for = {s: texts for subscriptions, texts in groups for s in subscriptions}
         for arrival in self.work.arrivals:
             self._welcome(arrival, texts_for.get(arrival.subscription, {}))
@@ -190,7 +190,11 @@ class Telling:
     def _note(self, texts: Texts) -> None:
         """Remember what subscribers hold from now on."""
         audience, scope = self.audience, self._scope
-        seen = self._seen(texts) if audience.is_row else self.rows
+        # Where an object permission has a say, there is one group alone.
+        seen = self._seen(texts)
+        if audience.reach != EVERYBODY:
+            # Each group got texts of its own.
+            texts = {}
         if scope is None:
             members = {key: _digest(texts, key) for key in seen}
 

@@ -16,7 +16,7 @@ ROOT = Path(rest_channels.__file__).parent
 # Imports run down or stay in a line, without a circle. A new module belongs somewhere here.
 RANKS = [
     ["test", "checks", "apps", "management", "pytest_plugin"],
-    ["routers"],
+    ["routers", "consumers"],
     ["connection", "demultiplexer", "lanes"],
     ["viewsets", "mixins", "fields"],
     ["streams", "exchange", "hosting", "admission"],
@@ -24,7 +24,7 @@ RANKS = [
         *["threads", "origin", "request", "authentication", "response"],
         *["permissions", "outbox", "daphne", "leases"],
     ],
-    ["protocol", "exceptions", "settings", "rates"],
+    ["protocol", "exceptions", "settings", "rates", "keywords"],
 ]
 HEIGHT = {module: -depth for depth, rank in enumerate(RANKS) for module in rank}
 

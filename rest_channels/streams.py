@@ -154,6 +154,7 @@ class Stream:
         that a stranger meets 401 before 405. Raises `NoReverseMatch` where a lookup has a form
         that the URL does not admit: over HTTP there is no such page, 404.
         """
+        assert frame.action is not None, "from_payload() requires one"
         action = self.action_name(frame.action)
         given = self._lookups(frame, handshake)
         if action == "metadata" and action not in self.actions:

@@ -18,7 +18,11 @@ from tests.walkthrough import Walkthrough, blocks
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 TEXTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *PAGES]
-MODULES = {path.stem for path in (ROOT / "rest_channels").glob("*.py")}
+PACKAGE = ROOT / "rest_channels"
+#: Modules and packages, but for Django's own.
+MODULES = {path.stem for path in PACKAGE.glob("*.py")} | {
+    path.parent.name for path in PACKAGE.glob("*/__init__.py") if path.parent.name != "management"
+}
 
 # What a page's blocks, one after the other in the tutorial's project, are run by.
 RUN_BLOCKS = """
@@ -141,7 +145,12 @@ def test_imports_run_the_way_that_the_design_says():
 
 def imported(module: str) -> set[str]:
     """The modules of this package that one imports at run time, wherever it does."""
-    tree = ast.parse((ROOT / "rest_channels" / f"{module}.py").read_text())
+    paths = list((PACKAGE / module).glob("*.py")) or [PACKAGE / f"{module}.py"]
+    return {name for path in paths for name in imported_by(path)} - {module}
+
+
+def imported_by(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             node.body = []

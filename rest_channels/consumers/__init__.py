@@ -1,0 +1,24 @@
+"""
+Class-based consumers: a class is a group of handlers, an instance serves one message.
+
+    class Chat(WebsocketConsumers):
+        @consumer(command="greet", name=r"(?P<name>\\w+)")
+        def greet(self, message, name):
+            self.reply({"text": f"Hello, {name}"})
+
+    application = URLRouter(Chat.as_routes(path="/chat"))
+"""
+
+from rest_channels.consumers.base import Consumers, Message, Routes
+from rest_channels.consumers.channels import Channel
+from rest_channels.consumers.handlers import consumer
+from rest_channels.exceptions import ConsumerError
+
+__all__ = [
+    "Channel",
+    "ConsumerError",
+    "Consumers",
+    "Message",
+    "Routes",
+    "consumer",
+]

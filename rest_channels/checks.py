@@ -31,6 +31,7 @@ from django.utils.module_loading import import_string
 from rest_framework.settings import api_settings
 
 from rest_channels.connection import Connection
+from rest_channels.consumers.sockets import ConsumersStream
 from rest_channels.routers import Socket, find_sockets
 from rest_channels.settings import DEFAULTS, IMPORT_STRINGS
 from rest_channels.streams import Stream
@@ -199,7 +200,13 @@ def _redis_major() -> int:
 
 def check_streams(**kwargs: Any) -> list[CheckMessage]:
     """W006, W007, W008."""
-    found = {s for socket in _sockets() for s in socket.streams if isinstance(s, Stream)}
+    found = {
+        stream
+        for socket in _sockets()
+        for stream in socket.streams
+        # Class-based consumers have no links, and read and write JSON whatever the settings.
+        if isinstance(stream, Stream) and not isinstance(stream, ConsumersStream)
+    }
     streams = sorted(found, key=lambda stream: stream.prefix)
     return [*_check_basenames(streams), *_check_renderers(streams), *_check_parsers(streams)]
 

@@ -31,6 +31,7 @@ from rest_framework.viewsets import ViewSetMixin
 from rest_channels import origin
 from rest_channels.consumers.base import Routes
 from rest_channels.consumers.internal import ChannelApplication
+from rest_channels.consumers.websockets import WebsocketConsumers
 from rest_channels.hosting import HostedStream
 from rest_channels.protocol import CloseCode
 from rest_channels.request import HandshakeRequest, Scope
@@ -57,15 +58,16 @@ class SimpleRouter(routers.SimpleRouter):
     def register(
         self,
         prefix: str,
-        viewset: type[ViewSetMixin] | type[AsyncAPIConsumer],
+        viewset: type[ViewSetMixin] | type[AsyncAPIConsumer] | type[WebsocketConsumers],
         basename: str | None = None,
     ) -> None:
         """
         Serve `viewset`, any of DRF's, under `prefix`, which is its stream's name too. One of
-        djangochannelsrestframework's consumers is hosted as it is.
+        djangochannelsrestframework's consumers is hosted as it is. Class-based consumers have their
+        socket and stream under `prefix`, whatever their `path`.
         """
         if not isinstance(viewset, type) or not issubclass(
-            viewset, (ViewSetMixin, AsyncAPIConsumer)
+            viewset, (ViewSetMixin, AsyncAPIConsumer, WebsocketConsumers)
         ):
             raise ImproperlyConfigured(
                 f"register({prefix!r}, ...) takes a viewset class, not {viewset!r}. "
@@ -88,7 +90,10 @@ class SimpleRouter(routers.SimpleRouter):
             )
         routes = []
         for prefix, viewset, basename in self.registry:
-            if issubclass(viewset, AsyncAPIConsumer):
+            if issubclass(viewset, WebsocketConsumers):
+                path = f"{prefix}{self.trailing_slash}"
+                routes += viewset.configured({"path": path}).get_routes(prefix)
+            elif issubclass(viewset, AsyncAPIConsumer):
                 routes.append(self._hosted_route(prefix, viewset, basename))
             else:
                 routes += viewset.as_routes(prefix, basename, router=self)

@@ -95,6 +95,9 @@ class Stream:
     namespace under which the same router is included in Django's URLconf, if any.
     """
 
+    #: Whether it has something to say to the handshake: see `Connection.invite`.
+    opens_with_socket = False
+
     def __init__(
         self,
         viewset: type[ViewSetMixin],
@@ -133,6 +136,10 @@ class Stream:
 
     def __str__(self) -> str:
         return f"{self.prefix}  ({self.viewset.__name__})"
+
+    def read(self, payload: Any, max_request_id_chars: int) -> Frame:
+        """The frame that `payload` is. Raises `FrameError`."""
+        return Frame.from_payload(payload, max_request_id_chars=max_request_id_chars)
 
     def action_name(self, word: str) -> str:
         """The action a frame's word stands for: itself, or DRF's name for DCRF's word."""

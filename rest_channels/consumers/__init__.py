@@ -12,6 +12,7 @@ Class-based consumers: a class is a group of handlers, an instance serves one me
 from rest_channels.consumers.base import Consumers, Message, Routes
 from rest_channels.consumers.channels import Channel
 from rest_channels.consumers.handlers import consumer
+from rest_channels.consumers.websockets import WebsocketConsumers
 from rest_channels.exceptions import ConsumerError
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "Consumers",
     "Message",
     "Routes",
+    "WebsocketConsumers",
     "consumer",
 ]

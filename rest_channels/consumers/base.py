@@ -21,8 +21,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLPattern
 
-from rest_channels.consumers.channels import Channel, require_channel_name, to_json
+from rest_channels.consumers.channels import Channel
 from rest_channels.consumers.handlers import Handler, find_handlers
+from rest_channels.consumers.layers import require_channel_name, safe_name, to_json
 from rest_channels.exceptions import ConsumerError
 from rest_channels.keywords import configured, subclass
 from rest_channels.threads import workers
@@ -36,7 +37,9 @@ if TYPE_CHECKING:
 class Outlet(Protocol):
     """Where one message came from and its replies go."""
 
-    owner: Hashable
+    @property
+    def owner(self) -> Hashable:
+        """Whose share of the worker threads its work takes."""
 
     @property
     def address(self) -> str | None:
@@ -100,6 +103,7 @@ class Table:
 
     def __init__(self, consumers: type[Consumers], initkwargs: Mapping[str, Any]) -> None:
         self.consumers = consumers
+        self.initkwargs = initkwargs
         self.channel_name = consumers.get_channel_name()
         self.handlers = find_handlers(consumers, initkwargs)
         for name in {self.channel_name, *map(self.channel_of, self.handlers)}:
@@ -159,6 +163,7 @@ class Consumers:
         self.connection = connection
         self.request = request
         self._outlet = outlet
+        self._begun: list[Awaitable[Any]] = []
 
     @classmethod
     def as_routes(cls, **initkwargs: Any) -> Routes:
@@ -176,6 +181,11 @@ class Consumers:
         return own
 
     @classmethod
+    def table(cls) -> Table:
+        """The handlers of a configured class."""
+        return cls._table
+
+    @classmethod
     def get_routes(cls) -> Routes:
         """The routes of a configured class."""
         if not cls._table.channels:
@@ -189,7 +199,7 @@ class Consumers:
     def get_channel_name(cls) -> str:
         """The internal channel: `channel_name`, or a name made of the class's own."""
         if cls.channel_name is None:
-            return f"{cls.__module__}.{cls.__qualname__}".replace("<locals>.", "")
+            return safe_name(f"{cls.__module__}.{cls.__qualname__}")
         return cls.channel_name
 
     @classmethod
@@ -245,14 +255,27 @@ class Consumers:
     def run(self, function: Callable[[], Any]) -> Awaitable[None] | None:
         """
         Call `function`, this instance's own, in a worker thread; `at_exception` has its errors.
-        What remains to be awaited on the loop is returned.
+        What remains to be awaited on the loop is returned; `discard` it where nobody will.
         """
         try:
             result = function()
         except Exception as exc:
-            result = self.at_exception(exc)
-            return result if inspect.isawaitable(result) else None
-        return self._awaited(result) if inspect.isawaitable(result) else None
+            return self._unfinished(self.at_exception(exc))
+        if not inspect.isawaitable(result):
+            return None
+        return self._unfinished(self._awaited(self._unfinished(result)))
+
+    def discard(self) -> None:
+        """Forget what `run` left and nobody began to await."""
+        for awaitable in self._begun:
+            if inspect.iscoroutine(awaitable) and _is_unbegun(awaitable):
+                awaitable.close()
+
+    def _unfinished(self, result: Any) -> Any:
+        if not inspect.isawaitable(result):
+            return None
+        self._begun.append(result)
+        return result
 
     async def _awaited(self, result: Awaitable[Any]) -> None:
         try:
@@ -262,3 +285,7 @@ class Consumers:
             dealt = await workers.run(self.at_exception, exc, owner=self._outlet.owner)
             if inspect.isawaitable(dealt):
                 await dealt
+
+
+def _is_unbegun(coroutine: Any) -> bool:
+    return inspect.getcoroutinestate(coroutine) == inspect.CORO_CREATED

@@ -7,6 +7,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar, overload
 
 from django.core.exceptions import ImproperlyConfigured
@@ -74,7 +75,7 @@ class Handler:
     channel_name: str | None
     decorators: tuple[Callable[..., Any], ...]
     filters: tuple[Filter, ...]
-    accepted: frozenset[str] | None
+    method: Callable[..., Any]
 
     def match(self, content: Any) -> dict[str, str] | None:
         """What the filters captured; None where one of them does not match."""
@@ -88,9 +89,7 @@ class Handler:
 
     def arguments(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Those of `kwargs` that the method takes."""
-        if self.accepted is None:
-            return dict(kwargs)
-        return {name: value for name, value in kwargs.items() if name in self.accepted}
+        return accepted_keywords(self.method, kwargs)
 
     def __str__(self) -> str:
         return f"{self.name}  {' '.join(map(str, self.filters))}".rstrip()
@@ -123,14 +122,21 @@ def _handler(cls: Any, name: str, method: Any, initkwargs: Mapping[str, Any]) ->
             Filter(key, resolved(wanted, cls, initkwargs))
             for key, wanted in declared.filters.items()
         ),
-        _accepted(method),
+        method,
     )
 
 
-def _accepted(method: Any) -> frozenset[str] | None:
-    """The keywords that a handler names beside itself and the message; None where it takes any."""
+def accepted_keywords(method: Callable[..., Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Those of `kwargs` that `method`, a function of the class, names; all where it takes any."""
+    accepted = _accepted(method)
+    return {name: value for name, value in kwargs.items() if accepted is None or name in accepted}
+
+
+@lru_cache(maxsize=1024)
+def _accepted(method: Callable[..., Any]) -> frozenset[str] | None:
     parameters = list(inspect.signature(method).parameters.values())
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
         return None
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    # Beside itself and the message.
     return frozenset(p.name for p in parameters[2:] if p.kind in by_name)

@@ -14,7 +14,9 @@ from typing import Any
 from rest_framework.exceptions import APIException
 
 from rest_channels.consumers.base import Consumers, Message, ReplyChannel, Table
-from rest_channels.consumers.channels import MESSAGE, Channel, send_text
+from rest_channels.consumers.channels import Channel
+from rest_channels.consumers.hub import send_to_socket
+from rest_channels.consumers.layers import MESSAGE
 from rest_channels.exceptions import ConsumerError
 from rest_channels.protocol import Frame, Reply
 from rest_channels.response import reply_to_crash, reply_to_exception
@@ -82,7 +84,7 @@ class Delivery:
         self.channel = channel
         self.content = json.loads(message["content"])
         self.kwargs = json.loads(message["kwargs"])
-        self.address: str | None = message.get("reply_channel")
+        self.address: Any = message.get("reply_channel")
         self.owner: Hashable = ("address", self.address) if self.address else None
         self._loop = asyncio.get_running_loop()
         self._said: asyncio.Queue[str | None] = asyncio.Queue()
@@ -127,7 +129,7 @@ class Delivery:
         while (text := await self._said.get()) is not None:
             assert self.address is not None
             try:
-                await send_text(self.address, text)
+                await send_to_socket(self.address, text)
             except ConsumerError:
                 # Logged where it was raised; the handler's work is done and stays done.
                 continue

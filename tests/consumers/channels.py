@@ -13,7 +13,7 @@ from typing import Any
 from channels.layers import InMemoryChannelLayer, channel_layers
 
 from rest_channels.consumers import Channel
-from rest_channels.consumers.channels import message, socket_address, to_json
+from rest_channels.consumers.layers import message, socket_address, to_json
 from rest_channels.routers import ChannelRouter
 
 

@@ -12,7 +12,7 @@ import pytest
 from channels.layers import InMemoryChannelLayer, channel_layers
 
 from rest_channels.consumers import Channel, ConsumerError, Consumers, consumer
-from rest_channels.consumers.channels import MESSAGE, SECONDS_TO_PUBLISH, message, to_json
+from rest_channels.consumers.layers import MESSAGE, SECONDS_TO_PUBLISH, message, to_json
 from rest_channels.routers import ChannelRouter
 
 
@@ -81,16 +81,18 @@ def test_no_message_ends_the_worker(caplog):
     ]
 
     async def story():
+        [application] = ChannelRouter(Gate.as_routes()).mapping.values()
+        for item in wrong:
+            await application.serve(item)
         async with working(Gate.as_routes()) as (give, receive):
-            for item in wrong:
-                await give(item)
+            await give(wrong[0])
             await give(asked({"kind": "quick"}, "ann#1"))
             assert json.loads((await receive("ann"))["text"]) == "quick"
 
     with caplog.at_level(logging.WARNING, "rest_channels"):
         asyncio.run(story())
     logged = [record.getMessage() for record in caplog.records]
-    assert sum("Not a message for 'gate'" in line for line in logged) == 4
+    assert sum("Not a message for 'gate'" in line for line in logged) == 5
     assert sum("Server error" in line for line in logged) == 1
     assert sum("nobody to reply to" in line for line in logged) == 1
 
@@ -155,7 +157,7 @@ def test_a_layer_that_fails_is_said_to_be_busy(exc):
 
 
 def test_a_layer_that_hangs_is_given_up(monkeypatch):
-    monkeypatch.setattr("rest_channels.consumers.channels.SECONDS_TO_PUBLISH", 0.01)
+    monkeypatch.setattr("rest_channels.consumers.layers.SECONDS_TO_PUBLISH", 0.01)
 
     class Hanging(InMemoryChannelLayer):
         async def send(self, channel, message):

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 from rest_channels.exceptions import FrameError
@@ -26,7 +27,7 @@ class Lane:
     """
 
     #: The groups of the channel layer that it is in: none, but in subclasses.
-    groups: Collection[str] = ()
+    groups: AbstractSet[str] = frozenset()
 
     def __init__(
         self,

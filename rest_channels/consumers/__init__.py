@@ -10,7 +10,8 @@ Class-based consumers: a class is a group of handlers, an instance serves one me
 """
 
 from rest_channels.consumers.base import Consumers, Message, Routes
-from rest_channels.consumers.channels import Channel
+from rest_channels.consumers.channels import Channel, Group
+from rest_channels.consumers.groups import GroupConsumers
 from rest_channels.consumers.handlers import consumer
 from rest_channels.consumers.websockets import WebsocketConsumers
 from rest_channels.exceptions import ConsumerError
@@ -19,6 +20,8 @@ __all__ = [
     "Channel",
     "ConsumerError",
     "Consumers",
+    "Group",
+    "GroupConsumers",
     "Message",
     "Routes",
     "WebsocketConsumers",

@@ -112,11 +112,16 @@ class Table:
     @property
     def channels(self) -> list[str]:
         """Each channel that a handler listens on, once."""
-        names = [self.channel_of(handler) for handler in self.handlers]
-        if self.consumers.channel_name is None:
+        names = [self.channel_name, *map(self.channel_of, self.handlers)]
+        if not self.is_named:
             # The name that nobody gave is nobody's to send to.
             names = [name for name in names if name != self.channel_name]
         return list(dict.fromkeys(names))
+
+    @property
+    def is_named(self) -> bool:
+        """Whether somebody gave the class's channel its name."""
+        return self.channel_name != _name_of(self.consumers)
 
     def channel_of(self, handler: Handler) -> str:
         return handler.channel_name or self.channel_name
@@ -188,7 +193,7 @@ class Consumers:
     @classmethod
     def get_routes(cls) -> Routes:
         """The routes of a configured class."""
-        if not cls._table.channels:
+        if not cls._table.channels or not cls._table.handlers:
             raise ImproperlyConfigured(
                 f"{cls.__name__} has no handlers on a named channel: give it a method decorated "
                 f"with @consumer, and a channel_name: {cls.__name__}.as_routes(channel_name='...')."
@@ -199,7 +204,7 @@ class Consumers:
     def get_channel_name(cls) -> str:
         """The internal channel: `channel_name`, or a name made of the class's own."""
         if cls.channel_name is None:
-            return safe_name(f"{cls.__module__}.{cls.__qualname__}")
+            return _name_of(cls)
         return cls.channel_name
 
     @classmethod
@@ -285,6 +290,10 @@ class Consumers:
             dealt = await workers.run(self.at_exception, exc, owner=self._outlet.owner)
             if inspect.isawaitable(dealt):
                 await dealt
+
+
+def _name_of(cls: type) -> str:
+    return safe_name(f"{cls.__module__}.{cls.__qualname__}")
 
 
 def _is_unbegun(coroutine: Any) -> bool:

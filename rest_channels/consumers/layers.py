@@ -26,6 +26,11 @@ MESSAGE: Final = "rest_channels.message"
 #: The type of a message that carries text for a socket of the process that receives it.
 SOCKET_TEXT: Final = "rest_channels.socket_text"
 
+#: The type of a message that carries texts for a group's members in the process that receives it.
+GROUP_TEXTS: Final = "rest_channels.group_texts"
+#: The type of a message that lets a socket there join a group, or leave it.
+GROUP_MEMBERSHIP: Final = "rest_channels.group_membership"
+
 # A layer that hangs must not hang its callers: Redis that stops answering keeps a connection open.
 SECONDS_TO_PUBLISH: Final = 2
 
@@ -67,6 +72,11 @@ def safe_name(name: str) -> str:
     # is another's.
     readable = re.sub(r"[^a-zA-Z0-9_.-]", "-", name[:50])
     return f"{readable}.{hashlib.sha256(name.encode()).hexdigest()[:40]}"
+
+
+def group_on_layer(group: str) -> str:
+    """The layer's group for `group`, apart from those that other code of the project uses."""
+    return safe_name(f"rest_channels.group.{group}")
 
 
 def is_address(name: str) -> bool:

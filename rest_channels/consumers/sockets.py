@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Collection
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -164,8 +164,8 @@ class ConsumersLane(Lane):
         self.hub = running_hub()
         self.is_open = False
         self._ending: asyncio.Future[None] | None = None
-        #: The groups of the channel layer that it is in.
-        self.groups: Collection[str] = ()
+        self.groups: set[str] = set()
+        self._is_gone = False
         #: The last DRF request: whose user `on_disconnect` sees.
         self.last_request: Request | None = None
 
@@ -181,7 +181,11 @@ class ConsumersLane(Lane):
             connecting.stop()
             task.cancel()
         self.is_open = task.done() and task.result()
-        if not self.is_open:
+        if self.is_open:
+            # What others send once the socket is open reaches it.
+            await self.hub.settle(self.groups)
+        else:
+            self._is_gone = True
             self.hub.leave(self)
         return self.is_open
 
@@ -214,17 +218,27 @@ class ConsumersLane(Lane):
 
     def post(self, text: str) -> None:
         """Send what answers no message: closes a client that does not read with 4408."""
-        if self.is_open:
+        # What comes before the socket is open waits in the outbox.
+        if not self._is_gone:
             self.wire.post_payload(text)
+
+    def require_room(self) -> None:
+        if self.connection.count_groups() >= socket_settings.MAX_SUBSCRIPTIONS:
+            raise ConsumerError(
+                "Too many subscriptions on this socket: end some before adding more.",
+                status=503,
+                code="too_many_subscriptions",
+            )
 
     def close(self, code: int) -> None:
         """Close the socket, where others share it this stream of it alone."""
         if self.is_open:
-            self.is_open = False
+            self.is_open, self._is_gone = False, True
             self.connection.on_guest_closed(self.stream, code)
             self._ending = asyncio.ensure_future(self._end(code))
 
     async def finish(self, code: int) -> None:
+        self._is_gone = True
         if self.is_open:
             self.is_open = False
             self._ending = asyncio.ensure_future(self._end(code))
@@ -235,7 +249,7 @@ class ConsumersLane(Lane):
 
     def abandon(self) -> None:
         super().abandon()
-        self.is_open = False
+        self.is_open, self._is_gone = False, True
         if self._ending is not None:
             self._ending.cancel()
         self.hub.leave(self)

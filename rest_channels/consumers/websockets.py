@@ -57,16 +57,16 @@ class WebsocketConsumers(Consumers):
     @classmethod
     def get_routes(cls, prefix: str | None = None) -> Routes:
         """The socket of a configured class; `prefix` is the stream's name on a shared one."""
-        if cls.internal and cls.channel_name is None:
+        if cls.internal and not cls.table().is_named:
             raise ImproperlyConfigured(
                 f"{cls.__name__} is internal and sends to no channel: give it a channel_name."
             )
-        path = resolved(cls.path, cls, cls._table.initkwargs)
+        path = resolved(cls.path, cls, cls.table().initkwargs)
         pattern = RegexPattern(_anchored(path), name=cls.__name__.lower(), is_endpoint=True)
         application = socket_settings.CONNECTION_CLASS.as_asgi(
             stream=ConsumersStream(cls, path if prefix is None else prefix), pattern=pattern
         )
-        return Routes(cls._table, [URLPattern(pattern, application, name=pattern.name)])
+        return Routes(cls.table(), [URLPattern(pattern, application, name=pattern.name)])
 
     @classmethod
     def get_permission_classes(cls) -> Sequence[Any]:
@@ -100,11 +100,32 @@ class WebsocketConsumers(Consumers):
         """Send `content` to the socket: what `reply` does, where nothing was asked."""
         self.reply(content)
 
+    def join_group(self, name: str) -> None:
+        """
+        Let the socket have what is sent to the group, until it leaves or closes. From any thread.
+
+        Raises `ConsumerError`, 503, where it would be in more than `MAX_SUBSCRIPTIONS` groups.
+        """
+        lane = self._delivery.lane
+        lane.hub.call(lane.hub.join_group, name, lane)
+
+    def leave_group(self, name: str) -> None:
+        """Let the socket leave the group, if it is in it. From any thread."""
+        lane = self._delivery.lane
+        lane.hub.call(lane.hub.leave_group, name, lane)
+
     def close(self, code: int = 1000) -> None:
         """Close the socket with `code`; on a shared socket this stream of it. From any thread."""
+        self._delivery.close(code)
+
+    @property
+    def _delivery(self) -> Delivery:
         if not isinstance(self._outlet, Delivery):
-            raise ImproperlyConfigured("A socket is closed by the process that serves it.")
-        self._outlet.close(code)
+            raise ImproperlyConfigured(
+                "The socket is another process's: reply to it, or use "
+                "Group(name).add(self.reply_channel)."
+            )
+        return self._outlet
 
 
 def _anchored(path: str) -> str:

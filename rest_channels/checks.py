@@ -100,6 +100,8 @@ def _nonsense(name: str, value: Any) -> str | None:
         return "True or False is needed"
     if name == "ALLOWED_ORIGINS":
         return _nonsense_of_origins(value)
+    if name == "PERMISSIONS":
+        return _nonsense_of_permissions(value)
     if name in IMPORT_STRINGS:
         return _nonsense_of_class(value)
     return None
@@ -113,6 +115,21 @@ def _nonsense_of_class(value: Any) -> str | None:
             return f"a dotted path to a class is needed ({exc})"
     if not (isinstance(value, type) and issubclass(value, Connection)):
         return "a subclass of rest_channels.connection.Connection is needed"
+    return None
+
+
+def _nonsense_of_permissions(value: Any) -> str | None:
+    if not isinstance(value, dict):
+        return "a dictionary of names to lists of permissions is needed"
+    for name, permissions in value.items():
+        if not isinstance(permissions, (list, tuple)):
+            return f"{name!r} is no list of permissions"
+        for item in permissions:
+            try:
+                if not callable(import_string(item) if isinstance(item, str) else item):
+                    return f"{item!r} of {name!r} is neither a permission class nor callable"
+            except ImportError as exc:
+                return f"{item!r} of {name!r} cannot be imported ({exc})"
     return None
 
 

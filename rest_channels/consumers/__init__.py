@@ -13,6 +13,12 @@ from rest_channels.consumers.base import Consumers, Message, Routes
 from rest_channels.consumers.channels import Channel, Group
 from rest_channels.consumers.groups import GroupConsumers
 from rest_channels.consumers.handlers import consumer
+from rest_channels.consumers.mixins import (
+    NoReceiveMixin,
+    PermissionMixin,
+    SessionMixin,
+    UserMixin,
+)
 from rest_channels.consumers.websockets import WebsocketConsumers
 from rest_channels.exceptions import ConsumerError
 
@@ -23,7 +29,11 @@ __all__ = [
     "Group",
     "GroupConsumers",
     "Message",
+    "NoReceiveMixin",
+    "PermissionMixin",
     "Routes",
+    "SessionMixin",
+    "UserMixin",
     "WebsocketConsumers",
     "consumer",
 ]

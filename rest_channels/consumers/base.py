@@ -37,6 +37,13 @@ if TYPE_CHECKING:
 class Outlet(Protocol):
     """Where one message came from and its replies go."""
 
+    #: At a worker: the primary key of the user who sent it.
+    user_pk: Any
+    #: Under which key the socket's own session is stored.
+    session_key: str | None
+    #: Whether the socket is closed.
+    is_last: bool
+
     @property
     def owner(self) -> Hashable:
         """Whose share of the worker threads its work takes."""
@@ -265,10 +272,21 @@ class Consumers:
         try:
             result = function()
         except Exception as exc:
-            return self._unfinished(self.at_exception(exc))
+            result = self.at_exception(exc)
+            is_dealt = True
+        else:
+            is_dealt = False
         if not inspect.isawaitable(result):
+            self.after()
             return None
-        return self._unfinished(self._awaited(self._unfinished(result)))
+        return self._unfinished(self._awaited(self._unfinished(result), is_dealt))
+
+    def after(self) -> None:
+        """Called in a worker thread when the message was served, or what it raised dealt with."""
+
+    def serialize_origin(self) -> dict[str, Any]:
+        """What a worker has to know of whom the message came from; in a worker thread."""
+        return {}
 
     def discard(self) -> None:
         """Forget what `run` left and nobody began to await."""
@@ -277,19 +295,22 @@ class Consumers:
                 awaitable.close()
 
     def _unfinished(self, result: Any) -> Any:
-        if not inspect.isawaitable(result):
-            return None
         self._begun.append(result)
         return result
 
-    async def _awaited(self, result: Awaitable[Any]) -> None:
+    async def _awaited(self, result: Awaitable[Any], is_dealt: bool) -> None:
         try:
             await result
         except Exception as exc:
+            if is_dealt:
+                # It was at_exception itself.
+                raise
             # It may be `def`, and read the database.
             dealt = await workers.run(self.at_exception, exc, owner=self._outlet.owner)
             if inspect.isawaitable(dealt):
                 await dealt
+        if type(self).after is not Consumers.after:
+            await workers.run(self.after, owner=self._outlet.owner)
 
 
 def _name_of(cls: type) -> str:

@@ -84,6 +84,10 @@ class Delivery:
         self.channel = channel
         self.content = json.loads(message["content"])
         self.kwargs = json.loads(message["kwargs"])
+        origin = json.loads(message.get("origin", "{}"))
+        self.user_pk = origin.get("user")
+        self.session_key = origin.get("session")
+        self.is_last = False
         self.address: Any = message.get("reply_channel")
         self.owner: Hashable = ("address", self.address) if self.address else None
         self._loop = asyncio.get_running_loop()

@@ -305,11 +305,15 @@ class Delivery(Exchange):
         self.lane = lane
         self.event = event
         self._loop = asyncio.get_running_loop()
+        # The request has the user.
+        self.user_pk = None
+        self.session_key: str | None = lane.id
+        self.is_last = event == "disconnect"
         self._instance: WebsocketConsumers | None = None
         # Text, the code to close with, and None at the end.
         self._said: asyncio.Queue[str | int | None] = asyncio.Queue()
         self._said_bytes = 0
-        self._is_over = event == "disconnect"
+        self._is_over = self.is_last
 
     @property
     def owner(self) -> Any:

@@ -13,7 +13,7 @@ Consumers of websockets.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -86,15 +86,16 @@ class WebsocketConsumers(Consumers):
     def on_disconnect(self, message: Message, **kwargs: Any) -> Any:
         """Called once the socket is closed, where it was open; `message.content` has the `code`."""
 
-    async def forward(self) -> None:
+    def forward(self) -> Awaitable[None]:
         """
-        Send the message to `channel_name`, with `kwargs` and the address of this socket. Raises
-        `ConsumerError`, 503, where the layer does not take it.
+        Send the message to `channel_name`, with `kwargs` and the address of this socket; returns
+        what is left to await. That raises `ConsumerError`, 503, where the layer does not take it.
         """
         sent = layer_message(
             to_json(self.message.content), self.kwargs, self.message.reply_channel.name
         )
-        await send_to_layer(self.get_channel_name(), sent)
+        origin = {"origin": to_json(self.serialize_origin())}
+        return send_to_layer(self.get_channel_name(), {**sent, **origin})
 
     def send(self, content: Any) -> None:
         """Send `content` to the socket: what `reply` does, where nothing was asked."""

@@ -19,20 +19,34 @@ from rest_channels.consumers.mixins import (
     SessionMixin,
     UserMixin,
 )
+from rest_channels.consumers.models import (
+    CreateConsumers,
+    CRUDConsumers,
+    DeleteConsumers,
+    ListConsumers,
+    ReadOnlyConsumers,
+    UpdateConsumers,
+)
 from rest_channels.consumers.websockets import WebsocketConsumers
 from rest_channels.exceptions import ConsumerError
 
 __all__ = [
+    "CRUDConsumers",
     "Channel",
     "ConsumerError",
     "Consumers",
+    "CreateConsumers",
+    "DeleteConsumers",
     "Group",
     "GroupConsumers",
+    "ListConsumers",
     "Message",
     "NoReceiveMixin",
     "PermissionMixin",
+    "ReadOnlyConsumers",
     "Routes",
     "SessionMixin",
+    "UpdateConsumers",
     "UserMixin",
     "WebsocketConsumers",
     "consumer",

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import AsyncIterator, Awaitable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -30,7 +30,7 @@ from rest_channels.consumers.base import Message, ReplyChannel
 from rest_channels.consumers.channels import Channel
 from rest_channels.consumers.handlers import Handler, accepted_keywords
 from rest_channels.consumers.hub import running_hub
-from rest_channels.exceptions import ConsumerError, FrameError
+from rest_channels.exceptions import ConsumerError
 from rest_channels.exchange import Exchange
 from rest_channels.keywords import subclass
 from rest_channels.lanes import Lane
@@ -92,18 +92,32 @@ def _delivery(request: Request) -> Delivery:
     return http_request.delivery
 
 
+#: The actions that a connection answers itself, where no handler takes such a message.
+CONNECTIONS_OWN: Final = ("cancel", "authenticate")
+
+
+@dataclass(frozen=True, slots=True)
+class Content(Frame):
+    """A message for the consumers: its `data` is all of it."""
+
+
 class ConsumersStream(Stream):
     """A configured class as a stream; the counterpart of `Stream` for viewsets."""
 
     opens_with_socket = True
+    #: What answers the messages that no handler takes, where that is a viewset.
+    viewsets: Stream | None = None
 
     def __init__(self, consumers: type[WebsocketConsumers], prefix: str) -> None:
-        attributes = {
+        attributes: dict[str, Any] = {
             "consumers": consumers,
             "authentication_classes": consumers.authentication_classes,
             "permission_classes": consumers.get_permission_classes(),
             "throttle_classes": consumers.throttle_classes,
         }
+        if consumers.get_queryset() is not None:
+            # DRF's permissions by model ask the view for it.
+            attributes["queryset"] = consumers.get_queryset()
         gate = subclass(consumers, (Gate,), attributes)
         super().__init__(gate, "", consumers.__name__.lower(), routers.SimpleRouter())
         self.consumers = consumers
@@ -115,15 +129,21 @@ class ConsumersStream(Stream):
 
     def read(self, payload: Any, max_request_id_chars: int) -> Frame:
         """
-        Any object, the frame's data. An `action` and a `request_id` have to be a frame's where
-        there are any, for the errors that name them.
+        Any object, as content for the consumers. An `action` and a `request_id` have to be a
+        frame's where there are any, for the errors that name them.
         """
-        if not isinstance(payload, dict):
-            return Frame.from_payload(payload)
+        if not isinstance(payload, dict) or (
+            self.is_frame(payload) and not self.is_handled(payload)
+        ):
+            return Frame.from_payload(payload, max_request_id_chars=max_request_id_chars)
         known = {"action": payload.get("action", "-"), "request_id": payload.get("request_id")}
         frame = Frame.from_payload(known, max_request_id_chars=max_request_id_chars)
         named = frame.action if "action" in payload else None
-        return replace(frame, action=named, data=payload)
+        return Content(named, frame.request_id, payload)
+
+    def is_frame(self, payload: dict[str, Any]) -> bool:
+        """Whether a message that no handler takes is for the connection, not the consumers."""
+        return payload.get("action") in CONNECTIONS_OWN
 
     def invite(self, connection: Connection) -> ConsumersLane:
         """Open this stream with a socket."""
@@ -173,7 +193,7 @@ class ConsumersLane(Lane):
         """Whether `on_connect` lets the socket in."""
         await self.hub.join(self)
         content = {"path": self.handshake.scope["path"]}
-        connecting = Delivery(self, "connect", Frame(None, data=content))
+        connecting = Delivery(self, "connect", Content(None, data=content))
         task = asyncio.ensure_future(self._serve_connect(connecting))
         await asyncio.wait([task], timeout=_SECONDS_TO_OPEN)
         if not task.done():
@@ -200,21 +220,13 @@ class ConsumersLane(Lane):
         if not self.is_open:
             detail = "This stream is closed."
             self.wire.post(Reply.error(403, detail, "stream_closed", to=frame))
-        elif self._is_own("cancel", frame) or self._is_own("authenticate", frame):
-            try:
-                super().take(Frame.from_payload(payload), payload)
-            except FrameError as error:
-                self.answer(Reply.refusal(error))
+        elif isinstance(frame, Content):
+            self._put(Delivery(self, "receive", frame))
         else:
-            self.take_message(frame, payload)
-
-    def take_message(self, frame: Frame, payload: Any) -> None:
-        """Let the consumers have a message in its turn."""
-        self._put(Delivery(self, "receive", frame))
+            super().take(frame, payload)
 
     def _is_own(self, action: str, frame: Frame) -> bool:
-        # The class's own handlers win, as a viewset's own actions do.
-        return frame.action == action and not self.stream.is_handled(frame.data)
+        return not isinstance(frame, Content) and super()._is_own(action, frame)
 
     def post(self, text: str) -> None:
         """Send what answers no message: closes a client that does not read with 4408."""
@@ -266,7 +278,7 @@ class ConsumersLane(Lane):
 
     async def _disconnect(self, code: int) -> None:
         # Not through the gate: who is gone has to be seen off whatever became of their rights.
-        leaving = Delivery(self, "disconnect", Frame(None, data={"code": code}))
+        leaving = Delivery(self, "disconnect", Content(None, data={"code": code}))
         instance = leaving.instance(self.last_request)
         remaining = await workers.run(
             instance.run, leaving.hook(instance), owner=self.handshake.credentials.owner

@@ -51,7 +51,8 @@ class WebsocketConsumers(Consumers):
     permission_classes: Sequence[Any] = api_settings.DEFAULT_PERMISSION_CLASSES
     throttle_classes: Sequence[Any] = api_settings.DEFAULT_THROTTLE_CLASSES
 
-    #: What serves one socket.
+    #: What a socket is one stream of, and what serves that stream on one socket.
+    stream_class: type[ConsumersStream] = ConsumersStream
     lane_class: type[ConsumersLane] = ConsumersLane
 
     @classmethod
@@ -64,7 +65,7 @@ class WebsocketConsumers(Consumers):
         path = resolved(cls.path, cls, cls.table().initkwargs)
         pattern = RegexPattern(_anchored(path), name=cls.__name__.lower(), is_endpoint=True)
         application = socket_settings.CONNECTION_CLASS.as_asgi(
-            stream=ConsumersStream(cls, path if prefix is None else prefix), pattern=pattern
+            stream=cls.stream_class(cls, path if prefix is None else prefix), pattern=pattern
         )
         return Routes(cls.table(), [URLPattern(pattern, application, name=pattern.name)])
 
@@ -72,6 +73,11 @@ class WebsocketConsumers(Consumers):
     def get_permission_classes(cls) -> Sequence[Any]:
         """Who may connect and send: DRF's permission classes."""
         return cls.permission_classes
+
+    @classmethod
+    def get_queryset(cls) -> Any:
+        """The rows that permissions by model are about; None where there are none."""
+        return None
 
     def on_connect(self, message: Message, **kwargs: Any) -> Any:
         """

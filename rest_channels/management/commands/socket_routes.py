@@ -56,6 +56,8 @@ def _actions(stream: Stream | HostedStream, *, is_row: bool) -> Iterator[str]:
         return
     if isinstance(stream, ConsumersStream):
         yield from map(str, stream.handlers)
+        if stream.viewsets is not None:
+            yield from _actions(stream.viewsets, is_row=False)
         return
     rows = [
         (action, "/".join(verb.upper() for verb in stream.verbs(action)), _permissions(endpoint))

@@ -66,6 +66,11 @@ class Outbox:
             self.close(CloseCode.TOO_SLOW)
         self._append(text)
 
+    def offer(self, text: str) -> None:
+        """Send `text` if the client is keeping up; what it does not matter to lose."""
+        if self._waiting_bytes <= self._max_bytes // 4:
+            self.post(text)
+
     def close(self, code: int) -> None:
         """Close the socket after what is queued."""
         if not self.is_closed:
@@ -161,6 +166,10 @@ class Wire:
     def post_payload(self, text: str) -> None:
         """Send a payload that is JSON text already, at once."""
         self.outbox.post(in_envelope(text, self.stream))
+
+    def offer_payload(self, text: str) -> None:
+        """Send a payload that is JSON text already, if the client is keeping up."""
+        self.outbox.offer(in_envelope(text, self.stream))
 
     async def put_payload(self, text: str) -> None:
         """Send a payload that is JSON text already, once there is room."""

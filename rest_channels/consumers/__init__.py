@@ -27,6 +27,7 @@ from rest_channels.consumers.models import (
     ReadOnlyConsumers,
     UpdateConsumers,
 )
+from rest_channels.consumers.rooms import RoomConsumers
 from rest_channels.consumers.websockets import WebsocketConsumers
 from rest_channels.exceptions import ConsumerError
 
@@ -44,6 +45,7 @@ __all__ = [
     "NoReceiveMixin",
     "PermissionMixin",
     "ReadOnlyConsumers",
+    "RoomConsumers",
     "Routes",
     "SessionMixin",
     "UpdateConsumers",

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
@@ -30,6 +30,7 @@ from rest_channels.consumers.layers import (
     send_to_layer,
     socket_address,
 )
+from rest_channels.consumers.presence import Presence
 from rest_channels.exceptions import ConsumerError
 from rest_channels.protocol import byte_length
 from rest_channels.settings import socket_settings
@@ -59,6 +60,9 @@ class Member(Protocol):
     def post(self, text: str) -> None:
         """Send JSON text to the client at once; on the loop."""
 
+    def offer(self, text: str) -> None:
+        """Send JSON text if the client is keeping up; on the loop."""
+
     def require_room(self) -> None:
         """Raises `ConsumerError` where its socket may be in no more groups."""
 
@@ -68,6 +72,10 @@ class Hub:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.channel: str | None = None
+        #: This hub among all hubs of all processes.
+        self.id = uuid.uuid4().hex
+        #: Who is in which group; here for all classes of consumers.
+        self.presence = Presence(self)
         self._loop = loop
         self._members: dict[str, Member] = {}
         self._groups: dict[str, dict[Member, None]] = {}
@@ -79,6 +87,7 @@ class Hub:
         # What is being told to the layer. The loop keeps only weak references to its tasks.
         self._telling: dict[str, asyncio.Task[None]] = {}
         self._publishing: dict[str, asyncio.Task[None]] = {}
+        self._told: set[asyncio.Task[None]] = set()
 
     async def join(self, member: Member) -> None:
         """Let `member` be reached by its address."""
@@ -195,6 +204,20 @@ class Hub:
         for member in list(self._groups.get(group, ())):
             member.post(text)
 
+    def offer_to_group(self, group: str, text: str) -> None:
+        """Send text to the members of this loop that keep up."""
+        for member in list(self._groups.get(group, ())):
+            member.offer(text)
+
+    def tell_others(self, kind: str, group: str, **content: Any) -> None:
+        """Send a message of that kind to other hubs that have members of `group`, soon."""
+        message = {"type": kind, "process": _PROCESS, "group": group, **content}
+        for hub in local_hubs():
+            if hub is not self:
+                hub.call_soon(hub.take, message)
+        if has_other_processes():
+            self.start(publish_to_layer(message))
+
     def publish(self, group: str, text: str) -> None:
         """Send text to the members of other processes, soon; a layer that fails loses it."""
         if not has_other_processes():
@@ -212,7 +235,7 @@ class Hub:
             while waiting := self._waiting.pop(group, None):
                 self._waiting_bytes -= sum(map(byte_length, waiting))
                 for batch in _batches(waiting):
-                    await publish_to_layer(group, batch)
+                    await publish_to_layer(_texts(group, batch))
         finally:
             del self._publishing[group]
 
@@ -226,13 +249,22 @@ class Hub:
                 await asyncio.sleep(_SECONDS_TO_RETRY)
 
     def on_message(self, message: Mapping[str, Any]) -> None:
-        """Take a message of another process's."""
+        """Take a message of the layer's."""
+        if message.get("process") != _PROCESS:
+            self.take(message)
+
+    def take(self, message: Mapping[str, Any]) -> None:
+        """Take what another process, or another hub of this one, has to say."""
         match message["type"]:
             case layers.SOCKET_TEXT:
                 self._post(message["socket"], message["text"])
-            case layers.GROUP_TEXTS if message["process"] != _PROCESS:
+            case layers.GROUP_TEXTS:
                 for text in message["texts"]:
                     self.send_to_group(message["group"], text)
+            case layers.GROUP_OFFER:
+                self.offer_to_group(message["group"], message["text"])
+            case layers.GROUP_PRESENCE:
+                self.presence.take(message)
             case layers.GROUP_MEMBERSHIP:
                 self.change_membership(message["group"], message["socket"], message["joins"])
 
@@ -245,6 +277,16 @@ class Hub:
             (self.join_group if joins else self.leave_group)(group, member)
         except ConsumerError as exc:
             logger.warning("A socket did not join a group: %s", exc)
+
+    def call_later(self, seconds: float, function: Any, *args: Any) -> asyncio.TimerHandle:
+        """Call `function` on the loop after a while; on the loop."""
+        return self._loop.call_later(seconds, function, *args)
+
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run `coroutine` on its own; on the loop."""
+        task = self._loop.create_task(coroutine)
+        self._told.add(task)
+        task.add_done_callback(self._told.discard)
 
     def call(self, function: Any, *args: Any) -> Any:
         """Call `function` on the loop and wait for what it returns or raises; from any thread."""
@@ -315,23 +357,25 @@ def send_to_group(group: str, text: str) -> None:
     except RuntimeError:
         if not hubs:
             if has_other_processes():
-                async_to_sync(publish_to_layer)(group, [text])
+                async_to_sync(publish_to_layer)(_texts(group, [text]))
             return
         publisher = hubs[0]
     publisher.call_soon(publisher.publish, group, text)
 
 
-async def publish_to_layer(group: str, texts: list[str]) -> None:
-    """Send texts to the other processes that have members of `group`."""
-    layer = get_channel_layer()
-    message = {"type": GROUP_TEXTS, "process": _PROCESS, "group": group, "texts": texts}
+def _texts(group: str, texts: list[str]) -> dict[str, Any]:
+    return {"type": GROUP_TEXTS, "process": _PROCESS, "group": group, "texts": texts}
+
+
+async def publish_to_layer(message: dict[str, Any]) -> None:
+    """Send a message to the other processes that have members of its group."""
     try:
         async with asyncio.timeout(layers.SECONDS_TO_PUBLISH):
-            await layer.group_send(group_on_layer(group), message)
+            await get_channel_layer().group_send(group_on_layer(message["group"]), message)
     except Exception:
         logger.warning(
             "The channel layer failed: other processes miss %s message(s).",
-            len(texts),
+            len(message.get("texts", [message])),
             exc_info=True,
         )
 

@@ -28,6 +28,10 @@ SOCKET_TEXT: Final = "rest_channels.socket_text"
 
 #: The type of a message that carries texts for a group's members in the process that receives it.
 GROUP_TEXTS: Final = "rest_channels.group_texts"
+#: The type of a message that carries a text that may be lost, likewise.
+GROUP_OFFER: Final = "rest_channels.group_offer"
+#: The type of a message that says who is in a group, by way of the sending process.
+GROUP_PRESENCE: Final = "rest_channels.group_presence"
 #: The type of a message that lets a socket there join a group, or leave it.
 GROUP_MEMBERSHIP: Final = "rest_channels.group_membership"
 

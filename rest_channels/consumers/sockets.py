@@ -234,6 +234,11 @@ class ConsumersLane(Lane):
         if not self._is_gone:
             self.wire.post_payload(text)
 
+    def offer(self, text: str) -> None:
+        """Send what may be lost, if the client keeps up."""
+        if not self._is_gone:
+            self.wire.offer_payload(text)
+
     def require_room(self) -> None:
         if self.connection.count_groups() >= socket_settings.MAX_SUBSCRIPTIONS:
             raise ConsumerError(

@@ -254,7 +254,7 @@ class Counted(CRUDConsumers):
 
     @consumer(command="count")
     def count(self, message):
-        self.reply({"count": self.get_queryset().count()})
+        self.reply({"count": len(self.get_queryset())})
 
     @consumer(action="list", only="names")
     def names(self, message):
@@ -262,10 +262,12 @@ class Counted(CRUDConsumers):
 
 
 def test_handlers_of_the_class_come_before_the_viewset(open_socket, rooms):
-    socket = open_socket(Counted.as_routes())
-    socket.send_text(json.dumps({"command": "count"}))
-    assert socket.receive() == {"count": 5}
-    Room.objects.create(name="new").delete()
+    socket = open_socket(Counted.as_routes(queryset=Room.objects.all()))
+    for expected in (5, 6):
+        socket.send_text(json.dumps({"command": "count"}))
+        assert socket.receive() == {"count": expected}
+        Room.objects.create(name=f"new{expected}")
+    Room.objects.filter(name__startswith="new").delete()
     socket.send_text(json.dumps({"action": "list", "only": "names"}))
     assert socket.receive() == ["attic", "cellar", "hall", "den", "loft"]
     assert len(socket.list().data) == 5

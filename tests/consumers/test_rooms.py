@@ -113,6 +113,11 @@ def test_who_comes_back_within_the_grace_has_not_left():
             assert await event(ann) == joined("bob")
             await all_is_quiet()
             assert ann.communicator.output_queue.empty()
+            [crowd] = running_hub().presence._crowds.values()
+            assert crowd.leaving.keys() == {"bob"}
+            async with open_socket(routes, "/bob") as bob:
+                await do(bob, "join")
+                assert crowd.leaving == {}
 
     told_by(story)
 

@@ -57,3 +57,21 @@ def test_a_worker_handles_what_a_server_receives_and_its_replies_reach_the_socke
         socket.send(json.dumps({"ask": "nobody", "request_id": 7}))
         error = json.loads(socket.recv(20))
         assert (error["response_status"], error["request_id"]) == (404, 7)
+
+
+@pytest.mark.usefixtures("redis_layer")
+def test_what_a_worker_sends_to_a_group_reaches_its_sockets():
+    module = "tests.consumers.worker_app"
+    with (
+        worker(f"{module}.application", "shared") as process,
+        Server("uvicorn", f"{module}:application") as server,
+        server.connect("/shared/attic/") as ann,
+        server.connect("/shared/attic/") as bob,
+    ):
+        ann.send(json.dumps({"kind": "async"}))
+        for socket in (ann, bob):
+            assert json.loads(socket.recv(20)) == {"kind": "async", "pid": process.pid}
+        # No handler takes it: the group has it, from a thread of the worker's.
+        bob.send(json.dumps({"kind": "other"}))
+        for socket in (ann, bob):
+            assert json.loads(socket.recv(20)) == {"kind": "other"}

@@ -9,7 +9,7 @@ import os
 import django
 from channels.routing import ProtocolTypeRouter, URLRouter
 
-from rest_channels.consumers import WebsocketConsumers, consumer
+from rest_channels.consumers import GroupConsumers, WebsocketConsumers, consumer
 from rest_channels.routers import ChannelRouter, SameOrigin
 
 django.setup()
@@ -30,10 +30,22 @@ class Pid(WebsocketConsumers):
             self.reply({"pid": os.getpid(), "number": number})
 
 
-routes = Pid.as_routes(path=r"/pid/(?P<room>\w+)/")
+class Shared(GroupConsumers):
+    authentication_classes = []
+    channel_name = "shared"
+    internal = True
+    group_name = "shared {room}"
+
+    @consumer(kind="async")
+    async def shared(self, message):
+        self.broadcast({"pid": os.getpid(), **message.content})
+
+
+pids = Pid.as_routes(path=r"/pid/(?P<room>\w+)/")
+groups = Shared.as_routes(path=r"/shared/(?P<room>\w+)/")
 application = ProtocolTypeRouter(
     {
-        "websocket": SameOrigin(URLRouter(routes)),
-        "channel": ChannelRouter(routes).as_asgi(),
+        "websocket": SameOrigin(URLRouter([*pids, *groups])),
+        "channel": ChannelRouter(pids, groups).as_asgi(),
     }
 )

@@ -76,3 +76,18 @@ def test_a_collection():
             assert (await socket.receive())["response_status"] == 204
 
     asyncio.run(story())
+
+
+def test_what_the_filter_hides_is_told_to_nobody_and_ends_nothing():
+    async def story():
+        async with talking_to(application, "/rooms/") as socket:
+            await socket.send("subscribe", request_id="s", query={"is_staff_only": False})
+            reply = await socket.receive()
+            assert reply["response_status"] == 201
+            await save(Room(name="vault", is_staff_only=True))
+            lobby = await save(Room(name="lobby"))
+            event = await socket.receive()
+            assert (event["action"], event["data"]["id"]) == ("create", lobby.pk)
+            assert event["previous"] == reply["position"]
+
+    asyncio.run(story())

@@ -25,7 +25,7 @@ RANKS = [
         *["threads", "origin", "request", "authentication", "response"],
         *["permissions", "outbox", "daphne", "leases"],
     ],
-    ["protocol", "exceptions", "settings", "rates"],
+    ["pool", "protocol", "exceptions", "scheduling", "settings", "rates"],
 ]
 HEIGHT = {module: -depth for depth, rank in enumerate(RANKS) for module in rank}
 

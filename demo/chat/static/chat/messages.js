@@ -152,6 +152,7 @@ class Item {
     text.hidden = actions.hidden = true;
     textarea.value = before.text;
     textarea.focus();
+    form.scrollIntoView({ block: "nearest" });
   }
 
   #close(message) {

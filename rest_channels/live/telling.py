@@ -101,7 +101,7 @@ class Telling:
         groups = self._groups()
         for subscriptions, texts in groups:
             self._tell([s for s in subscriptions if s in self.known], texts)
-        self._note(groups[0][1] if self.audience.reach == EVERYBODY and groups else {})
+        self._note(groups[0][1] if groups else {})
         texts_for = {s: texts for subscriptions, texts in groups for s in subscriptions}
         for arrival in self.work.arrivals:
             self._welcome(arrival, texts_for.get(arrival.subscription, {}))
@@ -190,7 +190,11 @@ class Telling:
     def _note(self, texts: Texts) -> None:
         """Remember what subscribers hold from now on."""
         audience, scope = self.audience, self._scope
-        seen = self._seen(texts) if audience.is_row else self.rows
+        # Where an object permission has a say, there is one group alone.
+        seen = self._seen(texts)
+        if audience.reach != EVERYBODY:
+            # Each group got texts of its own.
+            texts = {}
         if scope is None:
             members = {key: _digest(texts, key) for key in seen}
 
@@ -315,14 +319,11 @@ class Telling:
     def _end_all(self) -> None:
         limit = socket_settings.MAX_SUBSCRIPTION_ROWS
         detail = f"More than {limit} rows: filter what you subscribe to."
+        refusal = Reply.error(400, detail, "too_many_rows")
         for arrival in self.work.arrivals:
-            if arrival.is_new:
-                refusal = Reply.error(400, detail, "too_many_rows")
-                self.sendings.append(partial(arrival.subscription.refuse, refusal))
-            else:
-                self.sendings.append(partial(arrival.subscription.revoke, 400, detail))
+            self.sendings.append(partial(arrival.subscription.give_up, refusal))
         for subscription in self.known:
-            self.sendings.append(partial(subscription.revoke, 400, detail))
+            self.sendings.append(partial(subscription.give_up, refusal))
             self.commits.append(partial(self.audience.subscriptions.discard, subscription))
 
 

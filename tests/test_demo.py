@@ -20,7 +20,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.distribution import ROOT
+from tests.walkthrough import blocks
 
 CHROMIUM_FLAGS = [
     "--headless=new",
@@ -42,6 +43,14 @@ def test_what_the_demo_tests_itself(tmp_path: Path) -> None:
         run = manage(tmp_path, *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         output, _ = run.communicate()
         assert run.returncode == 0, output
+
+
+def test_what_the_pages_show_of_its_client_is_what_it_has() -> None:
+    client = (ROOT / "demo" / "chat" / "static" / "chat" / "live.js").read_text()
+    listings = [block for block in blocks(ROOT / "docs" / "live.md") if block.language == "js"]
+    assert len(listings) == 1
+    without_indent = "\n".join(line.removeprefix("  ") for line in client.splitlines())
+    assert listings[0].text.strip() in without_indent
 
 
 # The server

@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.management import call_command
 from django.db import connections
+from django.db.utils import load_backend
 
 from rest_channels.live import log
 from rest_channels.models import Change, LogHead, PendingChange
@@ -61,13 +62,15 @@ class InThread(threading.Thread):
 
 @contextmanager
 def another_database(directory: Any, *, is_migrated: bool = True) -> Iterator[str]:
-    """A second database, `other`, on SQLite."""
-    connections.settings["other"] = {
+    """A second database, `other`, on SQLite; for this thread."""
+    given = {
         **connections.settings["default"],
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": str(directory / "other.sqlite3"),
         "OPTIONS": {},
     }
+    # Not one of the settings: of those, Django's test cases let a test use only what it named.
+    connections["other"] = load_backend(given["ENGINE"]).DatabaseWrapper(given, "other")
     log.forget_tables()
     try:
         if is_migrated:
@@ -77,5 +80,4 @@ def another_database(directory: Any, *, is_migrated: bool = True) -> Iterator[st
     finally:
         connections["other"].close()
         del connections["other"]
-        del connections.settings["other"]
         log.forget_tables()

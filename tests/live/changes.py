@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from django.core.management import call_command
-from django.db import connections
+from django.db import connection, connections
 from django.db.utils import load_backend
 
 from rest_channels.live import log
@@ -58,6 +58,19 @@ class InThread(threading.Thread):
         if self._error is not None:
             raise self._error
         return self._result
+
+
+def wait_for_a_waiting_lock() -> None:
+    """Until another connection waits for what this one has locked."""
+    sql = {
+        "postgresql": "SELECT count(*) FROM pg_locks WHERE NOT granted",
+        "mysql": "SELECT count(*) FROM information_schema.innodb_lock_waits",
+    }[connection.vendor]
+    with connection.cursor() as cursor:
+        while True:
+            cursor.execute(sql)
+            if cursor.fetchone()[0]:
+                return
 
 
 @contextmanager

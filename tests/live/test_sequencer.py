@@ -17,7 +17,7 @@ from rest_channels.live import capture, log, sequencer
 from rest_channels.live.positions import Place
 from rest_channels.live.sequencer import in_commit_order, sequence
 from rest_channels.models import Change, LogHead, PendingChange
-from tests.live.changes import InThread, forget_log, logged
+from tests.live.changes import InThread, forget_log, logged, wait_for_a_waiting_lock
 from tests.models import Book
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -326,19 +326,6 @@ def test_two_sequencers_with_the_lock_wait_for_each_other(history):
         assert not logged()
     assert thread.result() == 2
     history.check()
-
-
-def wait_for_a_waiting_lock():
-    """Until another connection waits for what this one has locked."""
-    sql = {
-        "postgresql": "SELECT count(*) FROM pg_locks WHERE NOT granted",
-        "mysql": "SELECT count(*) FROM information_schema.innodb_lock_waits",
-    }[connection.vendor]
-    with connection.cursor() as cursor:
-        while True:
-            cursor.execute(sql)
-            if cursor.fetchone()[0]:
-                return
 
 
 # The head

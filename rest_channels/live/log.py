@@ -97,6 +97,8 @@ def snapshot(alias: str) -> Iterator[None]:
     if connection.in_atomic_block:
         yield
         return
+    # It reads the settings, and so would undo what follows.
+    connection.ensure_connection()
     # SQLite: reading must not wait for writers, nor make them wait, whatever the project's
     # `transaction_mode`.
     mode = getattr(connection, "transaction_mode", None)

@@ -165,7 +165,9 @@ class Exchange:
         return reply_to(self.frame, self._finalized(response))
 
     def _find(self) -> MessageRequest:
-        frame = replace(self.frame, query=self.stream.query(self.frame))
+        frame, query = self.frame, self.stream.query(self.frame)
+        if query is not frame.query:
+            frame = replace(frame, query=query)
         return MessageRequest(self.handshake, frame, self._call(frame))
 
     def _call(self, frame: Frame) -> Call:

@@ -25,7 +25,10 @@ RANKS = [
         *["threads", "origin", "request", "authentication", "response"],
         *["permissions", "outbox", "daphne", "leases"],
     ],
-    ["pool", "protocol", "exceptions", "scheduling", "settings", "rates"],
+    [
+        *["protocol", "exceptions", "settings", "rates", "faults", "negotiation"],
+        *["pool", "scheduling"],
+    ],
 ]
 HEIGHT = {module: -depth for depth, rank in enumerate(RANKS) for module in rank}
 

@@ -7,13 +7,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
-from rest_channels.live import log, positions
+from rest_channels.live import positions
 from rest_channels.live.audiences import Audience, Changes, Texts, show
 from rest_channels.live.capture import key_of
 from rest_channels.live.evaluations import EVERYBODY, Evaluation, is_judged_by, owner_of
 from rest_channels.live.events import Event, of_changes, of_state, placed
+from rest_channels.live.history import History
 from rest_channels.live.log import Kind
 from rest_channels.live.positions import Place
 from rest_channels.live.subscriptions import Subscription, texts_of
@@ -21,9 +22,6 @@ from rest_channels.protocol import MISSING, Reply
 from rest_channels.settings import socket_settings
 
 Sending = Callable[[], None]
-
-# Entries that a resume reads; who missed more gets a fresh snapshot sooner.
-_MAX_MISSED: Final = 5 * log.PAGE_SIZE
 
 
 @dataclass(eq=False)
@@ -63,8 +61,8 @@ class Work:
 class Moment:
     """Where in the log a pass has come to, and by which entries."""
 
-    alias: str
     target: Place
+    history: History
     changes: Mapping[str, Changes]
     marks: Mapping[int, int]
 
@@ -101,7 +99,7 @@ class Telling:
         groups = self._groups()
         for subscriptions, texts in groups:
             self._tell([s for s in subscriptions if s in self.known], texts)
-        self._note(groups[0][1] if self.audience.reach == EVERYBODY and groups else {})
+        self._note(groups[0][1] if groups else {})
         texts_for = {s: texts for subscriptions, texts in groups for s in subscriptions}
         for arrival in self.work.arrivals:
             self._welcome(arrival, texts_for.get(arrival.subscription, {}))
@@ -190,7 +188,11 @@ class Telling:
     def _note(self, texts: Texts) -> None:
         """Remember what subscribers hold from now on."""
         audience, scope = self.audience, self._scope
-        seen = self._seen(texts) if audience.is_row else self.rows
+        # Where an object permission has a say, there is one group alone.
+        seen = self._seen(texts)
+        if audience.reach != EVERYBODY:
+            # Each group got texts of its own.
+            texts = {}
         if scope is None:
             members = {key: _digest(texts, key) for key in seen}
 
@@ -276,11 +278,8 @@ class Telling:
         return changed
 
     def _read_since(self, place: Place, evaluation: Evaluation) -> Changed | None:
-        alias = self.moment.alias
-        if not log.holds(alias, place, self.moment.target):
-            return None
-        entries = log.since(alias, place, limit=_MAX_MISSED + 1)
-        if len(entries) > _MAX_MISSED:
+        entries = self.moment.history.since(place)
+        if entries is None:
             return None
         changes = Changes.by_label(entries)
         return Changed(
@@ -315,14 +314,11 @@ class Telling:
     def _end_all(self) -> None:
         limit = socket_settings.MAX_SUBSCRIPTION_ROWS
         detail = f"More than {limit} rows: filter what you subscribe to."
+        refusal = Reply.error(400, detail, "too_many_rows")
         for arrival in self.work.arrivals:
-            if arrival.is_new:
-                refusal = Reply.error(400, detail, "too_many_rows")
-                self.sendings.append(partial(arrival.subscription.refuse, refusal))
-            else:
-                self.sendings.append(partial(arrival.subscription.revoke, 400, detail))
+            self.sendings.append(partial(arrival.subscription.give_up, refusal))
         for subscription in self.known:
-            self.sendings.append(partial(subscription.revoke, 400, detail))
+            self.sendings.append(partial(subscription.give_up, refusal))
             self.commits.append(partial(self.audience.subscriptions.discard, subscription))
 
 

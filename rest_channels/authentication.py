@@ -128,16 +128,19 @@ class Credentials:
 
     def attach(self, request: MessageRequest) -> None:
         """
-        Give the request its `session` and `user`, as Django's middleware does: unread. One that
-        only shows credentials has neither, lest the socket's own be taken for them.
+        Give the request its session's key and its `user`, as Django's middleware does: unread. One
+        that only shows credentials has neither, lest the socket's own be taken for them.
         """
         is_shown = request.call.is_authentication
         request.session_key = None if is_shown else self.session_key
-        request.session = session_store(request.session_key)
         if self._scope_user is not None and not is_shown:
             request.user = copy.copy(self._scope_user)
         elif apps.is_installed("django.contrib.auth"):
             request.user = SimpleLazyObject(lambda: self._user(request))
+
+    def session_of(self, request: MessageRequest) -> SessionBase:
+        """The session that `request` came with, unread."""
+        return session_store(request.session_key)
 
     def trusted_scope(self, scope: Scope) -> Scope:
         """`scope` as a hosted consumer may see it: without cookies and user of another's page."""
@@ -173,6 +176,8 @@ class Credentials:
         signed them out, `request.signs_out` says so, for the reply comes first.
         """
         self.note_user(request)
+        if not (request.has_session or settings.SESSION_SAVE_EVERY_REQUEST):
+            return
         session = request.session
         if not (session.modified or settings.SESSION_SAVE_EVERY_REQUEST):
             return

@@ -81,15 +81,13 @@ class Exchange:
         self._is_stopped = False
         self._is_cancelled = False
 
+    async def reply(self) -> Reply | None:
+        """The one reply, on the loop; None where the action goes on: then there are `replies`."""
+        # Apart from those, for a generator costs more than all else a plain action does here.
+        return reply_to_cancel(self.frame) if self._is_cancelled else await self._run(self.begin)
+
     async def replies(self) -> AsyncIterator[Reply]:
-        """Everything the client is told; on the loop. Ends with exactly one last reply."""
-        if self._is_cancelled:
-            yield reply_to_cancel(self.frame)
-            return
-        reply = await self._run(self.begin)
-        if reply is not None:
-            yield reply
-            return
+        """What an action that goes on tells the client; ends with exactly one last reply."""
         outcome: HttpResponseBase | Exception
         try:
             await _renew_connections()
@@ -167,14 +165,19 @@ class Exchange:
         return reply_to(self.frame, self._finalized(response))
 
     def _find(self) -> MessageRequest:
-        frame = replace(self.frame, query=self.stream.query(self.frame))
+        frame, query = self.frame, self.stream.query(self.frame)
+        if query is not frame.query:
+            frame = replace(frame, query=query)
         return MessageRequest(self.handshake, frame, self._call(frame))
 
     def _call(self, frame: Frame) -> Call:
         return self.stream.call(frame, self.handshake, is_row=self.is_row)
 
     async def _run(self, function: Callable[..., Any], *args: Any) -> Any:
-        return await workers.run(function, *args, owner=self.handshake.credentials.owner)
+        owner, action = self.handshake.credentials.owner, self.frame.action
+        # What a client makes up is of no kind: it would be remembered.
+        kind = (self.stream, action) if action in self.stream.actions else None
+        return await workers.run(function, *args, owner=owner, kind=kind)
 
     def _finalized(self, outcome: HttpResponseBase | Exception) -> HttpResponseBase:
         # The last two of DRF's dispatch() steps, for a response that came after it returned.

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, Final
@@ -21,6 +20,7 @@ from channels.auth import AuthMiddlewareStack
 from djangochannelsrestframework.consumers import AsyncAPIConsumer
 from rest_framework.exceptions import APIException
 
+from rest_channels.faults import reply_to_fault
 from rest_channels.outbox import Wire
 from rest_channels.protocol import MISSING, Frame, Reply
 from rest_channels.request import Scope
@@ -183,12 +183,9 @@ class Guest:
 
     def _on_failure(self, exc: BaseException) -> None:
         """The consumer raised: the frame it was at is answered, as a viewset's would be."""
-        error_id = uuid.uuid4().hex
-        extra = {"error_id": error_id}
-        logger.error("%r failed (error %s)", self.stream, error_id, exc_info=exc, extra=extra)
+        reply = reply_to_fault(exc, "%r failed", self.stream, to=self._read)
         if self.is_open and self._read is not None:
-            detail = f"Server error (error {error_id})."
-            self.wire.post(Reply.error(500, detail, "error", to=self._read))
+            self.wire.post(reply)
 
     def _refuse(self, frame: Frame) -> None:
         self.wire.post(Reply.error(403, "This stream is closed.", "stream_closed", to=frame))

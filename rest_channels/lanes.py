@@ -130,14 +130,20 @@ class Lane:
         if isinstance(job, Frame):
             await self.wire.put(self.memberships.remove(job, self.wire))
             return
-        async for reply in job.replies():
-            if job.subscribes is None:
-                await self.wire.put(reply)
-            else:
-                # Answered by those who know from where on the client will be told.
-                await self.memberships.add(*job.subscribes, job.frame, self.wire)
+        if (reply := await job.reply()) is not None:
+            await self._answer(job, reply)
+        else:
+            async for reply in job.replies():
+                await self._answer(job, reply)
         if job.signs_out:
             self.handshake.credentials.end()
+
+    async def _answer(self, exchange: Exchange, reply: Reply) -> None:
+        if exchange.subscribes is None:
+            await self.wire.put(reply)
+        else:
+            # Answered by those who know from where on the client will be told.
+            await self.memberships.add(*exchange.subscribes, exchange.frame, self.wire)
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         del self._running[task]

@@ -6,11 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from rest_channels.faults import reply_to_fault
 from rest_channels.protocol import MISSING, CloseCode, Missing, Reply, byte_length, in_envelope
 
 logger = logging.getLogger("rest_channels")
@@ -148,13 +148,5 @@ class Wire:
         await self.outbox.put(in_envelope(text, self.stream))
 
     def _failure(self, reply: Reply, exc: Exception) -> str:
-        error_id = uuid.uuid4().hex
-        logger.error(
-            "The server failed to send the reply to %r (error %s)",
-            reply.action,
-            error_id,
-            exc_info=exc,
-            extra={"status_code": 500, "error_id": error_id},
-        )
-        detail = f"Server error (error {error_id})."
-        return Reply.error(500, detail, "error", to=reply).encode(self.stream)
+        message = "The server failed to send the reply to %r"
+        return reply_to_fault(exc, message, reply.action, to=reply).encode(self.stream)

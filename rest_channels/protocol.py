@@ -114,7 +114,7 @@ def decode(text: str, *, max_depth: int) -> Any:
     `max_depth` arrays and objects within one another. Raises `FrameError`.
     """
     try:
-        value = _strict_json(text)
+        value = _strict_json.decode(text)
     except FrameError:
         raise
     except RecursionError:
@@ -122,7 +122,8 @@ def decode(text: str, *, max_depth: int) -> Any:
     except ValueError:
         # Includes integers of more digits than sys.get_int_max_str_digits().
         raise FrameError("A frame is valid JSON.") from None
-    if _depth_exceeds(value, max_depth):
+    # As many as that have to open: few frames are looked at level by level.
+    if text.count("{") + text.count("[") > max_depth and _depth_exceeds(value, max_depth):
         raise FrameError(_too_deep(max_depth))
     if _SURROGATE_ESCAPE.search(text) and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
         raise FrameError("A frame is valid Unicode: it holds half of a surrogate pair.")
@@ -179,8 +180,8 @@ class Reply:
             extra += f', "{key}": {text}'
         payload = (
             f'{{"errors": {self.errors}, "data": {self.data}, '
-            f'"action": {json.dumps(self.action)}, "response_status": {self.status}, '
-            f'"request_id": {json.dumps(self.request_id)}{extra}}}'
+            f'"action": {_scalar(self.action)}, "response_status": {self.status}, '
+            f'"request_id": {_scalar(self.request_id)}{extra}}}'
         )
         return in_envelope(payload, stream)
 
@@ -216,16 +217,14 @@ def in_envelope(payload: str, stream: str | Missing | None) -> str:
     """`payload`, JSON text, as it goes over a socket of many streams, or of one: as it is."""
     if stream is MISSING:
         return payload
-    return f'{{"stream": {json.dumps(stream)}, "payload": {payload}}}'
+    return f'{{"stream": {_scalar(stream)}, "payload": {payload}}}'
 
 
-def _strict_json(text: str) -> Any:
-    return json.loads(
-        text,
-        object_pairs_hook=_unique_keys,
-        parse_constant=_refuse_constant,
-        parse_float=_finite,
-    )
+def _scalar(value: str | int | Missing | None) -> str:
+    # What json.dumps gives, which would make an encoder for each number.
+    if type(value) is int:
+        return str(value)
+    return json.dumps(value)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -244,6 +243,12 @@ def _finite(digits: str) -> float:
     if value in (float("inf"), float("-inf")):
         raise FrameError("A number is too large.")
     return value
+
+
+# Made once: `json.loads` with hooks would make one for each frame.
+_strict_json: Final = json.JSONDecoder(
+    object_pairs_hook=_unique_keys, parse_constant=_refuse_constant, parse_float=_finite
+)
 
 
 def _depth_exceeds(value: Any, max_depth: int) -> bool:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import base64
 import json
 import logging
-import uuid
 from typing import Any, Final
 
 from django.conf import settings
@@ -20,6 +19,7 @@ from rest_framework.exceptions import ErrorDetail
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 
+from rest_channels.faults import reply_to_fault
 from rest_channels.protocol import Frame, Reply
 from rest_channels.request import MessageRequest
 
@@ -83,20 +83,15 @@ def reply_to_crash(frame: Frame, request: MessageRequest | None, exc: BaseExcept
     if settings.DEBUG_PROPAGATE_EXCEPTIONS:
         raise exc
     unavailable = isinstance(exc, (OperationalError, InterfaceError))
-    status = 503 if unavailable else 500
-    error_id = uuid.uuid4().hex
-    logger.error(
-        "%s while answering %r (error %s)",
+    return reply_to_fault(
+        exc,
+        "%s while answering %r",
         "Database unavailable" if unavailable else "Server error",
         frame.action,
-        error_id,
-        exc_info=exc,
-        extra={"request": request, "status_code": status, "error_id": error_id},
+        to=frame,
+        status=503 if unavailable else 500,
+        request=request,
     )
-    if unavailable:
-        detail = f"Service unavailable, try again later (error {error_id})."
-        return Reply.error(503, detail, "unavailable", to=frame)
-    return Reply.error(500, f"Server error (error {error_id}).", "error", to=frame)
 
 
 def reply_to_cancel(frame: Frame) -> Reply:

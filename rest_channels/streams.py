@@ -175,9 +175,9 @@ class Stream:
             if verb not in verbs:
                 refusal = partial(MethodNotAllowed, verb.upper())
                 return self._refuse(endpoint, verb, given, handshake, refusal)
-        missing = sorted(endpoint.lookups - given.keys())
+        missing = endpoint.lookups - given.keys()
         if missing:
-            refusal = partial(_required, missing)
+            refusal = partial(_required, sorted(missing))
             call = self._refuse(endpoint, verb, given, handshake, refusal)
             # It is there, so its own permissions decide who may know what it needs.
             return replace(call, refused_action=action)
@@ -200,10 +200,13 @@ class Stream:
         view = self._review_view(endpoint, call.method, is_row)
         return replace(call, view=view, seen_action=action, is_review=True)
 
-    def query(self, frame: Frame) -> dict[str, list[str]]:
+    def query(self, frame: Frame) -> Mapping[str, list[str]]:
         """The frame's query, with the top-level keys by which DCRF's clients page and filter."""
+        names = frame.rest.keys() & self.query_keys
+        if not names:
+            return frame.query
         query = dict(frame.query)
-        for name in frame.rest.keys() & self.query_keys:
+        for name in names:
             query.setdefault(name, query_values(frame.rest[name]))
         return query
 

@@ -39,6 +39,7 @@ from rest_channels.exchange import is_unfinished
 from rest_channels.fields import lend_fields
 from rest_channels.live.watch import WatchedRequest, watch
 from rest_channels.mixins import SubscriptionMixin
+from rest_channels.negotiation import remembering
 from rest_channels.permissions import as_drf_permission, can_connect, with_drf_operators
 from rest_channels.protocol import MISSING
 from rest_channels.request import MessageRequest
@@ -116,6 +117,10 @@ class ConsumerViewSetMixin(_APIView):
         http_request = request._request
         if not (isinstance(http_request, MessageRequest) and http_request.call.is_review):
             super().check_throttles(request)
+
+    def get_content_negotiator(self) -> Any:
+        """DRF's negotiator, which remembers what it chose; one of the project's own as it is."""
+        return remembering(super().get_content_negotiator())
 
     def get_permissions(self) -> list[Any]:
         """DRF's permissions; djangochannelsrestframework's are made such."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 from unittest import mock
 
 import pytest
+from django.core.validators import MaxLengthValidator, RegexValidator
 from django.db import models
 from django.test import override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 from rest_framework import serializers
 from rest_framework.utils.serializer_helpers import BindingDict
+from rest_framework.validators import UniqueValidator
 
 from rest_channels.fields import lend_fields
 from rest_channels.routers import DefaultRouter
@@ -232,3 +234,46 @@ def test_a_frame_builds_no_fields_once_they_are_built():
         with mock.patch.object(RoomSerializer, "get_fields", side_effect=AssertionError):
             assert client.list("rooms").status_code == 200
             assert client.create("rooms", {"name": "attic"}).status_code == 201
+
+
+class Code(serializers.Serializer):
+    code = serializers.CharField(max_length=5, validators=[RegexValidator("^[a-z]+$")])
+    words = serializers.ListField(child=serializers.CharField(max_length=3), min_length=1)
+
+
+def test_a_validator_that_a_serializer_changes_is_no_others():
+    changed = lent(Code(data={"code": "abcdef", "words": ["abcd", "ab"]})).fields
+    for field in (changed["code"], changed["words"].child):
+        longest = next(v for v in field.validators if isinstance(v, MaxLengthValidator))
+        longest.limit_value = 1
+    fresh = lent(Code(data={"code": "abc", "words": ["abc"]}))
+    assert fresh.is_valid(), fresh.errors
+    assert not changed["code"].parent.is_valid()
+
+
+def test_validators_are_shared_where_drf_shares_them():
+    def own(serializer):
+        validators = serializer.fields["code"].validators
+        return next(v for v in validators if isinstance(v, RegexValidator))
+
+    assert own(lent(Code())) is own(Code())
+
+
+def test_validators_that_drf_makes_of_the_model_belong_to_one_serializer():
+    def unique(serializer):
+        validators = serializer.fields["name"].validators
+        return next(v for v in validators if isinstance(v, UniqueValidator))
+
+    assert unique(lent(RoomSerializer())) is not unique(lent(RoomSerializer()))
+    assert unique(lent(RoomSerializer())).queryset.model is Room
+
+
+def test_fields_are_a_mapping_as_drf_makes_it():
+    lent_fields, built = lent(RoomSerializer()).fields, RoomSerializer().fields
+    assert isinstance(lent_fields, BindingDict)
+    assert repr(lent_fields) == repr(built)
+    assert [repr(field) for field in lent_fields.values()] == [repr(f) for f in built.values()]
+    assert [name for name, _ in lent_fields.items()] == list(built) == list(lent_fields.keys())
+    lent_fields["more"] = serializers.CharField()
+    assert list(lent_fields.values())[-1].parent is lent_fields.serializer
+    assert len(lent_fields.items()) == len(built) + 1

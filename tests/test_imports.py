@@ -25,7 +25,10 @@ RANKS = [
         *["threads", "origin", "request", "authentication", "response"],
         *["permissions", "outbox", "daphne", "leases"],
     ],
-    ["protocol", "exceptions", "settings", "rates"],
+    [
+        *["protocol", "exceptions", "settings", "rates", "faults", "negotiation"],
+        *["pool", "scheduling"],
+    ],
 ]
 HEIGHT = {module: -depth for depth, rank in enumerate(RANKS) for module in rank}
 

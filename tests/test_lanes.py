@@ -488,3 +488,26 @@ def test_a_server_that_stops_interrupts_what_runs():
             await happened(endless.ended)
 
     asyncio.run(story())
+
+
+# What a frame costs
+
+
+@pytest.mark.parametrize("word", ["echo", "nothing"])
+def test_tasks_of_a_frame(word):
+    """One that answers, one that sends."""
+    made = []
+
+    def factory(loop, coroutine, **options):
+        made.append(coroutine.__qualname__)
+        return asyncio.Task(coroutine, loop=loop, **options)
+
+    async def story():
+        async with talking_to(serving(EchoViewSet)) as socket:
+            await socket.ask(word)
+            asyncio.get_running_loop().set_task_factory(factory)
+            await socket.ask(word)
+            ours = [name for name in made if name.startswith(("Lane", "Outbox"))]
+            assert ours == ["Lane._serve", "Outbox._write"]
+
+    asyncio.run(story())

@@ -109,6 +109,10 @@ def test_depth_is_of_the_deepest_branch():
     assert decode('[1, {"a": "x", "b": []}, []]', max_depth=3)
 
 
+def test_brackets_in_text_are_no_depth():
+    assert decode('["[[[[{{{{"]', max_depth=1) == ["[[[[{{{{"]
+
+
 @pytest.mark.parametrize("opening", ["[", '{"a":', '[{"a":'])
 def test_a_bomb_of_brackets(opening):
     assert refused(opening * 200_000) == "A frame nests at most 32 arrays and objects."

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import io
 import json
 
 import pytest
 from channels.routing import URLRouter
+from django.core.handlers.asgi import ASGIRequest
+from django.http.request import HttpHeaders
 from django.test import RequestFactory, override_settings
 from django.utils import timezone, translation
 from rest_framework import parsers
@@ -315,3 +319,71 @@ def test_the_handshake_is_a_get_request():
 def test_script_names_of_a_mounted_site_are_in_links():
     request = message_request(root_path="/site")
     assert request.META["SCRIPT_NAME"] == "/site"
+
+
+# Made once for a socket
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        {},
+        {"root_path": "/site", "query_string": b"a=1&a=2", "client": ("10.0.0.1", 5)},
+        {"root_path": "/rooms/", "scheme": "wss"},
+        {"server": None},
+        {"headers": [(b"host", b"h"), (b"x_y", b"1"), (b"cookie", b"a=b"), (b"cookie", b"c=d")]},
+        {"headers": [(b"content-type", b"text/plain"), (b"accept", b"\xe9"), (b"upgrade", b"w")]},
+    ],
+)
+@pytest.mark.parametrize("query", [{}, {"a": ["é", "3"]}])
+@pytest.mark.parametrize("headers", [{}, {"accept": "text/plain"}])
+def test_it_is_what_django_makes_of_its_scope(scope, query, headers):
+    request = message_request(Frame("look", query=query, headers=headers), **scope)
+    by_django = ASGIRequest(request.scope, io.BytesIO())
+    for name in vars(by_django).keys() - {"_stream", "resolver_match"}:
+        assert getattr(request, name) == getattr(by_django, name), name
+    assert request.headers == by_django.headers
+    assert (request.GET, request.COOKIES) == (by_django.GET, by_django.COOKIES)
+    assert request.read() == b""
+
+
+def two_requests_of_a_socket():
+    scope = {"type": "websocket", "path": "/", "headers": [(b"host", b"h")]}
+    handshake = Handshake(scope, Credentials(scope), {})
+    call = Call(lambda request: None, "get", "/rooms/", {})
+    return (MessageRequest(handshake, Frame("look"), call) for _ in range(2))
+
+
+def test_what_one_frame_changes_of_its_request_is_no_others():
+    changed, other = two_requests_of_a_socket()
+    before = dict(changed.META), copy.deepcopy(changed.scope["headers"]), dict(changed.headers)
+    changed.META["HTTP_HOST"] = "changed"
+    changed.scope["headers"].append((b"x-more", b"1"))
+    changed.scope["user"] = "changed"
+    changed.content_params["charset"] = "changed"
+    assert (other.META, other.scope["headers"], dict(other.headers)) == before
+    assert "user" not in other.scope
+    assert other.content_params == {}
+
+
+def test_headers_are_those_of_meta_when_they_are_first_asked_for():
+    changed, other = two_requests_of_a_socket()
+    changed.META["HTTP_X_MORE"] = "1"
+    del changed.META["HTTP_ACCEPT"]
+    assert changed.headers == HttpHeaders(changed.META)
+    assert changed.headers["X-More"] == "1"
+    assert "Accept" not in changed.headers
+    assert "X-More" not in other.headers
+
+
+def test_headers_are_read_once_for_a_socket():
+    one, other = two_requests_of_a_socket()
+    assert one.headers is other.headers
+
+
+def test_a_session_is_made_when_it_is_asked_for():
+    one, other = two_requests_of_a_socket()
+    assert not one.has_session
+    one.session["seen"] = True
+    assert one.has_session
+    assert "seen" not in other.session

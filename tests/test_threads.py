@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextvars import ContextVar
 
 import pytest
+from asgiref.local import Local
 from asgiref.sync import async_to_sync, sync_to_async
 from channels.layers import get_channel_layer
 from django.db import connection
@@ -15,6 +17,7 @@ from django.utils import timezone, translation
 from rest_framework.decorators import action
 from rest_framework.response import Response
 
+from rest_channels.pool import Pool
 from rest_channels.threads import close_old_connections, threads_per_user, workers
 from tests.models import Room
 from tests.sockets import OpenViewSet, happened, serving, talking_to
@@ -337,3 +340,209 @@ def test_an_action_sends_to_a_group_of_the_channel_layer(settings, is_sensitive)
         assert await asyncio.wait_for(layer.receive("listener"), 10) == {"type": "hello"}
 
     asyncio.run(story())
+
+
+@pytest.mark.parametrize("is_sensitive", [False, True])
+def test_what_an_action_awaits_runs_on_the_loop_of_the_socket(settings, is_sensitive):
+    settings.REST_CHANNELS = {"THREAD_SENSITIVE": is_sensitive}
+
+    async def loop_thread():
+        return threading.get_ident()
+
+    async def story():
+        return await workers.run(async_to_sync(loop_thread))
+
+    assert asyncio.run(story()) == threading.get_ident()
+
+
+def test_what_a_cancelled_function_awaits_is_cancelled():
+    begun, ended = threading.Event(), threading.Event()
+
+    async def wait_forever():
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    async def story():
+        task = asyncio.create_task(workers.run(async_to_sync(wait_forever)))
+        await happened(begun)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await happened(ended)
+
+    asyncio.run(story())
+
+
+# What comes along and comes back
+
+
+colour: ContextVar[str] = ContextVar("colour", default="none")
+
+
+def test_context_variables_and_locals_come_along_and_come_back():
+    local = Local()
+
+    def paint():
+        seen = colour.get(), local.shape
+        colour.set("blue")
+        local.shape = "square"
+        return seen
+
+    async def story():
+        colour.set("red")
+        local.shape = "round"
+        assert await workers.run(paint) == ("red", "round")
+        assert (colour.get(), local.shape) == ("blue", "square")
+
+    asyncio.run(story())
+
+
+def test_what_a_failing_function_has_set_comes_back_too():
+    def fail():
+        colour.set("blue")
+        raise ZeroDivisionError
+
+    async def story():
+        with pytest.raises(ZeroDivisionError):
+            await workers.run(fail)
+        assert colour.get() == "blue"
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("raised", [SystemExit, asyncio.CancelledError, StopIteration])
+def test_what_would_mean_something_else_to_the_loop_is_an_error(raised):
+    def fail():
+        raise raised
+
+    with pytest.raises(RuntimeError, match=f"{raised.__name__} was raised in a worker thread"):
+        all_of([fail])
+
+
+# Ways back
+
+
+def test_results_that_wait_for_the_loop_wake_it_once():
+    """What ends while the loop is busy comes back together."""
+    ended = threading.Semaphore(0)
+    wake_ups = []
+
+    async def story():
+        loop = asyncio.get_running_loop()
+        call_soon_threadsafe = loop.call_soon_threadsafe
+
+        def count(callback, *args, **kwargs):
+            wake_ups.append(callback)
+            return call_soon_threadsafe(callback, *args, **kwargs)
+
+        loop.call_soon_threadsafe = count
+        calls = [asyncio.ensure_future(workers.run(ended.release)) for _ in range(20)]
+        await asyncio.sleep(0)
+        # The loop stands still until all of them have been called.
+        for _ in calls:
+            assert ended.acquire(timeout=10)
+        await asyncio.gather(*calls)
+
+    asyncio.run(story())
+    # The last may have been called before it was put; and one more may have slipped in between.
+    assert len(wake_ups) <= 2
+
+
+def test_no_result_is_lost_however_they_come_back():
+    async def story():
+        async def ask(number):
+            for turn in range(50):
+                assert await workers.run(divmod, number, 7, owner=number % 5) == divmod(number, 7)
+                if turn % 7 == number % 7:
+                    await asyncio.sleep(0)
+
+        await asyncio.wait_for(asyncio.gather(*map(ask, range(64))), 60)
+
+    asyncio.run(story())
+
+
+def test_a_result_for_a_loop_that_is_closed_hurts_nobody():
+    begun, opened = threading.Event(), threading.Event()
+
+    def work():
+        begun.set()
+        assert opened.wait(10)
+
+    async def story():
+        task = asyncio.ensure_future(workers.run(work))
+        await happened(begun)
+        assert not task.done()
+
+    asyncio.run(story())
+    opened.set()
+    assert all_of([lambda: "well"]) == ["well"]
+
+
+def test_a_call_that_is_cancelled_in_the_queue_is_not_made(settings):
+    settings.REST_CHANNELS = {"WORKER_THREADS": 1}
+    begun, opened = threading.Event(), threading.Event()
+    made = []
+
+    def work():
+        begun.set()
+        assert opened.wait(10)
+
+    async def story():
+        first = asyncio.create_task(workers.run(work))
+        await happened(begun)
+        second = asyncio.create_task(workers.run(made.append, 2))
+        await asyncio.sleep(0)
+        second.cancel()
+        third = asyncio.create_task(workers.run(made.append, 3))
+        opened.set()
+        await asyncio.gather(first, third)
+        assert second.cancelled()
+
+    asyncio.run(story())
+    assert made == [3]
+
+
+# What a frame costs
+
+
+class CountedViewSet(OpenViewSet):
+    @action(detail=False)
+    def plain(self, request):
+        return Response("plain")
+
+    @action(detail=False)
+    async def waits(self, request):
+        return Response("async")
+
+
+@pytest.fixture
+def hops(monkeypatch):
+    """The jobs that are put into pools, as they come."""
+    jobs, put = [], Pool.put
+
+    def remember(pool, job):
+        jobs.append(job)
+        put(pool, job)
+
+    monkeypatch.setattr(Pool, "put", remember)
+    return jobs
+
+
+@pytest.mark.parametrize("word,count", [("plain", 1), ("nothing", 1), ("waits", 2)])
+def test_hops_of_a_frame(hops, word, count):
+    async def story():
+        async with talking_to(serving(CountedViewSet)) as socket:
+            hops.clear()
+            await socket.ask(word)
+
+    asyncio.run(story())
+    assert len(hops) == count
+
+
+def test_an_action_is_a_kind_and_what_clients_make_up_is_none(hops):
+    asking(CountedViewSet, "plain", "nothing")
+    handshake, plain, nothing = hops
+    assert (handshake.kind, plain.kind[1], nothing.kind) == (None, "plain", None)

@@ -105,8 +105,12 @@ def _parts(item: Any) -> list[Any]:
 
 
 def _tables(query: Query) -> set[str]:
-    tables = {join.table_name for join in query.alias_map.values()}
-    tables.add(query.get_meta().db_table)
+    # Joins that turned out not to be needed are there with a count of 0.
+    tables = {
+        join.table_name
+        for alias, join in query.alias_map.items()
+        if query.alias_refcount.get(alias)
+    } or {query.get_meta().db_table}
     for combined in query.combined_queries:
         tables |= _tables(combined)
     for inner in _subqueries(query):

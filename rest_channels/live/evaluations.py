@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from typing import Any, Final
+from weakref import WeakSet
 
 from django.apps import apps
 from django.conf import settings
@@ -128,6 +129,9 @@ class Evaluations:
     def __init__(self, alias: str) -> None:
         self.alias = alias
         self._known: dict[Hashable, Evaluation] = {}
+        # All that somebody relies on, and every table that any of them was ever made of.
+        self._all: WeakSet[Evaluation] = WeakSet()
+        self._tables: set[str] = set()
         # How far answers reach, by viewset and action: as little as they ever did.
         self._reach: dict[Hashable, int] = {}
         self._next_sweep = 256
@@ -150,14 +154,20 @@ class Evaluations:
         self._reach[family] = max(self._reach.get(family, EVERYBODY), evaluation.reach)
         # Under the identity that it was made with: the reading of a user may have been renewed.
         self._known[self._key(topic, family)] = evaluation
+        self._all.add(evaluation)
+        self._tables |= tables
         self._sweep()
         return evaluation
 
-    def doubt(self, concerns: Callable[[Evaluation], bool]) -> None:
-        """Rely no more on those that `concerns` admits."""
-        for evaluation in self._known.values():
-            if concerns(evaluation):
-                evaluation.doubt()
+    def doubt(self, changes: Mapping[str, Any]) -> bool:
+        """Rely no more on those made of what `changes` wrote to; says whether there are any."""
+        whose = users_in(changes)
+        if self._tables.isdisjoint(_tables_of(changes)) and whose is not None and not whose:
+            return False
+        doubted = [known for known in self._all if is_judged_by(known, changes)]
+        for evaluation in doubted:
+            evaluation.doubt()
+        return bool(doubted)
 
     def _key(self, topic: Topic, family: Hashable) -> Hashable:
         return topic.place, owner_of(topic, self._reach.get(family, EVERYBODY))

@@ -74,7 +74,7 @@ def placed(events: Sequence[Event], target: Place | None, marks: Mapping[int, in
     `events` with the places that a client has reached with each: the last one's is `target`.
     Where that is None, none has been reached, for more is to be told.
     """
-    if target is None:
+    if target is None or not events:
         return list(events)
     result = []
     for event, following in zip(events, [*events[1:], None], strict=True):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final
@@ -17,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from django.db import InterfaceError, OperationalError
 
+from rest_channels.faults import reply_to_fault
 from rest_channels.live import log, relay
 from rest_channels.live.passes import Outcome, Pass, ProjectError, State
 from rest_channels.live.sequencer import sequence
@@ -122,8 +122,8 @@ class Follower:
             self._is_failing = False
         except (OperationalError, InterfaceError):
             outcome = self._on_absent(joining)
-        except Exception:
-            outcome = self._on_error([*joining, *self._all()])
+        except Exception as exc:
+            outcome = self._on_error([*joining, *self._all()], exc)
             self.state = State(self.alias)
         return outcome
 
@@ -140,7 +140,8 @@ class Follower:
                     outcome = Pass(self.state).run(joining)
             except ProjectError as failure:
                 failed = failure.subscriptions
-                failures.sendings += self._on_error(failed, failure.__cause__).sendings
+                cause = failure.__cause__ or failure
+                failures.sendings += self._on_error(failed, cause).sendings
                 joining = [s for s in joining if s not in failed]
             else:
                 outcome.sendings[:0] = failures.sendings
@@ -190,26 +191,14 @@ class Follower:
             subscription.refuse(Reply.error(503, detail, "unavailable"))
         return Outcome()
 
-    def _on_error(
-        self, subscriptions: Sequence[Subscription], cause: BaseException | None = None
-    ) -> Outcome:
+    def _on_error(self, subscriptions: Sequence[Subscription], cause: BaseException) -> Outcome:
         """End subscriptions whose telling failed: a client must not take silence for no change."""
-        error_id = uuid.uuid4().hex
-        logger.error(
-            "Server error while telling subscribers (error %s)",
-            error_id,
-            exc_info=cause or True,
-            extra={"status_code": 500, "error_id": error_id},
-        )
-        detail = f"Server error (error {error_id})."
+        fault = reply_to_fault(cause, "Server error while telling subscribers", to=None)
         outcome = Outcome()
         for subscription in subscriptions:
-            if subscription.audience is None:
-                refusal = Reply.error(500, detail, "error")
-                outcome.sendings.append(partial(subscription.refuse, refusal))
-            else:
+            if subscription.audience is not None:
                 subscription.audience.subscriptions.discard(subscription)
-                outcome.sendings.append(partial(subscription.revoke, 500, detail))
+            outcome.sendings.append(partial(subscription.give_up, fault))
         return outcome
 
 

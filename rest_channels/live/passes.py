@@ -23,7 +23,6 @@ from rest_channels.live.evaluations import (
     ONE_SOCKET,
     Evaluation,
     Evaluations,
-    is_judged_by,
     owner_of,
     users_in,
 )
@@ -88,6 +87,7 @@ class Pass:
         self._new: dict[Any, Audience] = {}
         self._left: set[Subscription] = set()
         self._judged: dict[Subscription, Evaluation] = {}
+        self._has_doubts = False
 
     def run(self, joining: Sequence[Subscription]) -> Outcome:
         """
@@ -138,7 +138,7 @@ class Pass:
         """Ask again who may see what, where it was made of rows that were written to."""
         if not self.changes:
             return
-        self.state.evaluations.doubt(lambda known: is_judged_by(known, self.changes))
+        self._has_doubts = self.state.evaluations.doubt(self.changes)
         whose = users_in(self.changes)
         for audience in self.state.audiences.values() if whose is None or whose else ():
             for subscription in list(audience.subscriptions):
@@ -170,6 +170,8 @@ class Pass:
         """
         for audience in self.state.audiences.values():
             is_told = audience in self.work
+            if not (is_told or self._has_doubts):
+                continue
             for subscription in list(audience.subscriptions):
                 if subscription.is_in_doubt or (is_told and not subscription.is_judged):
                     self._judge(subscription, audience)

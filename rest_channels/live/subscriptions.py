@@ -108,9 +108,19 @@ class Subscription:
         """What the client knows is of no use; `data` is what it would see, null where unasked."""
         self._send(Message("reset", 205, data).shared, place)
 
-    def revoke(self, status: int = 403, detail: str = "What allowed it is gone.") -> None:
-        """It has ended."""
-        self._send(Message("revoke", status, errors=json.dumps([detail])).shared, None)
+    def revoke(self) -> None:
+        """What allowed it is gone."""
+        self._revoke(Reply.error(403, "What allowed it is gone.", "permission_denied"))
+
+    def give_up(self, reply: Reply) -> None:
+        """End it for another reason, in place of the answer or after it."""
+        if self.settled.is_set():
+            self._revoke(reply)
+        else:
+            self.refuse(Reply(reply.status, errors=reply.errors, codes=reply.codes))
+
+    def _revoke(self, reply: Reply) -> None:
+        self._send(Message("revoke", reply.status, errors=reply.errors).shared, None)
         self.end()
 
     def _send(self, shared: str, place: Place | None) -> None:

@@ -101,7 +101,7 @@ class Telling:
         groups = self._groups()
         for subscriptions, texts in groups:
             self._tell([s for s in subscriptions if s in self.known], texts)
-        self._note(groups[0][1] if self.audience.reach == EVERYBODY and groups else {})
+        self._note(groups[0][1] if groups else {})
         texts_for = {s: texts for subscriptions, texts in groups for s in subscriptions}
         for arrival in self.work.arrivals:
             self._welcome(arrival, texts_for.get(arrival.subscription, {}))
@@ -164,25 +164,20 @@ class Telling:
     def _tell(self, subscriptions: list[Subscription], texts: Texts) -> None:
         if not subscriptions:
             return
-        members = self.audience.members
-        scope = self._scope
-        of_others = {
-            key: digest
-            for key, digest in members.items()
-            if key not in self._own and (scope is None or key in scope)
-        }
-        shown = {
-            key: text
-            for key, text in texts.items()
-            if key not in self._own and (scope is None or key in scope)
-        }
+        members, scope = self.audience.members, self._scope
+        if scope is None:
+            scope = members.keys() | texts.keys() | self._own.keys()
+        others = scope - self._own.keys()
+        of_others = {key: members[key] for key in others if key in members}
+        shown = {key: text for key, text in texts.items() if key in others}
         if self.audience.reach != EVERYBODY:
+            # The texts are not those that the hashes were made of.
             of_others = dict.fromkeys(of_others)
-        keys = self._own.keys() if scope is None else scope & self._own.keys()
+        keys = scope & self._own.keys()
         events = of_state(of_others, shown)
         events += of_changes(keys, members, self._seen(texts), self._own)
         # Until all is read again that a related table has changed, nobody has come further.
-        awaits_refresh = self.audience.refresh_at is not None and scope is not None
+        awaits_refresh = self.audience.refresh_at is not None and self._scope is not None
         target = None if awaits_refresh else self.moment.target
         self._send(subscriptions, placed(events, target, self.moment.marks), texts)
 
@@ -195,7 +190,11 @@ class Telling:
     def _note(self, texts: Texts) -> None:
         """Remember what subscribers hold from now on."""
         audience, scope = self.audience, self._scope
-        seen = self._seen(texts) if audience.is_row else self.rows
+        # Where an object permission has a say, there is one group alone.
+        seen = self._seen(texts)
+        if audience.reach != EVERYBODY:
+            # Each group got texts of its own.
+            texts = {}
         if scope is None:
             members = {key: _digest(texts, key) for key in seen}
 
@@ -320,14 +319,11 @@ class Telling:
     def _end_all(self) -> None:
         limit = socket_settings.MAX_SUBSCRIPTION_ROWS
         detail = f"More than {limit} rows: filter what you subscribe to."
+        refusal = Reply.error(400, detail, "too_many_rows")
         for arrival in self.work.arrivals:
-            if arrival.is_new:
-                refusal = Reply.error(400, detail, "too_many_rows")
-                self.sendings.append(partial(arrival.subscription.refuse, refusal))
-            else:
-                self.sendings.append(partial(arrival.subscription.revoke, 400, detail))
+            self.sendings.append(partial(arrival.subscription.give_up, refusal))
         for subscription in self.known:
-            self.sendings.append(partial(subscription.revoke, 400, detail))
+            self.sendings.append(partial(subscription.give_up, refusal))
             self.commits.append(partial(self.audience.subscriptions.discard, subscription))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from asgiref.sync import sync_to_async
+from channels.db import database_sync_to_async
 from channels.routing import URLRouter
 from rest_framework.serializers import ModelSerializer
 
@@ -32,13 +32,13 @@ class RoomViewSet(ModelConsumerViewSet):
 application = URLRouter(RoomViewSet.as_routes("rooms"))
 
 
-@sync_to_async
+@database_sync_to_async
 def save(room):
     room.save()
     return room
 
 
-@sync_to_async
+@database_sync_to_async
 def delete(room):
     room.delete()
 

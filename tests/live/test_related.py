@@ -1,0 +1,180 @@
+"""Changes of other tables that a queryset reads: `rest_channels.live.dependencies`."""
+
+from __future__ import annotations
+
+import pytest
+from django.contrib.auth.models import Group, User
+from django.db.models import Count, Exists, OuterRef, Prefetch
+from rest_framework import serializers
+
+from rest_channels.live.dependencies import dependencies
+from rest_channels.viewsets import ModelConsumerViewSet
+from tests.live.stories import event, nothing_more, routes, run, subscribed, told, written
+from tests.models import Message, Room
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class Messages(ModelConsumerViewSet):
+    queryset = Message.objects.select_related("room").order_by("id")
+    authentication_classes = []
+    permission_classes = []
+
+    class serializer_class(serializers.ModelSerializer):
+        room = serializers.CharField(source="room.name")
+
+        class Meta:
+            model = Message
+            fields = ["id", "room", "text"]
+
+
+class Groups(ModelConsumerViewSet):
+    queryset = Group.objects.order_by("id")
+    authentication_classes = []
+    permission_classes = []
+
+    class serializer_class(serializers.ModelSerializer):
+        class Meta:
+            model = Group
+            fields = ["name"]
+
+
+@pytest.mark.parametrize(
+    ("queryset", "expected"),
+    [
+        (lambda: Message.objects.all(), {}),
+        (lambda: Message.objects.select_related("room"), {"tests.Room": {"room"}}),
+        (lambda: Message.objects.filter(room__name="x"), {"tests.Room": {"room"}}),
+        (
+            lambda: Message.objects.select_related("room", "author"),
+            {"tests.Room": {"room"}, "auth.User": {"author"}},
+        ),
+        (
+            lambda: Message.objects.filter(author__groups__name="x"),
+            {"auth.User": {"author"}, "auth.User_groups": None, "auth.Group": None},
+        ),
+        (lambda: Room.objects.filter(messages__text="x"), {"tests.Message": None}),
+        (lambda: Room.objects.prefetch_related("messages"), {"tests.Message": None}),
+        (
+            lambda: Room.objects.prefetch_related("messages__author"),
+            {"tests.Message": None, "auth.User": None},
+        ),
+        (
+            lambda: Room.objects.prefetch_related(
+                Prefetch("messages", Message.objects.filter(author__is_staff=True))
+            ),
+            {"tests.Message": None, "auth.User": None},
+        ),
+        (
+            lambda: User.objects.prefetch_related("groups"),
+            {"auth.User_groups": None, "auth.Group": None},
+        ),
+        (lambda: Room.objects.annotate(n=Count("messages")), {"tests.Message": None}),
+        (
+            lambda: Room.objects.filter(Exists(Message.objects.filter(room=OuterRef("pk")))),
+            {"tests.Message": None},
+        ),
+        (
+            lambda: Room.objects.annotate(
+                has=Exists(Message.objects.filter(room=OuterRef("pk"), author__is_staff=True))
+            ),
+            {"tests.Message": None, "auth.User": None},
+        ),
+        (
+            lambda: Room.objects.filter(id__in=Message.objects.values("room")),
+            {"tests.Message": None},
+        ),
+        (
+            lambda: Room.objects.exclude(messages__text="x"),
+            {"tests.Message": None},
+        ),
+    ],
+)
+def test_the_tables_that_a_queryset_reads(queryset, expected):
+    assert dependencies(queryset()) == expected
+
+
+def test_a_row_that_others_refer_to():
+    async def story():
+        lobby = await written(Room.objects.create, name="lobby")
+        attic = await written(Room.objects.create, name="attic")
+        message = await written(Message.objects.create, room=lobby, text="hello")
+        await written(Message.objects.create, room=attic, text="elsewhere")
+        async with told(routes(Messages)) as socket:
+            await subscribed(socket)
+            lobby.name = "hall"
+            await written(lobby.save)
+            shown = {"id": message.pk, "room": "hall", "text": "hello"}
+            assert await event(socket) == ("update", shown)
+            # Written, but the same to look at.
+            await written(lobby.save)
+            await nothing_more(socket, lambda: Message.objects.create(room=attic, text="fence"))
+
+    run(story)
+
+
+def test_a_filter_on_a_related_row():
+    class OpenMessages(Messages):
+        queryset = Message.objects.select_related("room").filter(room__is_staff_only=False)
+
+    async def story():
+        lobby = await written(Room.objects.create, name="lobby")
+        message = await written(Message.objects.create, room=lobby, text="hello")
+        async with told(routes(OpenMessages)) as socket:
+            await subscribed(socket)
+            lobby.is_staff_only = True
+            await written(lobby.save)
+            assert await event(socket) == ("delete", {"pk": message.pk})
+            lobby.is_staff_only = False
+            await written(lobby.save)
+            assert (await event(socket))[0] == "create"
+
+    run(story)
+
+
+def test_a_relation_of_many_to_many():
+    class StaffGroups(Groups):
+        queryset = Group.objects.filter(user__is_staff=True).order_by("id").distinct()
+
+    async def story():
+        ann = await written(User.objects.create_user, "ann", is_staff=True)
+        group = await written(Group.objects.create, name="editors")
+        async with told(routes(StaffGroups)) as socket:
+            assert await subscribed(socket) == []
+            await written(ann.groups.add, group)
+            assert await event(socket) == ("create", {"name": "editors"})
+            await written(group.user_set.remove, ann)
+            assert await event(socket) == ("delete", {"pk": group.pk})
+            await written(group.user_set.add, ann)
+            assert await event(socket) == ("create", {"name": "editors"})
+            ann.is_staff = False
+            await written(ann.save)
+            assert await event(socket) == ("delete", {"pk": group.pk})
+
+    run(story)
+
+
+def test_an_annotation():
+    class CountedRooms(ModelConsumerViewSet):
+        queryset = Room.objects.annotate(count=Count("messages")).order_by("id")
+        authentication_classes = []
+        permission_classes = []
+
+        class serializer_class(serializers.ModelSerializer):
+            count = serializers.IntegerField()
+
+            class Meta:
+                model = Room
+                fields = ["name", "count"]
+
+    async def story():
+        lobby = await written(Room.objects.create, name="lobby")
+        await written(Room.objects.create, name="attic")
+        async with told(routes(CountedRooms)) as socket:
+            await subscribed(socket)
+            await written(Message.objects.create, room=lobby, text="hello")
+            # Of the two rooms the one that looks different.
+            assert await event(socket) == ("update", {"name": "lobby", "count": 1})
+            await nothing_more(socket, lambda: Room.objects.create(name="fence"))
+
+    run(story)

@@ -212,6 +212,7 @@ class Client:
 
     def read(self, count: int | None = None) -> None:
         """Take note of the first `count` frames of the inbox."""
+        count = len(self.inbox) if count is None else count
         taken, self.inbox = self.inbox[:count], self.inbox[count:]
         for frame, *_ in taken:
             self._take(frame)
@@ -353,11 +354,7 @@ class Run:
 
     def unsubscribe(self, number: int) -> None:
         if (client := self._client(number, is_connected=True)) is not None:
-            _, reply = client.socket.ask("unsubscribe", request_id="topic")
-            if reply["response_status"] != 204:
-                raise Broken(f"{reply}")
-            client.is_live, client.position, client.rows = False, None, {}
-            client.inbox.clear()
+            self._unsubscribe(client)
 
     # How
 
@@ -376,13 +373,21 @@ class Run:
     def _see(self, version: int, user: str, subject: Subject) -> dict[int, Any] | None:
         return world.visible(self.versions[version], user, subject)
 
+    def _unsubscribe(self, client: Client) -> None:
+        _, reply = client.socket.ask("unsubscribe", request_id="topic")
+        if reply["response_status"] != 204:
+            raise Broken(f"{client} was not let go: {reply}")
+        client.is_live, client.position, client.rows = False, None, {}
+        client.inbox.clear()
+
     def _subscribe(self, client: Client, process: int, mode: str) -> None:
         subject = client.subject
         path = f"/{subject.stream}/"
         headers = self.headers[client.user][process]
-        since = len(self.versions) - 1
-        if all(self._see(v, client.user, subject) is None for v in range(since, since + 1)):
-            return  # Refused at the handshake already.
+        if self._sight(len(self.versions) - 1, client.user, subject) is None:
+            # The handshake is refused.
+            client.is_live, client.position, client.rows = False, None, {}
+            return
         client.socket = self.processes[process].connect(world.application, path, headers)
         self._ask_to_subscribe(client, mode)
 
@@ -409,7 +414,8 @@ class Run:
         if reply["response_status"] != 201:
             if all(sight is not None and sight for sight in sights):
                 raise Broken(f"{client} was refused: {reply}")
-            client.is_live, client.position, client.rows = False, None, {}
+            # Whether there is still one of that name or not.
+            self._unsubscribe(client)
             return
         if subject.row is not None and not any(sights):
             raise Broken(f"{client} was let in: {reply}")

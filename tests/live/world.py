@@ -42,17 +42,17 @@ class NamedNoteSerializer(ModelSerializer):
         fields = ["id", "club_name", "text", "is_pinned"]
 
 
-class ReaderNoteSerializer(NamedNoteSerializer):
+class ReaderNoteSerializer(NoteSerializer):
     """Every reader gets a text of their own."""
 
     reader = SerializerMethodField()
 
-    class Meta(NamedNoteSerializer.Meta):
-        fields = [*NamedNoteSerializer.Meta.fields, "reader"]
+    class Meta(NoteSerializer.Meta):
+        fields = [*NoteSerializer.Meta.fields, "reader"]
 
     def get_reader(self, note):
         user = self.context["request"].user
-        return f"{user.username} {'of the staff' if user.is_staff else ''}"
+        return f"{user.username}{' of the staff' if user.is_staff else ''}"
 
 
 class LabelledNoteSerializer(ModelSerializer):
@@ -84,6 +84,8 @@ class NoteViewSet(ReadOnlyModelConsumerViewSet):
 class JoinedViewSet(NoteViewSet):
     """Notes of clubs that one is a member of, by a join."""
 
+    serializer_class = ReaderNoteSerializer
+
     def get_queryset(self):
         return super().get_queryset().filter(club__members=self.request.user)
 
@@ -105,8 +107,9 @@ class HallViewSet(NoteViewSet):
     serializer_class = ReaderNoteSerializer
 
     def get_queryset(self):
-        queryset = super().get_queryset().select_related("club")
-        return queryset if self.request.user.is_staff else queryset.filter(club__is_staff_only=False)
+        if self.request.user.is_staff:
+            return super().get_queryset()
+        return super().get_queryset().filter(club__is_staff_only=False)
 
 
 class BoardViewSet(NoteViewSet):
@@ -220,12 +223,12 @@ def _may_see(world: World, user: str, stream: str, note: NoteRow) -> bool:
 
 def _look(world: World, user: str, stream: str, note: NoteRow) -> dict[str, Any]:
     look: dict[str, Any] = {"id": note.pk, "text": note.text, "is_pinned": note.is_pinned}
-    if stream in ("joined", "shelf"):
+    if stream in ("joined", "hall", "shelf"):
         look["club"] = note.club
-    if stream in ("eager", "hall"):
+    if stream == "eager":
         look["club_name"] = world.clubs[note.club][0]
-    if stream == "hall":
-        look["reader"] = f"{user} {'of the staff' if user in world.staff else ''}"
+    if stream in ("joined", "hall"):
+        look["reader"] = f"{user}{' of the staff' if user in world.staff else ''}"
     if stream == "board":
         look["labels"] = sorted(note.labels)
     return look

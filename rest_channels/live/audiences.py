@@ -10,7 +10,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.http import Http404
 from rest_framework.exceptions import APIException
@@ -116,8 +116,11 @@ class Audience:
         return {key for pk in found if (key := key_of(self.model, pk)) is not None}
 
     def removal(self, key: str) -> str:
-        """The data of a `delete`: the primary key as JSON."""
-        pk = self.model._meta.pk.to_python(key)
+        """The data of a `delete`: the primary key as JSON, or what a client took for one."""
+        try:
+            pk = self.model._meta.pk.to_python(key)
+        except ValidationError:
+            pk = key
         return f'{{"pk": {rendered(self.evaluation.view, pk)}}}'
 
 

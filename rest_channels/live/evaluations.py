@@ -101,7 +101,9 @@ class Evaluation:
         # Chosen for this user, it is part of the key; asking again would count as reading.
         view.get_serializer_class = lambda: serializer_class
         self.key = _sql_key(self.queryset, alias), serializer_class
-        own = vars(view).keys() - _USUAL_ATTRIBUTES - view_keywords(view)
+        # What `as_view()` was given is the same for all requests.
+        given = getattr(view.request._request.call.view, "initkwargs", {}).keys()
+        own = vars(view).keys() - _USUAL_ATTRIBUTES - given
         self.has_own_state = bool(own)
         self._language = translation.get_language()
         self._zone = timezone.get_current_timezone()
@@ -114,13 +116,6 @@ class Evaluation:
         set_script_prefix(self._prefix)
         with translation.override(self._language), timezone.override(self._zone):
             yield
-
-
-def view_keywords(view: Any) -> set[str]:
-    """What `as_view()` was given, which is the same for all requests."""
-    return set(getattr(view, "initkwargs", ())) | {
-        name for name in vars(view) if name in view.__class__.http_method_names
-    }
 
 
 class Evaluations:

@@ -30,6 +30,9 @@ logger = logging.getLogger("rest_channels")
 # Sends between which other tasks of the loop may run.
 _SENDS_AT_A_TIME: Final = 200
 
+# How many are let in by one pass: those who are there wait for it to be told.
+_JOINING_AT_A_TIME: Final = 500
+
 # How often a process with subscribers forgets what is older than the retention (seconds).
 _SECONDS_BETWEEN_PRUNINGS: Final = 600
 
@@ -116,7 +119,8 @@ class Follower:
             self._on_end(self)
 
     async def _pass(self) -> Outcome:
-        joining, self._joining = self._joining, []
+        joining = self._joining[:_JOINING_AT_A_TIME]
+        del self._joining[:_JOINING_AT_A_TIME]
         try:
             outcome = await followers.run(self._run, joining)
             self._is_failing = False

@@ -26,6 +26,7 @@ from rest_channels.live.evaluations import (
     owner_of,
     users_in,
 )
+from rest_channels.live.history import History
 from rest_channels.live.positions import Place
 from rest_channels.live.reading import read_rows
 from rest_channels.live.subscriptions import Subscription
@@ -98,7 +99,10 @@ class Pass:
         target, entries, is_lost = self._read(end)
         self.changes = Changes.by_label(entries)
         self.moment = Moment(
-            self.alias, target, self.changes, {entry.position: entry.mark for entry in entries}
+            target,
+            History(self.alias, target),
+            self.changes,
+            {entry.position: entry.mark for entry in entries},
         )
         self._doubt()
         self._find_concerned(is_lost)

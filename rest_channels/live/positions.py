@@ -34,8 +34,7 @@ class Place(NamedTuple):
 
 def encode(place: Place) -> str:
     """The part of a token that all subscribers share."""
-    hidden = (place.number ^ _blind(place.mark, settings.SECRET_KEY)) & _MASK
-    return _text(place.mark.to_bytes(8, "big") + hidden.to_bytes(8, "big"))
+    return _encoded(place, settings.SECRET_KEY)
 
 
 def seal(user: str, topic: str) -> str:
@@ -62,7 +61,13 @@ def decode(token: object, expected_seal: str) -> Place | None:
     return Place(number, mark)
 
 
-@lru_cache(4096)
+# Each place is told to every subscriber.
+@lru_cache(1024)
+def _encoded(place: Place, secret_key: str | bytes) -> str:
+    hidden = (place.number ^ _blind(place.mark, secret_key)) & _MASK
+    return _text(place.mark.to_bytes(8, "big") + hidden.to_bytes(8, "big"))
+
+
 def _blind(mark: int, secret_key: str | bytes) -> int:
     key = secret_key.encode() if isinstance(secret_key, str) else secret_key
     key = hashlib.blake2b(key, person=b"rest_ch position").digest()

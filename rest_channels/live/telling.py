@@ -7,13 +7,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
-from rest_channels.live import log, positions
+from rest_channels.live import positions
 from rest_channels.live.audiences import Audience, Changes, Texts, show
 from rest_channels.live.capture import key_of
 from rest_channels.live.evaluations import EVERYBODY, Evaluation, is_judged_by, owner_of
 from rest_channels.live.events import Event, of_changes, of_state, placed
+from rest_channels.live.history import History
 from rest_channels.live.log import Kind
 from rest_channels.live.positions import Place
 from rest_channels.live.subscriptions import Subscription, texts_of
@@ -21,9 +22,6 @@ from rest_channels.protocol import MISSING, Reply
 from rest_channels.settings import socket_settings
 
 Sending = Callable[[], None]
-
-# Entries that a resume reads; who missed more gets a fresh snapshot sooner.
-_MAX_MISSED: Final = 5 * log.PAGE_SIZE
 
 
 @dataclass(eq=False)
@@ -63,8 +61,8 @@ class Work:
 class Moment:
     """Where in the log a pass has come to, and by which entries."""
 
-    alias: str
     target: Place
+    history: History
     changes: Mapping[str, Changes]
     marks: Mapping[int, int]
 
@@ -280,11 +278,8 @@ class Telling:
         return changed
 
     def _read_since(self, place: Place, evaluation: Evaluation) -> Changed | None:
-        alias = self.moment.alias
-        if not log.holds(alias, place, self.moment.target):
-            return None
-        entries = log.since(alias, place, limit=_MAX_MISSED + 1)
-        if len(entries) > _MAX_MISSED:
+        entries = self.moment.history.since(place)
+        if entries is None:
             return None
         changes = Changes.by_label(entries)
         return Changed(

@@ -188,7 +188,9 @@ class Pass:
             self.outcome.sendings.append(subscription.revoke)
             return
         judged = self._audience(subscription, evaluation)
-        if judged is not audience:
+        # What was written may decide how rows look, not only which.
+        looks_different = subscription.is_in_doubt and not audience.is_shared
+        if judged is not audience or looks_different:
             self._leave(subscription, audience)
             held = dict(audience.members)
             self._arrive(judged, Arrival(subscription, evaluation, identity, held))
@@ -240,13 +242,13 @@ class Pass:
         work = self.work.setdefault(audience, Work())
         work.arrivals.append(arrival)
         if not audience.is_populated or arrival.needs_all or arrival.resumes:
-            work.keys = None
+            work.reads_all = True
 
     # What they are told
 
     def _tell_all(self) -> None:
         wanted = {
-            audience: work.keys
+            audience: work.wanted
             for audience, work in self.work.items()
             if work.arrivals or self._known(audience)
         }

@@ -204,8 +204,6 @@ class Client:
         self.is_live = False
         #: Holds all that there is to see, as far as it was told; else only what changed.
         self.is_whole = False
-        #: Keys it may be told the end of, beside those it holds: it may be taken to hold them.
-        self.is_unsure = False
 
     def __repr__(self) -> str:
         return f"<{self.user} at {self.subject}>"
@@ -222,7 +220,7 @@ class Client:
         if mode == "snapshot":
             self._hold(reply["data"])
         elif mode == "changes":
-            self.rows, self.is_whole, self.is_unsure = {}, False, True
+            self.rows, self.is_whole = {}, False
 
     def _take(self, frame: dict[str, Any]) -> None:
         if not self.is_live:
@@ -237,14 +235,12 @@ class Client:
             case "create" | "update":
                 self.rows[frame["data"]["id"]] = frame["data"]
             case "delete":
-                if frame["data"]["pk"] not in self.rows and not self.is_unsure:
-                    raise Broken(f"{self} never held what ended by {frame}")
                 self.rows.pop(frame["data"]["pk"], None)
             case "reset":
                 if frame["data"] is not None:
                     self._hold(frame["data"])
                 else:
-                    self.rows, self.is_whole, self.is_unsure = {}, False, True
+                    self.rows, self.is_whole = {}, False
             case "sync":
                 pass
             case other:
@@ -252,7 +248,7 @@ class Client:
 
     def _hold(self, data: Any) -> None:
         self.rows = {row["id"]: row for row in contents(data)}
-        self.is_whole, self.is_unsure = True, False
+        self.is_whole = True
 
 
 def contents(data: Any) -> list[Any]:
@@ -270,7 +266,9 @@ def contents(data: Any) -> list[Any]:
 class Run:
     """One program, on two processes. Raises `Broken`."""
 
-    def __init__(self, shared: Processes, processes: list[Process], headers: dict[str, Any]) -> None:
+    def __init__(
+        self, shared: Processes, processes: list[Process], headers: dict[str, list[dict[str, str]]]
+    ) -> None:
         self.shared = shared
         self.processes = processes
         self.headers = headers
@@ -427,7 +425,6 @@ class Run:
             ended = [pk for pk in client.rows if not any(s and pk in s for s in sights)]
             for pk in ended:
                 del client.rows[pk]
-            client.is_unsure = True
 
     def _collect(self, since: int) -> None:
         for client in self.clients:
@@ -443,6 +440,8 @@ class Run:
             if frame["action"] == "reset":
                 if frame["data"] is not None:
                     self._check_snapshot(client, frame["data"], since)
+            elif frame["action"] == "delete":
+                self._check_removal(client, frame["data"]["pk"])
             else:
                 sights = self._sights(client, since)
                 for row in contents(frame["data"]):
@@ -451,7 +450,13 @@ class Run:
             client.inbox.append((frame, since, now))
 
     def _sights(self, client: Client, since: int) -> list[Any]:
-        return [self._sight(v, client.user, client.subject) for v in range(since, len(self.versions))]
+        versions = range(since, len(self.versions))
+        return [self._sight(version, client.user, client.subject) for version in versions]
+
+    def _check_removal(self, client: Client, pk: int) -> None:
+        """Not even the key of a row may be told to who could never see it."""
+        if not any(sight and pk in sight for sight in self._sights(client, 0)):
+            raise Broken(f"{client} was told that {pk} ended")
 
     def _check_snapshot(self, client: Client, data: Any, since: int) -> None:
         shown = {row["id"]: row for row in contents(data)}

@@ -244,8 +244,15 @@ def on_pre_delete(
 ) -> None:
     """
     Note the rows that lose their reference to `instance`: Django writes them in one statement
-    without signals (`SET_NULL`, `SET_DEFAULT`, `SET`).
+    without signals (`SET_NULL`, `SET_DEFAULT`, `SET`), and deletes those of many-to-many tables
+    of its own making without signals too.
     """
+    model: Any = sender
+    for through, name in _own_throughs(model):
+        if is_captured(through):
+            found = through._base_manager.using(using).filter(**{name: instance.pk})
+            if found.exists():
+                record(using, through, [None], Kind.DELETE)
     for relation in sender._meta.related_objects:
         on_delete = getattr(relation, "on_delete", None)
         related: Any = relation.related_model
@@ -256,6 +263,20 @@ def on_pre_delete(
         found = related._base_manager.using(using).filter(**{relation.field.name: instance})
         keys = [key_of(related, pk) for pk in found.values_list("pk", flat=True)[: MAX_ROWS + 1]]
         record(using, related, keys, Kind.UPDATE, [relation.field.name])
+
+
+@functools.lru_cache(None)
+def _own_throughs(model: Any) -> list[tuple[Any, str]]:
+    """Tables that Django made between `model` and others, and their columns that refer to it."""
+    relations = [field.remote_field for field in model._meta.many_to_many]
+    relations += [r for r in model._meta.related_objects if isinstance(r, models.ManyToManyRel)]
+    return [
+        (relation.through, field.attname)
+        for relation in relations
+        if relation.through._meta.auto_created
+        for field in relation.through._meta.fields
+        if field.is_relation and issubclass(model, field.related_model)
+    ]
 
 
 def on_post_delete(

@@ -102,6 +102,7 @@ class Pass:
         `ProjectError`, `ReadingError`, after which another pass `reads_apart` to find out whose
         fault it is, or what the database raises: then nothing has changed.
         """
+        self._forget_empty()
         end = log.head(self.alias)
         target, entries, is_lost = self._read(end)
         self.changes = Changes.by_label(entries)
@@ -127,10 +128,14 @@ class Pass:
         state.audiences.update(self._new)
         for commit in self._commits:
             commit()
-        state.audiences = {key: a for key, a in state.audiences.items() if a.subscriptions}
+        self._forget_empty()
         state.place = self.moment.target
         due = [a.refresh_at for a in state.audiences.values() if a.refresh_at is not None]
         self.outcome.refresh_at = min(due, default=None)
+
+    def _forget_empty(self) -> None:
+        state = self.state
+        state.audiences = {key: a for key, a in state.audiences.items() if a.subscriptions}
 
     # What has changed
 
@@ -169,7 +174,7 @@ class Pass:
         for audience in self.state.audiences.values():
             if is_lost or (audience.refresh_at is not None and audience.refresh_at <= now):
                 self.work[audience] = Work(keys=None)
-            elif audience.subscriptions and audience.is_concerned(self.changes):
+            elif audience.is_concerned(self.changes):
                 with _blaming(audience.subscriptions):
                     keys = audience.concerned_keys(self.changes)
                 own = self.changes.get(audience.label, Changes())

@@ -15,6 +15,7 @@ from typing import Any
 from django.contrib.auth import get_user_model
 from django.db import transaction
 
+from rest_channels.live import log
 from tests.live import world
 from tests.live.processes import MOMENTS, Process, Processes, Socket
 from tests.live.world import Subject, World
@@ -25,6 +26,9 @@ QUERIES = [(), (), (("is_pinned", "true"),), (("is_pinned", "false"),)]
 LABELS = ["red", "blue"]
 
 Step = tuple[Any, ...]
+
+#: Steps in which no process does anything.
+QUIET = {"write", "tick", "prune", "cut"}
 
 
 class Broken(AssertionError):
@@ -284,7 +288,8 @@ class Run:
             for name, *args in program:
                 since = len(self.versions) - 1
                 getattr(self, name)(*args)
-                self._collect(since)
+                if name not in QUIET:
+                    self._collect(since)
             self._finish()
         finally:
             self.shared.hooks.clear()
@@ -305,7 +310,16 @@ class Run:
     def tick(self, seconds: float) -> None:
         self.shared.clock.now += seconds
 
-    def look_while(self, process: int, moment: str, writes: list[Step]) -> None:
+    def prune(self) -> None:
+        """Forget the log but its last entry."""
+        end = self.shared.write(lambda: log.head("default"))
+        older = log.entries("default").filter(position__lt=end.number)
+        self.shared.write(lambda: older._raw_delete("default"))
+
+    def look_while(
+        self, process: int, moment: str, writes: list[Step], before: list[Step]
+    ) -> None:
+        self.write(before)
         self.shared.at(moment, lambda: self._write(writes))
         self.look(process)
         self.shared.hooks.clear()
@@ -406,6 +420,8 @@ class Run:
                 keys["held"] = list(client.rows)
         action = "subscribe" if subject.row is None else "subscribe_instance"
         before, reply = client.socket.ask(action, **keys)
+        # What the process does once it has let somebody in belongs to this step.
+        client.socket.process.look()
         self._receive(client, before, since)
         client.read()
         sights = self._sights(client, since)
@@ -547,23 +563,34 @@ def _step(rng: random.Random) -> Step:
     resume = (rng.randrange(10), rng.randrange(2), mode)
     make: Callable[[], Step]
     weighed: list[tuple[int, Callable[[], Step]]] = [
-        (28, lambda: ("write", _writes(rng))),
-        (16, lambda: ("look", rng.randrange(2))),
-        (10, lambda: ("look_while", rng.randrange(2), rng.choice(MOMENTS), _writes(rng))),
+        (24, lambda: ("write", _writes(rng))),
+        (14, lambda: ("look", rng.randrange(2))),
+        (14, lambda: ("look_while", rng.randrange(2), *_meanwhile(rng), _writes(rng))),
         (8, lambda: _opening(rng)),
-        (4, lambda: ("open_while", rng.choice(MOMENTS), _writes(rng), *_opening(rng)[1:])),
+        (4, lambda: ("open_while", *_meanwhile(rng), *_opening(rng)[1:])),
         (11, lambda: ("cut", rng.randrange(10), rng.randrange(10))),
         (9, lambda: ("resume", *resume)),
-        (4, lambda: ("resume_while", rng.choice(MOMENTS), _writes(rng), *resume)),
+        (4, lambda: ("resume_while", *_meanwhile(rng), *resume)),
         (4, lambda: ("again", rng.randrange(10), mode)),
         (2, lambda: ("unsubscribe", rng.randrange(10))),
         (4, lambda: ("tick", rng.choice([3, 6]))),
+        (2, lambda: ("prune",)),
     ]
     for weight, make in weighed:
         if number < weight:
             return make()
         number -= weight
     raise AssertionError("weights make a hundred")
+
+
+def _meanwhile(rng: random.Random) -> tuple[str, list[Step]]:
+    """A moment of a pass, and what is written then: often what was seen is hidden, and new."""
+    writes = _writes(rng)
+    if rng.random() < 0.6:
+        number, user = rng.randrange(10), rng.choice(USERS)
+        hidings = [("exit_all", user), ("ban", user), ("hide_many", True), ("hide", number)]
+        writes = [rng.choice(hidings), ("update_many", 0), ("update_many", 1)]
+    return rng.choice(MOMENTS), writes
 
 
 def _writes(rng: random.Random) -> list[Step]:

@@ -32,6 +32,7 @@ from django.utils.module_loading import import_string
 from rest_framework.settings import api_settings
 
 from rest_channels.connection import Connection
+from rest_channels.consumers.sockets import ConsumersStream
 from rest_channels.routers import Socket, find_sockets
 from rest_channels.settings import DEFAULTS, IMPORT_STRINGS
 from rest_channels.streams import Stream
@@ -111,6 +112,8 @@ def _nonsense(name: str, value: Any) -> str | None:
         return _nonsense_of_models(value)
     if name == "ALLOWED_ORIGINS":
         return _nonsense_of_origins(value)
+    if name == "PERMISSIONS":
+        return _nonsense_of_permissions(value)
     if name in IMPORT_STRINGS:
         return _nonsense_of_class(value)
     return None
@@ -135,6 +138,21 @@ def _nonsense_of_class(value: Any) -> str | None:
             return f"a dotted path to a class is needed ({exc})"
     if not (isinstance(value, type) and issubclass(value, Connection)):
         return "a subclass of rest_channels.connection.Connection is needed"
+    return None
+
+
+def _nonsense_of_permissions(value: Any) -> str | None:
+    if not isinstance(value, dict):
+        return "a dictionary of names to lists of permissions is needed"
+    for name, permissions in value.items():
+        if not isinstance(permissions, (list, tuple)):
+            return f"{name!r} is no list of permissions"
+        for item in permissions:
+            try:
+                if not callable(import_string(item) if isinstance(item, str) else item):
+                    return f"{item!r} of {name!r} is neither a permission class nor callable"
+            except ImportError as exc:
+                return f"{item!r} of {name!r} cannot be imported ({exc})"
     return None
 
 
@@ -222,7 +240,13 @@ def _redis_major() -> int:
 
 def check_streams(**kwargs: Any) -> list[CheckMessage]:
     """W006, W007, W008."""
-    found = {s for socket in _sockets() for s in socket.streams if isinstance(s, Stream)}
+    found = {
+        stream
+        for socket in _sockets()
+        for stream in socket.streams
+        # Class-based consumers have no links, and read and write JSON whatever the settings.
+        if isinstance(stream, Stream) and not isinstance(stream, ConsumersStream)
+    }
     streams = sorted(found, key=lambda stream: stream.prefix)
     return [*_check_basenames(streams), *_check_renderers(streams), *_check_parsers(streams)]
 

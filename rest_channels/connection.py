@@ -55,6 +55,7 @@ class Connection(ABC):
         self.receive = receive
         self.pattern = pattern
         self.outbox = Outbox(full_send(send), socket_settings.MAX_QUEUE_BYTES)
+        self.outbox.hold()
         self.rate = RateLimit(socket_settings.FRAME_RATE, socket_settings.FRAME_BURST)
         self._lanes: dict[AnyStream, Lane | Guest] = {}
         self.memberships = Memberships(self.count_groups)
@@ -116,8 +117,9 @@ class Connection(ABC):
 
     async def shake_hands(self, credentials: Credentials) -> bool:
         """
-        Learn what every frame will need, open the hosted consumers, and say whether there will
-        be frames: False where the policy of every stream would refuse this user.
+        Learn what every frame will need, open the streams that open with the socket, and say
+        whether there will be frames: False where the policy of every stream would refuse this
+        user.
         """
         if not credentials.is_trusted:
             logger.warning(
@@ -127,12 +129,12 @@ class Connection(ABC):
         kwargs = self.scope.get("url_route", {}).get("kwargs", {})
         mount = _mount(self.scope["path"], self.pattern)
         self.handshake = Handshake(self.scope, credentials, kwargs, mount)
-        guests = [self.invite(s) for s in self.streams if isinstance(s, HostedStream)]
+        guests = [self.invite(s) for s in self.streams if s.opens_with_socket]
         if guests:
             await workers.run(credentials.read, owner=credentials.owner)
         if any(await asyncio.gather(*(guest.opens() for guest in guests))):
             return True
-        viewsets = [stream for stream in self.streams if isinstance(stream, Stream)]
+        viewsets = [s for s in self.streams if isinstance(s, Stream) and not s.opens_with_socket]
         # Not with the frames of the same address: behind a proxy that is everybody's, and slow
         # frames of strangers would keep the doors shut.
         owner = ("handshake", credentials.owner)
@@ -150,6 +152,7 @@ class Connection(ABC):
             # Only guests are there yet; one may speak another subprotocol that the client offers.
             subprotocol = subprotocol or getattr(lane, "subprotocol", None)
         await self.outbox.send({"type": "websocket.accept", "subprotocol": subprotocol})
+        self.outbox.release()
 
     async def refuse(self) -> None:
         """Refuse the handshake: not accepted yet, it is answered with 403."""
@@ -234,25 +237,21 @@ class Connection(ABC):
     def new_lane(self, stream: Stream) -> Lane:
         return Lane(stream, self.handshake, self.wire(stream), self.on_crash, self.memberships)
 
-    def invite(self, stream: HostedStream) -> Guest:
-        """Open a hosted consumer with this socket."""
-        guest = Guest(
-            stream,
-            self.handshake.credentials.trusted_scope(self.scope),
-            self.wire(stream),
-            lambda code: self.on_guest_closed(stream, code),
-            lambda: self.count_groups() + len(self.memberships),
-        )
-        self._lanes[stream] = guest
+    def invite(self, stream: Any) -> Any:
+        """Open a stream that opens with this socket: a hosted consumer, class-based consumers."""
+        guest = self._lanes[stream] = stream.invite(self)
         return guest
 
-    def count_groups(self) -> int:
-        """How many groups of the channel layer the hosted consumers of this socket are in."""
-        guests = [lane for lane in self._lanes.values() if isinstance(lane, Guest)]
-        return sum(len(guest.groups) for guest in guests)
+    def count_subscriptions(self) -> int:
+        """How many subscriptions this socket has, groups included."""
+        return self.count_groups() + len(self.memberships)
 
-    def on_guest_closed(self, stream: HostedStream, code: int) -> None:
-        """A hosted consumer has closed or failed: no other stream is touched by it."""
+    def count_groups(self) -> int:
+        """How many groups of the channel layer the consumers of this socket are in."""
+        return sum(len(lane.groups) for lane in self._lanes.values())
+
+    def on_guest_closed(self, stream: AnyStream, code: int) -> None:
+        """A consumer has closed or failed: no other stream is touched by it."""
 
     def on_credentials_end(self) -> None:
         """Signed out, expired, deactivated or deleted: nothing more is answered."""
@@ -312,7 +311,7 @@ class StreamConnection(Connection):
             stream, self.handshake, wire, self.on_crash, self.memberships, is_row=self.is_row
         )
 
-    def on_guest_closed(self, stream: HostedStream, code: int) -> None:
+    def on_guest_closed(self, stream: AnyStream, code: int) -> None:
         # The consumer is all there is here.
         self.outbox.close(code)
 
@@ -331,7 +330,7 @@ class Application:
 def read_frame(payload: Any, stream: AnyStream | None = None) -> Frame:
     """The frame that `payload` is, to `stream`. Raises `FrameError`."""
     max_chars = socket_settings.MAX_REQUEST_ID_CHARS
-    if isinstance(stream, HostedStream):
+    if stream is not None:
         return stream.read(payload, max_chars)
     return Frame.from_payload(payload, max_request_id_chars=max_chars)
 

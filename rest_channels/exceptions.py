@@ -2,6 +2,7 @@
 The errors this package raises.
 
     FrameError        a client's message that cannot be understood; answered 400
+    ConsumerError     what a handler of a class-based consumer refuses; answered with its text
 
 Wrong configuration raises Django's `ImproperlyConfigured`. What an action raises is DRF's
 business: its exception handler turns it into the reply.
@@ -33,3 +34,17 @@ class FrameError(Exception):
         self.code = code
         self.action = action
         self.request_id = request_id
+
+
+class ConsumerError(Exception):
+    """
+    Raised by a handler to tell the client what is wrong: `detail`, with `status` and `code`.
+
+    Nothing is logged, for nothing has failed.
+    """
+
+    def __init__(self, detail: str, *, status: int = 400, code: str = "invalid") -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.status = status
+        self.code = code

@@ -14,7 +14,7 @@ import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from channels.auth import AuthMiddlewareStack
 from djangochannelsrestframework.consumers import AsyncAPIConsumer
@@ -25,6 +25,9 @@ from rest_channels.outbox import Wire
 from rest_channels.protocol import MISSING, Frame, Reply
 from rest_channels.request import Scope
 from rest_channels.settings import socket_settings
+
+if TYPE_CHECKING:
+    from rest_channels.connection import Connection
 
 logger = logging.getLogger("rest_channels")
 
@@ -37,6 +40,8 @@ _SECONDS_TO_END: Final = 10
 
 class HostedStream:
     """One registered consumer class; the counterpart of `rest_channels.streams.Stream`."""
+
+    opens_with_socket = True
 
     def __init__(self, consumer: type[AsyncAPIConsumer], prefix: str) -> None:
         self.consumer = consumer
@@ -52,6 +57,16 @@ class HostedStream:
 
     def __str__(self) -> str:
         return f"{self.prefix}  ({self.consumer.__name__})"
+
+    def invite(self, connection: Connection) -> Guest:
+        """Open a consumer with a socket."""
+        return Guest(
+            self,
+            connection.handshake.credentials.trusted_scope(connection.scope),
+            connection.wire(self),
+            lambda code: connection.on_guest_closed(self, code),
+            connection.count_subscriptions,
+        )
 
     def read(self, payload: Any, max_request_id_chars: int) -> Frame:
         """

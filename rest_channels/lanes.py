@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
 from rest_channels.exceptions import FrameError
@@ -31,6 +32,9 @@ class Lane:
     Its length is the number of frames not answered yet. `on_crash` is told what an exchange
     raises, which is only what `DEBUG_PROPAGATE_EXCEPTIONS` asks to propagate. On the loop.
     """
+
+    #: The groups of the channel layer that it is in: none, but in subclasses.
+    groups: AbstractSet[str] = frozenset()
 
     def __init__(
         self,

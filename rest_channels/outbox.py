@@ -23,7 +23,8 @@ class Outbox:
     """
     Text on its way to the client: at most `max_bytes` of it wait, and one at a time is sent.
 
-    On the loop. After `close` or `discard` whatever is put is forgotten.
+    On the loop. After `close` or `discard` whatever is put is forgotten. From `hold` to `release`
+    all of it waits: for the socket to open.
     """
 
     def __init__(self, send: Send, max_bytes: int) -> None:
@@ -33,7 +34,17 @@ class Outbox:
         self._queue: deque[tuple[Mapping[str, Any], Instead]] = deque()
         self._waiting_bytes = 0
         self._writer: asyncio.Task[None] | None = None
+        self._is_held = False
         self._sent = asyncio.Event()
+
+    def hold(self) -> None:
+        """Send nothing until `release`: before a socket is accepted nothing may be sent."""
+        self._is_held = True
+
+    def release(self) -> None:
+        """Send what was put since `hold`."""
+        self._is_held = False
+        self._begin()
 
     async def put(self, text: str, instead: Instead = None) -> None:
         """
@@ -42,7 +53,8 @@ class Outbox:
         `instead` gives the text to send where the server refuses `text` (see
         `rest_channels.daphne`); where it is None, that closes the socket with 1011.
         """
-        while self._is_full(text) and not self.is_closed:
+        # Held, nothing is sent that could be waited for.
+        while self._is_full(text) and not self.is_closed and not self._is_held:
             self._sent.clear()
             await self._sent.wait()
         self._append(text, instead)
@@ -53,6 +65,11 @@ class Outbox:
             self._forget_queue()
             self.close(CloseCode.TOO_SLOW)
         self._append(text)
+
+    def offer(self, text: str) -> None:
+        """Send `text` if the client is keeping up; what it does not matter to lose."""
+        if self._waiting_bytes <= self._max_bytes // 4:
+            self.post(text)
 
     def close(self, code: int) -> None:
         """Close the socket after what is queued."""
@@ -77,7 +94,7 @@ class Outbox:
         self._sent.set()
 
     def _is_full(self, text: str) -> bool:
-        waits = self._writer is not None
+        waits = self._writer is not None or bool(self._queue)
         return waits and self._waiting_bytes + byte_length(text) > self._max_bytes
 
     def _append(self, text: str, instead: Instead = None) -> None:
@@ -87,7 +104,10 @@ class Outbox:
 
     def _enqueue(self, message: Mapping[str, Any], instead: Instead) -> None:
         self._queue.append((message, instead))
-        if self._writer is None:
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._writer is None and self._queue and not self._is_held:
             self._writer = asyncio.ensure_future(self._write())
 
     async def _write(self) -> None:
@@ -142,6 +162,14 @@ class Wire:
     def post(self, reply: Reply) -> None:
         """Send `reply` at once."""
         self.outbox.post(reply.encode(self.stream))
+
+    def post_payload(self, text: str) -> None:
+        """Send a payload that is JSON text already, at once."""
+        self.outbox.post(in_envelope(text, self.stream))
+
+    def offer_payload(self, text: str) -> None:
+        """Send a payload that is JSON text already, if the client is keeping up."""
+        self.outbox.offer(in_envelope(text, self.stream))
 
     async def put_payload(self, text: str) -> None:
         """Send a payload that is JSON text already, once there is room."""

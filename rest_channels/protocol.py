@@ -60,10 +60,10 @@ class Frame:
 
     `query` maps names to lists of strings, as a query string does. `rest` holds the top-level
     keys without a meaning of their own: a viewset picks the lookups it declares from them and
-    ignores the others.
+    ignores the others. `action` is None only where class-based consumers are sent what has none.
     """
 
-    action: str
+    action: str | None
     request_id: str | int | None = None
     data: Any = MISSING
     query: Mapping[str, list[str]] = field(default_factory=dict)

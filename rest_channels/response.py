@@ -15,9 +15,11 @@ from django.core.exceptions import BadRequest, PermissionDenied, SuspiciousOpera
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpResponseBase
 from django.template.response import SimpleTemplateResponse
-from rest_framework.exceptions import ErrorDetail
+from rest_framework.exceptions import APIException, ErrorDetail
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
+from rest_framework.utils.encoders import JSONEncoder
+from rest_framework.views import exception_handler
 
 from rest_channels.faults import reply_to_fault
 from rest_channels.protocol import Frame, Reply
@@ -91,6 +93,22 @@ def reply_to_crash(frame: Frame, request: MessageRequest | None, exc: BaseExcept
         to=frame,
         status=503 if unavailable else 500,
         request=request,
+    )
+
+
+def reply_to_exception(frame: Frame, exc: APIException) -> Reply:
+    """The reply to one of DRF's exceptions that was raised where no view handles it."""
+    response = exception_handler(exc, {})
+    assert response is not None, "DRF handles its own exceptions"
+    errors = _error_list(response.data)
+    codes = _codes(errors)
+    return Reply(
+        response.status_code,
+        errors=json.dumps(errors, cls=JSONEncoder),
+        codes=json.dumps(codes) if codes else None,
+        headers=dict(response.items()) or None,
+        action=frame.action,
+        request_id=frame.request_id,
     )
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, NamedTuple
 
-from channels.routing import ProtocolTypeRouter, URLRouter
+from channels.routing import ChannelNameRouter, ProtocolTypeRouter, URLRouter
 from channels.security.websocket import OriginValidator
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
@@ -29,6 +29,9 @@ from rest_framework import routers
 from rest_framework.viewsets import ViewSetMixin
 
 from rest_channels import origin
+from rest_channels.consumers.base import Routes
+from rest_channels.consumers.internal import ChannelApplication
+from rest_channels.consumers.websockets import WebsocketConsumers
 from rest_channels.hosting import HostedStream
 from rest_channels.protocol import CloseCode
 from rest_channels.request import HandshakeRequest, Scope
@@ -55,15 +58,16 @@ class SimpleRouter(routers.SimpleRouter):
     def register(
         self,
         prefix: str,
-        viewset: type[ViewSetMixin] | type[AsyncAPIConsumer],
+        viewset: type[ViewSetMixin] | type[AsyncAPIConsumer] | type[WebsocketConsumers],
         basename: str | None = None,
     ) -> None:
         """
         Serve `viewset`, any of DRF's, under `prefix`, which is its stream's name too. One of
-        djangochannelsrestframework's consumers is hosted as it is.
+        djangochannelsrestframework's consumers is hosted as it is. Class-based consumers have their
+        socket and stream under `prefix`, whatever their `path`.
         """
         if not isinstance(viewset, type) or not issubclass(
-            viewset, (ViewSetMixin, AsyncAPIConsumer)
+            viewset, (ViewSetMixin, AsyncAPIConsumer, WebsocketConsumers)
         ):
             raise ImproperlyConfigured(
                 f"register({prefix!r}, ...) takes a viewset class, not {viewset!r}. "
@@ -86,7 +90,10 @@ class SimpleRouter(routers.SimpleRouter):
             )
         routes = []
         for prefix, viewset, basename in self.registry:
-            if issubclass(viewset, AsyncAPIConsumer):
+            if issubclass(viewset, WebsocketConsumers):
+                path = f"{prefix}{self.trailing_slash}"
+                routes += viewset.configured({"path": path}).get_routes(prefix)
+            elif issubclass(viewset, AsyncAPIConsumer):
                 routes.append(self._hosted_route(prefix, viewset, basename))
             else:
                 routes += viewset.as_routes(prefix, basename, router=self)
@@ -160,6 +167,50 @@ async def _no_such_route(scope: Scope, receive: Any, send: Any) -> None:
     # Accepted first: a browser does not show its page why a handshake was refused.
     await send({"type": "websocket.accept"})
     await send({"type": "websocket.close", "code": int(CloseCode.NO_SUCH_ROUTE)})
+
+
+class ChannelRouter:
+    """
+    Class-based consumers on internal channels, for `manage.py runworker NAME ...`.
+
+        channels = ChannelRouter(Pages.as_routes(), ...)
+        application = ProtocolTypeRouter({"websocket": ..., "channel": channels.as_asgi()})
+
+    Where several listen on one channel, they are asked in the order in which they were given.
+    """
+
+    def __init__(self, *routes: Routes) -> None:
+        self.registry: list[Routes] = []
+        for item in routes:
+            self.register(item)
+
+    def register(self, routes: Routes) -> None:
+        """Serve what an `as_routes()` returned on its channels."""
+        if not isinstance(routes, Routes):
+            raise ImproperlyConfigured(
+                f"ChannelRouter takes what as_routes() of a class-based consumer returns, not "
+                f"{routes!r}."
+            )
+        if not routes.channels:
+            raise ImproperlyConfigured(
+                f"{routes.table.consumers.__name__} listens on no channel: give it a channel_name."
+            )
+        self.registry.append(routes)
+
+    @property
+    def mapping(self) -> dict[str, ChannelApplication]:
+        """Channels' names to applications, as Channels' `ChannelNameRouter` takes them."""
+        names = dict.fromkeys(name for routes in self.registry for name in routes.channels)
+        return {
+            name: ChannelApplication(
+                name, [routes.table for routes in self.registry if name in routes.channels]
+            )
+            for name in names
+        }
+
+    def as_asgi(self) -> ASGIApplication:
+        """The application for `ProtocolTypeRouter`'s `"channel"`."""
+        return ChannelNameRouter(self.mapping)
 
 
 class Socket(NamedTuple):

@@ -60,6 +60,8 @@ DEFAULTS: dict[str, Any] = {
     "MAX_SUBSCRIPTION_ROWS": 10_000,
     # Origins, beside the site's own and CSRF_TRUSTED_ORIGINS, whose pages may open a socket.
     "ALLOWED_ORIGINS": [],
+    # Named sets of permissions, for as_routes(perms="private") of class-based consumers.
+    "PERMISSIONS": {},
     # The classes that serve one socket: a viewset's own, and the root's with many streams.
     "CONNECTION_CLASS": "rest_channels.connection.StreamConnection",
     "DEMULTIPLEXER_CLASS": "rest_channels.demultiplexer.Demultiplexer",

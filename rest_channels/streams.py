@@ -99,6 +99,9 @@ class Stream:
     namespace under which the same router is included in Django's URLconf, if any.
     """
 
+    #: Whether it has something to say to the handshake: see `Connection.invite`.
+    opens_with_socket = False
+
     def __init__(
         self,
         viewset: type[ViewSetMixin],
@@ -142,6 +145,10 @@ class Stream:
     def __str__(self) -> str:
         return f"{self.prefix}  ({self.viewset.__name__})"
 
+    def read(self, payload: Any, max_request_id_chars: int) -> Frame:
+        """The frame that `payload` is. Raises `FrameError`."""
+        return Frame.from_payload(payload, max_request_id_chars=max_request_id_chars)
+
     def action_name(self, word: str) -> str:
         """The action a frame's word stands for: itself, or DRF's name for DCRF's word."""
         return word if word in self.actions else ALIASES.get(word, word)
@@ -162,6 +169,7 @@ class Stream:
         that a stranger meets 401 before 405. Raises `NoReverseMatch` where a lookup has a form
         that the URL does not admit: over HTTP there is no such page, 404.
         """
+        assert frame.action is not None, "from_payload() requires one"
         action = self.action_name(frame.action)
         given = self._lookups(frame, handshake)
         if action == "metadata" and action not in self.actions:

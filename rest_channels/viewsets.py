@@ -14,7 +14,6 @@ the routers put `ConsumerViewSetMixin` in front of them.
 
 from __future__ import annotations
 
-import inspect
 from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -37,6 +36,7 @@ from rest_framework.viewsets import (
 
 from rest_channels.exchange import is_unfinished
 from rest_channels.fields import lend_fields
+from rest_channels.keywords import configured, subclass
 from rest_channels.live.watch import WatchedRequest, watch
 from rest_channels.mixins import SubscriptionMixin
 from rest_channels.negotiation import remembering
@@ -82,7 +82,7 @@ class ConsumerViewSetMixin(_APIView):
         URLs, DRF's `SimpleRouter()` unless given.
         """
         router = routers.SimpleRouter() if router is None else router
-        viewset = _configured(cls, initkwargs)
+        viewset = configured(cls, initkwargs, {*_SET_BY_DRF, *cls.http_method_names})
         basename = router.get_default_basename(viewset) if basename is None else basename
         stream = Stream(viewset, path, basename, router, getattr(router, "namespace", None))
         has_rows = any(endpoint.is_detail for endpoint in stream.endpoints)
@@ -226,41 +226,11 @@ def as_consumer(viewset: type[ViewSetMixin]) -> type[ConsumerViewSetMixin]:
         bases = (GenericConsumerViewSetMixin, viewset, SubscriptionMixin)
     # The mixin's own attribute, before the viewset's, would hide it.
     in_flight = getattr(viewset, "max_in_flight", ConsumerViewSetMixin.max_in_flight)
-    return _subclass(viewset, bases, {"max_in_flight": in_flight})
+    return subclass(viewset, bases, {"max_in_flight": in_flight})
 
 
 # DRF's `as_view()` sets them for each view, and leaves the names on the class.
 _SET_BY_DRF = {"name", "description", "suffix", "detail", "basename"}
-
-
-def _configured(viewset: Any, initkwargs: dict[str, Any]) -> type:
-    known = _configurable(viewset)
-    unknown = sorted(initkwargs.keys() - known)
-    if unknown:
-        raise TypeError(
-            f"{viewset.__name__}.as_routes() got unknown keywords: {', '.join(unknown)}. "
-            f"Known are: {', '.join(sorted(known))}."
-        )
-    return _subclass(viewset, (viewset,), initkwargs) if initkwargs else viewset
-
-
-def _configurable(viewset: Any) -> set[str]:
-    """Attributes that are configuration: public, no methods, no properties."""
-    return {
-        name
-        for name, value in inspect.getmembers_static(viewset)
-        if not name.startswith("_")
-        and name not in viewset.http_method_names
-        and name not in _SET_BY_DRF
-        and not inspect.isroutine(value)
-        and not isinstance(value, (classmethod, staticmethod, property))
-    }
-
-
-def _subclass(viewset: type, bases: tuple[type, ...], attributes: dict[str, Any]) -> type:
-    # DRF names the view in metadata and in messages after its class.
-    own = {name: getattr(viewset, name) for name in ("__module__", "__qualname__", "__doc__")}
-    return type(viewset.__name__, bases, {**own, **attributes})
 
 
 def _route(stream: Stream, router: routers.SimpleRouter, *, is_row: bool) -> URLPattern:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 
 import hypothesis
 import pytest
@@ -22,9 +23,22 @@ collect_ignore = (
 @pytest.fixture(scope="session")
 def require_chromium() -> None:
     """Skips where there is no browser; fails instead with REQUIRE_SERVICES=1."""
-    if services.has_chromium():
+    _require(services.has_chromium(), "chromium and chromedriver are not installed")
+
+
+@pytest.fixture
+def redis_layer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    One channel layer for all processes that the test starts, on Redis and the test's own. Skips
+    where there is no Redis; fails instead with REQUIRE_SERVICES=1.
+    """
+    _require(services.has_redis(), "Redis does not answer at 127.0.0.1:6379")
+    monkeypatch.setenv("TEST_REDIS_PREFIX", f"rest_channels_{uuid.uuid4().hex}")
+
+
+def _require(is_there: bool, reason: str) -> None:
+    if is_there:
         return
-    reason = "chromium and chromedriver are not installed"
     if services.are_required():
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)

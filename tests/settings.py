@@ -8,7 +8,7 @@ import os
 SECRET_KEY = "not a secret: the tests' own, and as long as one"
 USE_TZ = True
 ROOT_URLCONF = "tests.urls"
-ASGI_APPLICATION = "tests.asgi.application"
+ASGI_APPLICATION = os.environ.get("TEST_ASGI_APPLICATION", "tests.asgi.application")
 ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
 INSTALLED_APPS = [
     "django.contrib.auth",
@@ -56,6 +56,16 @@ else:
                 )
             },
         }
+    }
+
+# Several processes have one layer.
+if "TEST_REDIS_PREFIX" in os.environ:
+    CHANNEL_LAYERS["default"] = {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "CONFIG": {
+            "hosts": [{"address": "redis://127.0.0.1:6379", "socket_timeout": 10}],
+            "prefix": os.environ["TEST_REDIS_PREFIX"],
+        },
     }
 
 # What `tests.servers` starts a server process with.

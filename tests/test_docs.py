@@ -18,7 +18,13 @@ from tests.walkthrough import Walkthrough, blocks
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
 TEXTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "SECURITY.md", *PAGES]
-MODULES = {path.stem for path in (ROOT / "rest_channels").glob("*.py")} | {"live"}
+PACKAGE = ROOT / "rest_channels"
+#: Modules and packages, but for those that Django names.
+MODULES = {path.stem for path in PACKAGE.glob("*.py")} | {
+    path.parent.name
+    for path in PACKAGE.glob("*/__init__.py")
+    if path.parent.name not in ("management", "migrations")
+}
 
 # What a page's blocks, one after the other in the tutorial's project, are run by.
 RUN_BLOCKS = """
@@ -141,20 +147,22 @@ def test_imports_run_the_way_that_the_design_says():
 
 def imported(module: str) -> set[str]:
     """The modules of this package that one imports at run time, wherever it does."""
-    package = ROOT / "rest_channels" / module
-    files = package.glob("*.py") if package.is_dir() else [package.with_suffix(".py")]
-    trees = [ast.parse(path.read_text()) for path in files]
-    nodes = [node for tree in trees for node in ast.walk(tree)]
-    for node in nodes:
+    paths = list((PACKAGE / module).glob("*.py")) or [PACKAGE / f"{module}.py"]
+    return {name for path in paths for name in imported_by(path)} - {module}
+
+
+def imported_by(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             node.body = []
     names = set()
-    for node in (node for tree in trees for node in ast.walk(tree)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and node.module == "rest_channels":
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module.startswith("rest_channels."):
             names.add(node.module.split(".")[1])
-    return names - {module}
+    return names
 
 
 def reachable(module: str, edges: dict[str, set[str]]) -> set[str]:

@@ -16,7 +16,7 @@ ROOT = Path(rest_channels.__file__).parent
 # Imports run down or stay in a line, without a circle. A new module belongs somewhere here.
 RANKS = [
     ["test", "checks", "apps", "management", "pytest_plugin"],
-    ["routers"],
+    ["routers", "consumers"],
     ["connection", "demultiplexer", "lanes"],
     ["viewsets", "mixins", "fields"],
     ["streams", "exchange", "hosting", "admission"],
@@ -27,7 +27,7 @@ RANKS = [
     ],
     [
         *["protocol", "exceptions", "settings", "rates", "faults", "negotiation"],
-        *["pool", "scheduling"],
+        *["keywords", "pool", "scheduling"],
     ],
 ]
 HEIGHT = {module: -depth for depth, rank in enumerate(RANKS) for module in rank}

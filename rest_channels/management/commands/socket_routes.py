@@ -9,6 +9,7 @@ from channels.routing import get_default_application
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.module_loading import import_string
 
+from rest_channels.consumers.sockets import ConsumersStream
 from rest_channels.hosting import HostedStream
 from rest_channels.routers import Socket, find_sockets
 from rest_channels.streams import Endpoint, Stream
@@ -52,6 +53,11 @@ def describe(socket: Socket) -> Iterator[str]:
 def _actions(stream: Stream | HostedStream, *, is_row: bool) -> Iterator[str]:
     if isinstance(stream, HostedStream):
         yield from sorted(stream.consumer.available_actions)
+        return
+    if isinstance(stream, ConsumersStream):
+        yield from map(str, stream.handlers)
+        if stream.viewsets is not None:
+            yield from _actions(stream.viewsets, is_row=False)
         return
     rows = [
         (action, "/".join(verb.upper() for verb in stream.verbs(action)), _permissions(endpoint))

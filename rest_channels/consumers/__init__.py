@@ -1,0 +1,55 @@
+"""
+Class-based consumers: a class is a group of handlers, an instance serves one message.
+
+    class Chat(WebsocketConsumers):
+        @consumer(command="greet", name=r"(?P<name>\\w+)")
+        def greet(self, message, name):
+            self.reply({"text": f"Hello, {name}"})
+
+    application = URLRouter(Chat.as_routes(path="/chat"))
+"""
+
+from rest_channels.consumers.base import Consumers, Message, Routes
+from rest_channels.consumers.channels import Channel, Group
+from rest_channels.consumers.groups import GroupConsumers
+from rest_channels.consumers.handlers import consumer
+from rest_channels.consumers.mixins import (
+    NoReceiveMixin,
+    PermissionMixin,
+    SessionMixin,
+    UserMixin,
+)
+from rest_channels.consumers.models import (
+    CreateConsumers,
+    CRUDConsumers,
+    DeleteConsumers,
+    ListConsumers,
+    ReadOnlyConsumers,
+    UpdateConsumers,
+)
+from rest_channels.consumers.rooms import RoomConsumers
+from rest_channels.consumers.websockets import WebsocketConsumers
+from rest_channels.exceptions import ConsumerError
+
+__all__ = [
+    "CRUDConsumers",
+    "Channel",
+    "ConsumerError",
+    "Consumers",
+    "CreateConsumers",
+    "DeleteConsumers",
+    "Group",
+    "GroupConsumers",
+    "ListConsumers",
+    "Message",
+    "NoReceiveMixin",
+    "PermissionMixin",
+    "ReadOnlyConsumers",
+    "RoomConsumers",
+    "Routes",
+    "SessionMixin",
+    "UpdateConsumers",
+    "UserMixin",
+    "WebsocketConsumers",
+    "consumer",
+]

@@ -1,0 +1,437 @@
+"""
+Sockets of class-based consumers: what makes of `WebsocketConsumers` a stream of a connection.
+
+A message of the client's takes the way of a viewset's frame: the same connection and its bounds,
+a lane, an exchange, and DRF's `dispatch()` of a view, `Gate`, whose action is to let the consumers
+have the message. So authentication, permissions, throttles, sessions and errors are the viewsets'.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import AsyncIterator, Awaitable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from rest_framework import routers
+from rest_framework.decorators import action
+from rest_framework.exceptions import APIException
+from rest_framework.negotiation import DefaultContentNegotiation
+from rest_framework.parsers import JSONParser
+from rest_framework.renderers import JSONRenderer
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import ViewSet
+
+from rest_channels.consumers.base import Message, ReplyChannel
+from rest_channels.consumers.channels import Channel
+from rest_channels.consumers.handlers import Handler, accepted_keywords
+from rest_channels.consumers.hub import running_hub
+from rest_channels.exceptions import ConsumerError
+from rest_channels.exchange import Exchange
+from rest_channels.keywords import subclass
+from rest_channels.lanes import Lane
+from rest_channels.protocol import CloseCode, Frame, Reply, byte_length
+from rest_channels.request import Call, Handshake, MessageRequest
+from rest_channels.settings import socket_settings
+from rest_channels.streams import Stream
+from rest_channels.threads import workers
+from rest_channels.viewsets import ConsumerViewSetMixin
+
+if TYPE_CHECKING:
+    from rest_channels.connection import Connection
+    from rest_channels.consumers.websockets import WebsocketConsumers
+
+logger = logging.getLogger("rest_channels")
+
+# As long as a hosted consumer may take: daphne gives a handshake 5 seconds, Channels a consumer
+# 10 to end.
+_SECONDS_TO_OPEN: Final = 3
+_SECONDS_TO_END: Final = 10
+
+
+class _AlwaysJSON(DefaultContentNegotiation):
+    def select_renderer(self, request: Any, renderers: Any, format_suffix: Any = None) -> Any:
+        return renderers[0], renderers[0].media_type
+
+
+class Gate(ConsumerViewSetMixin, ViewSet):
+    """
+    The view that messages pass on their way to `consumers`: `connect` (GET) is the handshake,
+    `receive` (POST) a message. Permission classes get it as their view.
+    """
+
+    renderer_classes = [JSONRenderer]
+    parser_classes = [JSONParser]
+    content_negotiation_class = _AlwaysJSON
+    versioning_class = None
+    consumers: type[WebsocketConsumers]
+
+    @action(detail=False, methods=["get"])
+    def connect(self, request: Request, **kwargs: Any) -> Any:
+        return _delivery(request).perform(request)
+
+    @action(detail=False, methods=["post"])
+    def receive(self, request: Request, **kwargs: Any) -> Any:
+        return _delivery(request).perform(request)
+
+    def handle_exception(self, exc: Exception) -> Any:
+        """DRF's handling; a `ConsumerError` is answered with its text."""
+        if isinstance(exc, ConsumerError):
+            refusal = APIException(exc.detail, exc.code)
+            refusal.status_code = exc.status
+            exc = refusal
+        return super().handle_exception(exc)
+
+
+def _delivery(request: Request) -> Delivery:
+    http_request: Any = request._request
+    return http_request.delivery
+
+
+#: The actions that a connection answers itself, where no handler takes such a message.
+CONNECTIONS_OWN: Final = ("cancel", "authenticate")
+
+
+@dataclass(frozen=True, slots=True)
+class Content(Frame):
+    """A message for the consumers: its `data` is all of it."""
+
+
+class ConsumersStream(Stream):
+    """A configured class as a stream; the counterpart of `Stream` for viewsets."""
+
+    opens_with_socket = True
+    #: What answers the messages that no handler takes, where that is a viewset.
+    viewsets: Stream | None = None
+
+    def __init__(self, consumers: type[WebsocketConsumers], prefix: str) -> None:
+        attributes: dict[str, Any] = {
+            "consumers": consumers,
+            "authentication_classes": consumers.authentication_classes,
+            "permission_classes": consumers.get_permission_classes(),
+            "throttle_classes": consumers.throttle_classes,
+        }
+        if consumers.get_queryset() is not None:
+            # DRF's permissions by model ask the view for it.
+            attributes["queryset"] = consumers.get_queryset()
+        gate = subclass(consumers, (Gate,), attributes)
+        super().__init__(gate, "", consumers.__name__.lower(), routers.SimpleRouter())
+        self.consumers = consumers
+        self.prefix = prefix
+        self.max_in_flight = consumers.max_in_flight
+
+    def __str__(self) -> str:
+        return f"{self.prefix}  ({self.consumers.__name__})"
+
+    def read(self, payload: Any, max_request_id_chars: int) -> Frame:
+        """
+        Any object, as content for the consumers. An `action` and a `request_id` have to be a
+        frame's where there are any, for the errors that name them.
+        """
+        if not isinstance(payload, dict) or (
+            self.is_frame(payload) and not self.is_handled(payload)
+        ):
+            return Frame.from_payload(payload, max_request_id_chars=max_request_id_chars)
+        known = {"action": payload.get("action", "-"), "request_id": payload.get("request_id")}
+        frame = Frame.from_payload(known, max_request_id_chars=max_request_id_chars)
+        named = frame.action if "action" in payload else None
+        return Content(named, frame.request_id, payload)
+
+    def is_frame(self, payload: dict[str, Any]) -> bool:
+        """Whether a message that no handler takes is for the connection, not the consumers."""
+        return payload.get("action") in CONNECTIONS_OWN
+
+    def invite(self, connection: Connection) -> ConsumersLane:
+        """Open this stream with a socket."""
+        return self.consumers.lane_class(connection, self)
+
+    @property
+    def handlers(self) -> list[Handler]:
+        """Those that the socket's messages are for."""
+        table = self.consumers.table()
+        return [item for item in table.handlers if table.channel_of(item) == table.channel_name]
+
+    def is_handled(self, content: Any) -> bool:
+        """Whether a handler of the class takes `content`."""
+        table = self.consumers.table()
+        return table.find(content, table.channel_name) is not None
+
+    def hook_call(self, name: str, handshake: Handshake) -> Call:
+        """The call of one of the gate's actions, at the path of the socket itself."""
+        endpoint = self.actions[name]
+        [verb] = self.verbs(name)
+        return replace(self.call_at_mount(endpoint, verb, handshake), path=handshake.scope["path"])
+
+
+class ConsumersLane(Lane):
+    """
+    One configured class on one socket. On the loop.
+
+    It opens with the socket: `on_connect` may refuse. It is the hub's member as long as it is
+    open, and ends with `on_disconnect`.
+    """
+
+    stream: ConsumersStream
+
+    def __init__(self, connection: Connection, stream: ConsumersStream) -> None:
+        super().__init__(
+            stream,
+            connection.handshake,
+            connection.wire(stream),
+            connection.on_crash,
+            connection.memberships,
+        )
+        self.connection = connection
+        self.id = uuid.uuid4().hex
+        self.hub = running_hub()
+        self.is_open = False
+        self._ending: asyncio.Future[None] | None = None
+        self.groups: set[str] = set()
+        self._is_gone = False
+        #: The last DRF request: whose user `on_disconnect` sees.
+        self.last_request: Request | None = None
+
+    async def opens(self) -> bool:
+        """Whether `on_connect` lets the socket in."""
+        await self.hub.join(self)
+        content = {"path": self.handshake.scope["path"]}
+        connecting = Delivery(self, "connect", Content(None, data=content))
+        task = asyncio.ensure_future(self._serve_connect(connecting))
+        await asyncio.wait([task], timeout=_SECONDS_TO_OPEN)
+        if not task.done():
+            logger.warning("%r did not accept its socket in time: it is closed.", self.stream)
+            connecting.stop()
+            task.cancel()
+        self.is_open = task.done() and task.result()
+        if self.is_open:
+            # What others send once the socket is open reaches it.
+            await self.hub.settle(self.groups)
+        else:
+            self._is_gone = True
+            self.hub.leave(self)
+        return self.is_open
+
+    async def _serve_connect(self, connecting: Delivery) -> bool:
+        is_refused = False
+        async for item in connecting.replies():
+            is_refused |= isinstance(item, Reply)
+            await self._send(item)
+        return not is_refused
+
+    def take(self, frame: Frame, payload: Any) -> None:
+        if not self.is_open:
+            detail = "This stream is closed."
+            self.wire.post(Reply.error(403, detail, "stream_closed", to=frame))
+        elif isinstance(frame, Content):
+            self._put(Delivery(self, "receive", frame))
+        else:
+            super().take(frame, payload)
+
+    def _is_own(self, action: str, frame: Frame) -> bool:
+        return not isinstance(frame, Content) and super()._is_own(action, frame)
+
+    def post(self, text: str) -> None:
+        """Send what answers no message: closes a client that does not read with 4408."""
+        # What comes before the socket is open waits in the outbox.
+        if not self._is_gone:
+            self.wire.post_payload(text)
+
+    def offer(self, text: str) -> None:
+        """Send what may be lost, if the client keeps up."""
+        if not self._is_gone:
+            self.wire.offer_payload(text)
+
+    def require_room(self) -> None:
+        if self.connection.count_subscriptions() >= socket_settings.MAX_SUBSCRIPTIONS:
+            raise ConsumerError(
+                "Too many subscriptions on this socket: end some before adding more.",
+                status=503,
+                code="too_many_subscriptions",
+            )
+
+    def close(self, code: int) -> None:
+        """Close the socket, where others share it this stream of it alone."""
+        if self.is_open:
+            self.is_open, self._is_gone = False, True
+            self.connection.on_guest_closed(self.stream, code)
+            self._ending = asyncio.ensure_future(self._end(code))
+
+    async def finish(self, code: int) -> None:
+        self._is_gone = True
+        if self.is_open:
+            self.is_open = False
+            self._ending = asyncio.ensure_future(self._end(code))
+        if self._ending is not None:
+            await asyncio.wait([self._ending])
+        else:
+            await super().finish(code)
+
+    def abandon(self) -> None:
+        super().abandon()
+        self.is_open, self._is_gone = False, True
+        if self._ending is not None:
+            self._ending.cancel()
+        self.hub.leave(self)
+
+    async def _end(self, code: int) -> None:
+        await super().finish(code)
+        try:
+            async with asyncio.timeout(_SECONDS_TO_END):
+                await self._disconnect(code)
+        except Exception:
+            logger.error("%r failed to disconnect.", self.stream, exc_info=True)
+        finally:
+            self.hub.leave(self)
+
+    async def _disconnect(self, code: int) -> None:
+        # Not through the gate: who is gone has to be seen off whatever became of their rights.
+        leaving = Delivery(self, "disconnect", Content(None, data={"code": code}))
+        instance = leaving.instance(self.last_request)
+        remaining = await workers.run(
+            instance.run, leaving.hook(instance), owner=self.handshake.credentials.owner
+        )
+        if remaining is not None:
+            await remaining
+
+    async def _serve(self, job: Any) -> None:
+        if not isinstance(job, Delivery):
+            await super()._serve(job)
+            return
+        async for item in job.replies():
+            await self._send(item)
+        if job.signs_out:
+            self.handshake.credentials.end()
+
+    async def _send(self, item: Reply | str | int) -> None:
+        if isinstance(item, str):
+            await self.wire.put_payload(item)
+        elif isinstance(item, int):
+            self.close(item)
+        else:
+            await self.wire.put(item)
+
+
+class Delivery(Exchange):
+    """
+    A message on its way through the gate to an instance of the consumers; its outlet.
+
+    Its replies are what the instance says, JSON text, the code it closes with, and at the end a
+    `Reply` where it failed.
+    """
+
+    def __init__(self, lane: ConsumersLane, event: str, frame: Frame) -> None:
+        super().__init__(lane.stream, frame, lane.handshake)
+        self.lane = lane
+        self.event = event
+        self._loop = asyncio.get_running_loop()
+        # The request has the user.
+        self.user_pk = None
+        self.session_key: str | None = lane.id
+        self.is_last = event == "disconnect"
+        self._instance: WebsocketConsumers | None = None
+        # Text, the code to close with, and None at the end.
+        self._said: asyncio.Queue[str | int | None] = asyncio.Queue()
+        self._said_bytes = 0
+        self._is_over = self.is_last
+
+    @property
+    def owner(self) -> Any:
+        return self.handshake.credentials.owner
+
+    @property
+    def address(self) -> str | None:
+        return self.lane.hub.address(self.lane)
+
+    def say(self, text: str) -> None:
+        self._loop.call_soon_threadsafe(self._on_said, text)
+
+    def close(self, code: int) -> None:
+        """Close the socket, after what was said; from any thread."""
+        self._loop.call_soon_threadsafe(self._on_close, code)
+
+    def _on_close(self, code: int) -> None:
+        if self._is_over:
+            self.lane.close(code)
+        else:
+            self._said.put_nowait(code)
+
+    def _on_said(self, text: str) -> None:
+        if self._is_over:
+            # The instance has outlived its message: a task of its own.
+            self.lane.post(text)
+            return
+        self._said_bytes += byte_length(text)
+        if self._said_bytes > socket_settings.MAX_QUEUE_BYTES and not self._said.empty():
+            self.lane.connection.outbox.close(CloseCode.TOO_SLOW)
+        else:
+            self._said.put_nowait(text)
+
+    async def replies(self) -> AsyncIterator[Any]:
+        """What the client is told, as the client reads it."""
+        outcome = asyncio.ensure_future(self._outcome())
+        try:
+            while (item := await self._said.get()) is not None:
+                if isinstance(item, str):
+                    self._said_bytes -= byte_length(item)
+                yield item
+            self._is_over = True
+            reply = outcome.result()
+            if reply.status >= 400:
+                yield reply
+        finally:
+            self._is_over = True
+            outcome.cancel()
+            if self._instance is not None:
+                self._instance.discard()
+
+    async def _outcome(self) -> Reply:
+        try:
+            reply = await self.reply()
+            if reply is None:
+                # An `async def` hook has one as well, once it has ended.
+                reply = await anext(super().replies())
+            return reply
+        finally:
+            # In its turn, behind what was said.
+            self._loop.call_soon(self._said.put_nowait, None)
+
+    def _find(self) -> MessageRequest:
+        request: Any = super()._find()
+        request.delivery = self
+        return request
+
+    def _call(self, frame: Frame) -> Call:
+        return self.lane.stream.hook_call(self.event, self.handshake)
+
+    def perform(self, request: Request) -> Any:
+        """The gate's action; in a worker thread."""
+        self.lane.last_request = request
+        instance = self._instance = self.instance(request)
+        remaining = instance.run(self.hook(instance))
+        return Response() if remaining is None else self._response(remaining)
+
+    async def _response(self, remaining: Awaitable[None]) -> Response:
+        await remaining
+        return Response()
+
+    def instance(self, request: Request | None) -> WebsocketConsumers:
+        """The instance that serves this message."""
+        consumers = self.lane.stream.consumers
+        channel = Channel(consumers.table().channel_name)
+        return consumers(
+            Message(self.frame.data, channel, ReplyChannel(self)),
+            self.handshake.kwargs,
+            self,
+            connection=self.lane.connection,
+            request=request,
+        )
+
+    def hook(self, instance: WebsocketConsumers) -> Any:
+        """`on_connect`, `on_receive` or `on_disconnect` of `instance`, ready to be called."""
+        name = f"on_{self.event}"
+        kwargs = accepted_keywords(getattr(type(instance), name), instance.kwargs)
+        return partial(getattr(instance, name), instance.message, **kwargs)

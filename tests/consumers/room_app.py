@@ -1,0 +1,26 @@
+"""Rooms that several server processes share, over Redis."""
+
+from __future__ import annotations
+
+import django
+from channels.routing import URLRouter
+
+from rest_channels.consumers import RoomConsumers
+from rest_channels.routers import SameOrigin
+
+django.setup()
+
+
+class Chat(RoomConsumers):
+    authentication_classes = []
+    path = r"/(?P<user>\w+)"
+    presence_grace = 0
+
+    def get_user_key(self):
+        return self.kwargs["user"]
+
+    def get_user_data(self):
+        return {"name": self.kwargs["user"]}
+
+
+application = SameOrigin(URLRouter(Chat.as_routes()))

@@ -1,0 +1,172 @@
+"""A worker serves named channels: in order for each sender, whatever it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+from contextlib import asynccontextmanager
+
+import pytest
+from channels.layers import InMemoryChannelLayer, channel_layers
+
+from rest_channels.consumers import Channel, ConsumerError, Consumers, consumer
+from rest_channels.consumers.layers import MESSAGE, SECONDS_TO_PUBLISH, message, to_json
+from rest_channels.routers import ChannelRouter
+
+
+class Gate(Consumers):
+    channel_name = "gate"
+    opened = threading.Event()
+
+    @consumer(kind="wait")
+    def wait(self, message):
+        assert self.opened.wait(10)
+        self.reply("waited")
+
+    @consumer(kind="quick")
+    async def quick(self, message):
+        self.reply("quick")
+
+    @consumer(kind="broken")
+    def broken(self, message):
+        raise ZeroDivisionError
+
+
+@asynccontextmanager
+async def working(*routes):
+    """A worker on the first channel of `routes`: give it messages, and receive from the layer."""
+    layer = InMemoryChannelLayer()
+    before = channel_layers.set("default", layer)
+    given = asyncio.Queue()
+    [(name, application), *_] = ChannelRouter(*routes).mapping.items()
+    task = asyncio.create_task(application({"type": "channel", "channel": name}, given.get, None))
+    try:
+        yield given.put, lambda asker: asyncio.wait_for(layer.receive(asker), 10)
+    finally:
+        task.cancel()
+        channel_layers.set("default", before)
+
+
+def asked(content, asker=None):
+    return message(to_json(content), {}, asker)
+
+
+def test_messages_of_one_sender_are_served_in_order_others_side_by_side():
+    Gate.opened.clear()
+
+    async def story():
+        async with working(Gate.as_routes()) as (give, receive):
+            await give(asked({"kind": "wait"}, "ann#1"))
+            await give(asked({"kind": "quick"}, "ann#1"))
+            await give(asked({"kind": "quick"}, "bob#1"))
+            assert json.loads((await receive("bob"))["text"]) == "quick"
+            Gate.opened.set()
+            replies = [json.loads((await receive("ann"))["text"]) for _ in range(2)]
+            assert replies == ["waited", "quick"]
+
+    asyncio.run(story())
+
+
+def test_no_message_ends_the_worker(caplog):
+    wrong = [
+        {"type": "chat.message", "text": "somebody else's"},
+        {"type": MESSAGE},
+        {"type": MESSAGE, "content": "{", "kwargs": "{}"},
+        {"type": MESSAGE, "content": None, "kwargs": "{}"},
+        asked({"kind": "unknown"}),
+        asked({"kind": "broken"}),
+        asked({"kind": "quick"}),  # It replies, and there is nobody to reply to.
+    ]
+
+    async def story():
+        [application] = ChannelRouter(Gate.as_routes()).mapping.values()
+        for item in wrong:
+            await application.serve(item)
+        async with working(Gate.as_routes()) as (give, receive):
+            await give(wrong[0])
+            await give(asked({"kind": "quick"}, "ann#1"))
+            assert json.loads((await receive("ann"))["text"]) == "quick"
+
+    with caplog.at_level(logging.WARNING, "rest_channels"):
+        asyncio.run(story())
+    logged = [record.getMessage() for record in caplog.records]
+    assert sum("Not a message for 'gate'" in line for line in logged) == 5
+    assert sum("Server error" in line for line in logged) == 1
+    assert sum("nobody to reply to" in line for line in logged) == 1
+
+
+def test_as_many_messages_are_served_at_once_as_there_are_threads(settings):
+    settings.REST_CHANNELS = {"WORKER_THREADS": 2}
+    started = []
+
+    class Slow(Consumers):
+        channel_name = "slow"
+
+        @consumer
+        async def slow(self, message):
+            started.append(message.content["n"])
+            self.reply("started")
+            await asyncio.Event().wait()
+
+    async def story():
+        async with working(Slow.as_routes()) as (give, receive):
+            queue = give.__self__
+            for number in range(4):
+                await give(asked({"n": number}, f"asker{number}#1"))
+            await receive("asker0")
+            await receive("asker1")
+            # The third is taken and waits for room; the fourth waits where it was given.
+            assert (sorted(started), queue.qsize()) == ([0, 1], 1)
+
+    asyncio.run(story())
+
+
+def test_a_channel_is_sent_to_from_sync_and_async_code():
+    layer = InMemoryChannelLayer()
+    before = channel_layers.set("default", layer)
+
+    async def received():
+        await Channel("mail").asend([2], kwargs={"room": 5}, reply_channel=Channel("x#1"))
+        return await layer.receive("mail")
+
+    try:
+        assert asyncio.run(received()) == {
+            "type": MESSAGE, "content": "[2]", "kwargs": '{"room":5}', "reply_channel": "x#1",
+        }  # fmt: skip
+        Channel("mail").send({"to": "ann"})
+        assert layer.channels["mail"].get_nowait()[1]["content"] == '{"to":"ann"}'
+    finally:
+        channel_layers.set("default", before)
+
+
+@pytest.mark.parametrize("exc", [ConnectionError("lost"), RuntimeError("full")])
+def test_a_layer_that_fails_is_said_to_be_busy(exc):
+    class Failing(InMemoryChannelLayer):
+        async def send(self, channel, message):
+            raise exc
+
+    before = channel_layers.set("default", Failing())
+    try:
+        with pytest.raises(ConsumerError) as refused:
+            Channel("mail").send({})
+        assert refused.value.status == 503
+    finally:
+        channel_layers.set("default", before)
+
+
+def test_a_layer_that_hangs_is_given_up(monkeypatch):
+    monkeypatch.setattr("rest_channels.consumers.layers.SECONDS_TO_PUBLISH", 0.01)
+
+    class Hanging(InMemoryChannelLayer):
+        async def send(self, channel, message):
+            await asyncio.Event().wait()
+
+    before = channel_layers.set("default", Hanging())
+    try:
+        with pytest.raises(ConsumerError):
+            Channel("mail").send({})
+    finally:
+        channel_layers.set("default", before)
+    assert SECONDS_TO_PUBLISH == 2

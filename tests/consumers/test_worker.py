@@ -1,0 +1,77 @@
+"""What a socket receives, handled by `manage.py runworker` in another process, over Redis."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+
+from tests.distribution import ROOT
+from tests.servers import Server
+
+
+@contextmanager
+def worker(application, *channels):
+    """A worker process for `channels`."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "django", "runworker", *channels],
+        cwd=ROOT,
+        env={
+            **os.environ,
+            "DJANGO_SETTINGS_MODULE": "tests.settings",
+            "TEST_ASGI_APPLICATION": application,
+        },
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.usefixtures("redis_layer")
+def test_a_worker_handles_what_a_server_receives_and_its_replies_reach_the_socket():
+    module = "tests.consumers.worker_app"
+    with (
+        worker(f"{module}.application", "pid") as process,
+        Server("uvicorn", f"{module}:application") as server,
+        server.connect("/pid/attic/") as socket,
+        server.connect("/pid/cellar/") as other,
+    ):
+        for each, room in ((socket, "attic"), (other, "cellar")):
+            each.send(json.dumps({"ask": "pid", "é": [1]}))
+            assert json.loads(each.recv(20)) == {
+                "pid": process.pid,
+                "kwargs": {"room": room},
+                "content": {"ask": "pid", "é": [1]},
+            }
+        socket.send(json.dumps({"ask": "async"}))
+        said = [json.loads(socket.recv(20)) for _ in range(3)]
+        assert said == [{"pid": process.pid, "number": number} for number in range(3)]
+        socket.send(json.dumps({"ask": "nobody", "request_id": 7}))
+        error = json.loads(socket.recv(20))
+        assert (error["response_status"], error["request_id"]) == (404, 7)
+
+
+@pytest.mark.usefixtures("redis_layer")
+def test_what_a_worker_sends_to_a_group_reaches_its_sockets():
+    module = "tests.consumers.worker_app"
+    with (
+        worker(f"{module}.application", "shared") as process,
+        Server("uvicorn", f"{module}:application") as server,
+        server.connect("/shared/attic/") as ann,
+        server.connect("/shared/attic/") as bob,
+    ):
+        ann.send(json.dumps({"kind": "async"}))
+        for socket in (ann, bob):
+            assert json.loads(socket.recv(20)) == {"kind": "async", "pid": process.pid}
+        # No handler takes it: the group has it, from a thread of the worker's.
+        bob.send(json.dumps({"kind": "other"}))
+        for socket in (ann, bob):
+            assert json.loads(socket.recv(20)) == {"kind": "other"}

@@ -55,6 +55,7 @@ class Server:
         application: str = "tests.abuse_app:application",
         *,
         is_loud: bool = False,
+        channel_layers: dict[str, Any] | None = None,
         **rest_channels: Any,
     ) -> None:
         verbosity = (_LOUD if is_loud else _QUIET)[kind]
@@ -66,6 +67,8 @@ class Server:
             "TEST_REST_CHANNELS": json.dumps(rest_channels),
             "TEST_LOG_LEVEL": "DEBUG" if is_loud else "INFO",
         }
+        if channel_layers is not None:
+            self._env["TEST_CHANNEL_LAYERS"] = json.dumps(channel_layers)
         self._lines: list[str] = []
         self._has_port = threading.Event()
         self.port = 0
@@ -161,6 +164,10 @@ class Server:
         transport.connect(("127.0.0.1", self.port))
         return transport
 
+    def run(self, code: str) -> str:
+        """Run `code` in another process of the same project; returns what it prints."""
+        return run_in_process(code, self._env)
+
     def execute(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Read or change the database behind the process's back, as another process would."""
         with closing(sqlite3.connect(self.database, timeout=20)) as connection, connection:
@@ -173,6 +180,16 @@ class Server:
                 self.port = int(listening[1])
                 self._has_port.set()
         self._has_port.set()
+
+
+def run_in_process(code: str, env: dict[str, str]) -> str:
+    """Run `code` with the apps loaded; returns what it prints, raises where it fails."""
+    command = [sys.executable, "-c", f"import django\ndjango.setup()\n{code}"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def _options(options: dict[str, Any]) -> dict[str, Any]:

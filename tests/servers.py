@@ -38,8 +38,8 @@ KINDS = ["uvicorn", "daphne"]
 _LISTENING = re.compile(r"(?:running on http://127\.0\.0\.1:|TCP address 127\.0\.0\.1:)(\d+)")
 
 _COMMANDS = {
-    "uvicorn": ["uvicorn", "--port", "0", "--log-level"],
-    "daphne": ["daphne", "--port", "0", "--verbosity"],
+    "uvicorn": ["uvicorn", "--log-level"],
+    "daphne": ["daphne", "--verbosity"],
 }
 # Not uvicorn's "debug": there it writes down all headers and frames itself.
 _LOUD = {"uvicorn": "info", "daphne": "3"}
@@ -75,23 +75,37 @@ class Server:
 
     def __enter__(self) -> Server:
         shutil.copy(_empty_database(), self.database)
+        self._start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._kill()
+        shutil.rmtree(self._directory)
+
+    def restart(self) -> None:
+        """Kill the process and start another, with the same database and port."""
+        self._kill()
+        self._has_port.clear()
+        self._start()
+
+    def _start(self) -> None:
+        # Port 0: any that is free.
+        command = [*self._command, "--port", str(self.port)]
         self._process = subprocess.Popen(
-            self._command, cwd=ROOT, env=self._env, text=True,
+            command, cwd=ROOT, env=self._env, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         if not self._has_port.wait(60) or not self.port:
             self.__exit__()
-            raise AssertionError(f"{' '.join(self._command)}\n{self.output}")
-        return self
+            raise AssertionError(f"{' '.join(command)}\n{self.output}")
 
-    def __exit__(self, *exc_info: object) -> None:
+    def _kill(self) -> None:
         self._process.kill()
         self._process.wait()
         self._reader.join()
         self._process.stdout.close()
-        shutil.rmtree(self._directory)
 
     @property
     def output(self) -> str:

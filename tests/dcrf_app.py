@@ -17,6 +17,7 @@ from rest_framework.pagination import LimitOffsetPagination  # noqa: E402
 from rest_framework.response import Response  # noqa: E402
 
 from rest_channels.routers import DefaultRouter  # noqa: E402
+from rest_channels.viewsets import ModelConsumerViewSet  # noqa: E402
 from tests.models import Room, Sensor  # noqa: E402
 
 
@@ -39,6 +40,16 @@ class RoomPagesViewSet(RoomViewSet):
     pagination_class = LimitOffsetPagination
 
 
+class FollowedRoomViewSet(ModelConsumerViewSet):
+    queryset = Room.objects.order_by("id")
+    serializer_class = RoomSerializer
+    filterset_fields = ["is_staff_only"]
+
+    @action(detail=False)
+    def follow(self, request):
+        return self.subscribe(request)
+
+
 class SensorSerializer(serializers.ModelSerializer):
     class Meta:
         model = Sensor
@@ -58,6 +69,7 @@ class SensorConsumer(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
 router = DefaultRouter()
 router.register("rooms", RoomViewSet)
 router.register("pages", RoomPagesViewSet, basename="page")
+router.register("followed", FollowedRoomViewSet, basename="followed")
 router.register("sensors", SensorViewSet)
 router.register("live-sensors", SensorConsumer)
 

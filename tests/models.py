@@ -37,6 +37,48 @@ class Sensor(models.Model):
     name = models.CharField(max_length=50)
 
 
+class Shelf(models.Model):
+    """Where items are; what refers to it loses the reference when it goes."""
+
+    name = models.CharField(max_length=50)
+
+
+class Book(models.Model):
+    title = models.CharField(max_length=50)
+    version = models.IntegerField(default=0)
+    shelf = models.ForeignKey(Shelf, models.SET_NULL, null=True, related_name="books")
+    # Nothing leads from a shelf to the books that it once held.
+    former_shelf = models.ForeignKey(Shelf, models.SET_NULL, null=True, related_name="+")
+    tags = models.ManyToManyField(Tag, related_name="books")
+
+
+class Novel(Book):
+    """Two tables."""
+
+    plot = models.TextField()
+
+
+class Classic(Book):
+    class Meta:
+        proxy = True
+
+
+class Item(models.Model):
+    """Written to in bulk."""
+
+    name = models.CharField(max_length=50, unique=True)
+    version = models.IntegerField(default=0)
+    shelf = models.ForeignKey(Shelf, models.CASCADE, null=True, related_name="items")
+
+    objects = LiveManager()
+
+
+class Toy(Item):
+    age = models.IntegerField(default=3)
+
+    objects = LiveManager()
+
+
 class Club(models.Model):
     """Who is a member decides who sees its notes; those for staff show to staff alone."""
 

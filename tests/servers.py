@@ -38,8 +38,8 @@ KINDS = ["uvicorn", "daphne"]
 _LISTENING = re.compile(r"(?:running on http://127\.0\.0\.1:|TCP address 127\.0\.0\.1:)(\d+)")
 
 _COMMANDS = {
-    "uvicorn": ["uvicorn", "--port", "0", "--log-level"],
-    "daphne": ["daphne", "--port", "0", "--verbosity"],
+    "uvicorn": ["uvicorn", "--log-level"],
+    "daphne": ["daphne", "--verbosity"],
 }
 # Not uvicorn's "debug": there it writes down all headers and frames itself.
 _LOUD = {"uvicorn": "info", "daphne": "3"}
@@ -55,6 +55,7 @@ class Server:
         application: str = "tests.abuse_app:application",
         *,
         is_loud: bool = False,
+        channel_layers: dict[str, Any] | None = None,
         **rest_channels: Any,
     ) -> None:
         verbosity = (_LOUD if is_loud else _QUIET)[kind]
@@ -66,29 +67,45 @@ class Server:
             "TEST_REST_CHANNELS": json.dumps(rest_channels),
             "TEST_LOG_LEVEL": "DEBUG" if is_loud else "INFO",
         }
+        if channel_layers is not None:
+            self._env["TEST_CHANNEL_LAYERS"] = json.dumps(channel_layers)
         self._lines: list[str] = []
         self._has_port = threading.Event()
         self.port = 0
 
     def __enter__(self) -> Server:
         shutil.copy(_empty_database(), self.database)
+        self._start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._kill()
+        shutil.rmtree(self._directory)
+
+    def restart(self) -> None:
+        """Kill the process and start another, with the same database and port."""
+        self._kill()
+        self._has_port.clear()
+        self._start()
+
+    def _start(self) -> None:
+        # Port 0: any that is free.
+        command = [*self._command, "--port", str(self.port)]
         self._process = subprocess.Popen(
-            self._command, cwd=ROOT, env=self._env, text=True,
+            command, cwd=ROOT, env=self._env, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         if not self._has_port.wait(60) or not self.port:
             self.__exit__()
-            raise AssertionError(f"{' '.join(self._command)}\n{self.output}")
-        return self
+            raise AssertionError(f"{' '.join(command)}\n{self.output}")
 
-    def __exit__(self, *exc_info: object) -> None:
+    def _kill(self) -> None:
         self._process.kill()
         self._process.wait()
         self._reader.join()
         self._process.stdout.close()
-        shutil.rmtree(self._directory)
 
     @property
     def output(self) -> str:
@@ -147,6 +164,10 @@ class Server:
         transport.connect(("127.0.0.1", self.port))
         return transport
 
+    def run(self, code: str) -> str:
+        """Run `code` in another process of the same project; returns what it prints."""
+        return run_in_process(code, self._env)
+
     def execute(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
         """Read or change the database behind the process's back, as another process would."""
         with closing(sqlite3.connect(self.database, timeout=20)) as connection, connection:
@@ -159,6 +180,16 @@ class Server:
                 self.port = int(listening[1])
                 self._has_port.set()
         self._has_port.set()
+
+
+def run_in_process(code: str, env: dict[str, str]) -> str:
+    """Run `code` with the apps loaded; returns what it prints, raises where it fails."""
+    command = [sys.executable, "-c", f"import django\ndjango.setup()\n{code}"]
+    done = subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def _options(options: dict[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,8 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 # Tables made at once, for the tests' own models have no migrations to come after.
 MIGRATION_MODULES = dict.fromkeys(("auth", "contenttypes", "sessions", "authtoken"))
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+if "TEST_CHANNEL_LAYERS" in os.environ:
+    CHANNEL_LAYERS = json.loads(os.environ["TEST_CHANNEL_LAYERS"])
 REST_FRAMEWORK = {"DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"]}
 
 if os.environ.get("TEST_DATABASE") == "postgresql":

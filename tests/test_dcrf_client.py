@@ -45,5 +45,21 @@ def test_dcrf_client(node_project):
     with Server("uvicorn", "tests.dcrf_app:application") as server:
         command = ["node", "--test", "--test-reporter=tap", "dcrf_client.test.js"]
         output = run(command, node_project, SOCKET_URL=server.url(""))
-    assert "# pass 11" in output
+    assert "# pass 19" in output
     assert "# fail 0" in output
+
+
+@pytest.mark.parametrize("path", ["/", "/rooms/"])
+def test_dcrf_client_subscribes_again_when_the_server_is_back(node_project, path):
+    with Server("uvicorn", "tests.dcrf_app:application") as server:
+        environment = {**os.environ, "SOCKET_URL": server.url("")}
+        command = ["node", "dcrf_client_reconnect.js", path]
+        with subprocess.Popen(
+            command, cwd=node_project, env=environment, text=True, stdout=subprocess.PIPE
+        ) as client:
+            try:
+                assert client.stdout.readline() == "subscribed\n"
+                server.restart()
+                assert client.wait(timeout=60) == 0
+            finally:
+                client.kill()

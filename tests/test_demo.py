@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,7 +20,8 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.distribution import ROOT
+from tests.walkthrough import blocks
 
 CHROMIUM_FLAGS = [
     "--headless=new",
@@ -42,6 +45,14 @@ def test_what_the_demo_tests_itself(tmp_path: Path) -> None:
         assert run.returncode == 0, output
 
 
+def test_what_the_pages_show_of_its_client_is_what_it_has() -> None:
+    client = (ROOT / "demo" / "chat" / "static" / "chat" / "live.js").read_text()
+    listings = [block for block in blocks(ROOT / "docs" / "live.md") if block.language == "js"]
+    assert len(listings) == 1
+    without_indent = "\n".join(line.removeprefix("  ") for line in client.splitlines())
+    assert listings[0].text.strip() in without_indent
+
+
 # The server
 
 
@@ -53,9 +64,26 @@ def manage(directory: Path, *command: str, **options: Any) -> subprocess.Popen[s
     return subprocess.Popen([sys.executable, manage_py, *command], env=env, text=True, **options)
 
 
+@dataclass
+class Demo:
+    """The demo, served."""
+
+    url: str
+    directory: Path
+    process: subprocess.Popen[str]
+
+    @property
+    def port(self) -> str:
+        return self.url.strip("/").rpartition(":")[2]
+
+    def kill(self) -> None:
+        """End it as a crash would: nobody is told."""
+        self.process.kill()
+        self.process.wait(timeout=20)
+
+
 @contextmanager
-def serving(directory: Path, port: str = "0") -> Iterator[str]:
-    """The demo's address, from when it is printed."""
+def serving(directory: Path, port: str = "0") -> Iterator[Demo]:
     with (
         open(directory / "log", "w+") as log,
         manage(directory, "demo", "--port", port, stdout=subprocess.PIPE, stderr=log) as server,
@@ -63,7 +91,8 @@ def serving(directory: Path, port: str = "0") -> Iterator[str]:
         try:
             assert server.stdout is not None
             lines = iter(server.stdout.readline, "")
-            yield next((line.strip() for line in lines if line.startswith("http://")), "")
+            url = next((line.strip() for line in lines if line.startswith("http://")), "")
+            yield Demo(url, directory, server)
         finally:
             server.terminate()
             server.wait(timeout=20)
@@ -71,10 +100,23 @@ def serving(directory: Path, port: str = "0") -> Iterator[str]:
             assert log.read() == ""
 
 
+def shell(directory: Path, code: str) -> None:
+    """Let a process of its own write to the demo's database."""
+    imports = "from chat.models import *; from django.contrib.auth.models import User; "
+    run = manage(directory, "shell", "-c", imports + "\n" + code, stderr=subprocess.PIPE)
+    _, errors = run.communicate(timeout=60)
+    assert run.returncode == 0, errors
+
+
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with serving(tmp_path_factory.mktemp("demo")) as url:
-        yield url
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    with serving(tmp_path_factory.mktemp("demo")) as demo:
+        yield demo
+
+
+@pytest.fixture(scope="module")
+def url(demo: Demo) -> str:
+    return demo.url
 
 
 # The browsers
@@ -86,7 +128,7 @@ Browser = webdriver.Chrome
 def browsing() -> Iterator[Browser]:
     options = webdriver.ChromeOptions()
     options.binary_location = str(shutil.which("chromium"))
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     # Named, so that selenium does not look for one to download.
     service = webdriver.ChromeService(shutil.which("chromedriver"))
     with TemporaryDirectory(ignore_cleanup_errors=True) as profile:
@@ -140,10 +182,14 @@ def sign_in(browser: Browser, url: str, name: str) -> None:
 def enter(browser: Browser, url: str, room: str) -> Browser:
     """Load the page anew, and go to a room."""
     browser.get(url)
+    go_to(browser, room)
+    return browser
+
+
+def go_to(browser: Browser, room: str) -> None:
     until(browser, lambda: room in rooms(browser))
     browser.find_element(By.PARTIAL_LINK_TEXT, room).click()
     until(browser, lambda: browser.title.startswith(room) and shown(browser))
-    return browser
 
 
 def until(browser: Browser, is_so: Callable[[], Any]) -> None:
@@ -175,6 +221,25 @@ def texts(browser: Browser, selector: str) -> list[str]:
             .map((element) => element.textContent.trim());
     """
     return browser.execute_script(script, selector)
+
+
+def received(browser: Browser) -> list[dict[str, Any]]:
+    """The payloads that have come over the browser's sockets since it was asked the last time."""
+    logged = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    return [
+        json.loads(entry["params"]["response"]["payloadData"])["payload"]
+        for entry in logged
+        if entry["method"] == "Network.webSocketFrameReceived"
+    ]
+
+
+def mark(browser: Browser) -> None:
+    """Leave a mark on the page, which is gone when it is loaded anew."""
+    browser.execute_script("window.isMarked = true")
+
+
+def is_marked(browser: Browser) -> bool:
+    return browser.execute_script("return window.isMarked === true")
 
 
 def write(browser: Browser, selector: str, text: str) -> None:
@@ -252,26 +317,127 @@ def test_searching_a_room(bob: Browser, url: str) -> None:
     until(bob, lambda: len(shown(bob)) == 20)
 
 
-def test_one_posts_and_the_other_reads(ann: Browser, bob: Browser) -> None:
+def test_what_one_writes_edits_and_deletes_the_other_sees(ann: Browser, bob: Browser) -> None:
+    mark(ann)
     post(bob, "Is anybody there?")
     assert bob.find_element(By.ID, "text").get_property("value") == ""
-    press(ann, "Refresh")
     until(ann, lambda: shown(ann)[-1:] == ["Is anybody there?"])
     assert texts(ann, "#messages .author")[-1] == "bob"
+    press(bob, "Edit: Is anybody there?")
+    write(bob, ".editor textarea", "Is somebody there?" + Keys.ENTER)
+    until(ann, lambda: shown(ann)[-1:] == ["Is somebody there?"])
+    press(bob, "Delete: Is somebody there?")
+    press(bob, "Really delete?")
+    until(ann, lambda: "Is somebody there?" not in shown(ann))
+    assert shown(ann) == shown(bob)
+    assert is_marked(ann)
+
+
+def test_what_another_process_writes_is_seen_as_well(demo: Demo, ann: Browser) -> None:
+    mark(ann)
+    lobby = "room=Room.objects.get(name='lobby')"
+    bob = "author=User.objects.get(username='bob')"
+    shell(demo.directory, f"Message.objects.create({lobby}, {bob}, text='By shell')")
+    until(ann, lambda: shown(ann)[-1:] == ["By shell"])
+    shell(demo.directory, "Message.objects.filter(text='By shell').delete()")
+    until(ann, lambda: "By shell" not in shown(ann))
+    assert is_marked(ann)
+
+
+def test_what_one_is_typing_stays_while_others_write(ann: Browser, bob: Browser) -> None:
+    post(ann, "To be mended")
+    until(bob, lambda: shown(bob)[-1:] == ["To be mended"])
+    press(ann, "Edit: To be mended")
+    write(ann, ".editor textarea", "Half a sent")
+    post(bob, "Meanwhile")
+    until(ann, lambda: shown(ann)[-1:] == ["Meanwhile"])
+    write(ann, "#text", "And the other half")
+    editor = ann.find_element(By.CSS_SELECTOR, ".editor textarea")
+    assert editor.get_property("value") == "Half a sent"
+    editor.send_keys("ence" + Keys.ENTER)
+    until(bob, lambda: shown(bob)[-2:] == ["Half a sentence", "Meanwhile"])
+    assert ann.find_element(By.ID, "text").get_property("value") == "And the other half"
+
+
+def test_a_search_goes_on(ann: Browser, bob: Browser) -> None:
+    write(bob, "#search", "ladder")
+    until(bob, lambda: shown(bob) == ["No comment. Has anybody seen the ladder?"])
+    post(ann, "Nobody has")
+    post(ann, "I took the LADDER")
+    until(bob, lambda: shown(bob)[1:] == ["I took the LADDER"])
+    press(ann, "Edit: I took the LADDER")
+    write(ann, ".editor textarea", "I took nothing" + Keys.ENTER)
+    until(bob, lambda: len(shown(bob)) == 1)
+
+
+def test_who_reads_further_up_stays_there(ann: Browser, bob: Browser, url: str) -> None:
+    enter(bob, url, "Chess")
+    bob.execute_script("document.getElementById('scroller').scrollTop = 0")
+    enter(ann, url, "Chess")
+    post(ann, "Are you still reading?")
+    until(bob, lambda: shown(bob)[-1:] == ["Are you still reading?"])
+    assert bob.execute_script("return document.getElementById('scroller').scrollTop") == 0
+    press(bob, "New messages")
+    until(bob, lambda: texts(bob, "#newer") == [])
+    press(ann, "Delete: Are you still reading?")
+    press(ann, "Really delete?")
+    until(bob, lambda: shown(bob)[-1].startswith("Well played."))
+
+
+def test_a_room_for_all_becomes_one_for_staff_and_back(
+    demo: Demo, ann: Browser, bob: Browser
+) -> None:
+    mark(bob)
+    shell(demo.directory, "Room.objects.create(name='vault', title='Vault')")
+    for browser in (ann, bob):
+        until(browser, lambda browser=browser: "Vault" in rooms(browser))
+        browser.find_element(By.LINK_TEXT, "Vault").click()
+        until(browser, lambda browser=browser: texts(browser, "#empty") != [])
+    post(ann, "It is getting late")
+    until(bob, lambda: shown(bob) == ["It is getting late"])
+    received(bob)
+
+    shell(demo.directory, "Room.objects.filter(name='vault').first().delete()")
+    until(bob, lambda: texts(bob, "h1") == ["No such room"])
+    shell(demo.directory, "Room.objects.create(name='vault', title='Vault')")
+    until(bob, lambda: texts(bob, "h1") == ["Vault"] and texts(bob, "#empty") != [])
+    until(ann, lambda: texts(ann, "h1") == ["Vault"] and texts(ann, "#empty") != [])
+    post(ann, "It is getting later")
+    until(bob, lambda: shown(bob) == ["It is getting later"])
+
+    change = "room = Room.objects.get(name='vault'); room.{} = {!r}; room.save()"
+    shell(demo.directory, change.format("staff_only", True))
+    until(bob, lambda: texts(bob, "h1") == ["No such room"])
+    assert (rooms(bob), shown(bob)) == (["Lobby", "Chess"], [])
+    until(ann, lambda: "Vault staff only" in rooms(ann))
+    go_to(bob, "Lobby")
+    post(ann, "The secret is 42")
+    press(ann, "Edit: The secret is 42")
+    write(ann, ".editor textarea", "The secret is 43" + Keys.ENTER)
+    until(ann, lambda: shown(ann)[-1:] == ["The secret is 43"])
+    shell(demo.directory, change.format("title", "Treasure"))
+    until(ann, lambda: texts(ann, "h1") == ["Treasure"])
+    # Said later and seen: what came before is here, or does not come.
+    go_to(ann, "Lobby")
+    post(ann, "Nothing happened")
+    until(bob, lambda: shown(bob)[-1:] == ["Nothing happened"])
+    payloads = received(bob)
+    assert "Nothing happened" in str(payloads)
+    assert "secret" not in str(payloads)
+    assert "Treasure" not in str(payloads)
+    assert "revoke" in [payload["action"] for payload in payloads]
+
+    shell(demo.directory, change.format("staff_only", False))
+    go_to(bob, "Treasure")
+    assert shown(bob) == ["It is getting later", "The secret is 43"]
+    assert is_marked(bob)
+    shell(demo.directory, "Room.objects.filter(name='vault').delete()")
+    until(bob, lambda: rooms(bob) == ["Lobby", "Chess"])
 
 
 def test_what_one_posts_is_text(bob: Browser) -> None:
     post(bob, "<img src=x onerror=alert(1)> & <b>bold</b>")
     assert bob.find_elements(By.CSS_SELECTOR, "#messages img, #messages .text b") == []
-
-
-def test_editing_in_place(ann: Browser, bob: Browser) -> None:
-    post(bob, "I lik tea")
-    press(bob, "Edit: I lik tea")
-    write(bob, ".editor textarea", "I like tea" + Keys.ENTER)
-    until(bob, lambda: shown(bob)[-1:] == ["I like tea"])
-    press(ann, "Refresh")
-    until(ann, lambda: shown(ann)[-1:] == ["I like tea"])
 
 
 def test_changing_ones_mind(bob: Browser) -> None:
@@ -286,21 +452,24 @@ def test_changing_ones_mind(bob: Browser) -> None:
 
 def test_deleting_takes_two_clicks(ann: Browser, bob: Browser) -> None:
     post(bob, "Sorry")
-    press(ann, "Refresh")
     until(ann, lambda: shown(ann)[-1:] == ["Sorry"])
+    press(bob, "Edit: Sorry")
+    write(bob, ".editor textarea", "Not sorry")
     press(ann, "Delete: Sorry")
     press(ann, "Really delete?")
     until(ann, lambda: "Sorry" not in shown(ann))
-    press(bob, "Edit: Sorry")
-    write(bob, ".editor textarea", "Not sorry" + Keys.ENTER)
+    # What he types is his; that it is too late he is told when he sends it.
+    bob.find_element(By.CSS_SELECTOR, ".editor textarea").send_keys(Keys.ENTER)
     until(bob, lambda: "It is not there any more" in "".join(texts(bob, "#trouble")))
+    press(bob, "Cancel")
+    assert "Sorry" not in "".join(texts(bob, "#messages li"))
 
 
 def test_the_words_of_others_are_theirs(ann: Browser, bob: Browser) -> None:
     post(ann, "I said this")
-    press(bob, "Refresh")
     until(bob, lambda: shown(bob)[-1:] == ["I said this"])
-    assert bob.find_elements(By.XPATH, '//button[@aria-label="Edit: I said this"]') == []
+    edit = bob.find_element(By.XPATH, '//button[@aria-label="Edit: I said this"]')
+    assert not edit.is_displayed()
     message = ask(bob, "messages", action="list")["data"]["results"][0]
     assert message["text"] == "I said this"
     edit = {"action": "partial_update", "pk": message["id"], "data": {"text": "I lied"}}
@@ -321,9 +490,10 @@ def test_what_is_wrong_with_a_message_is_said_beside_it(bob: Browser) -> None:
 
 
 def test_the_frames_can_be_read(bob: Browser) -> None:
-    until(bob, lambda: "200" in texts(bob, "#frames .status"))
-    bob.find_element(By.CSS_SELECTOR, "#frames .in summary").click()
-    until(bob, lambda: any('"response_status": 200' in text for text in texts(bob, "#frames pre")))
+    until(bob, lambda: "201" in texts(bob, "#frames .status"))
+    frame = '//*[@id="frames"]//li[@class="in"]//summary[contains(., "messages · subscribe")]'
+    bob.find_element(By.XPATH, frame).click()
+    until(bob, lambda: any('"resumed": false' in text for text in texts(bob, "#frames pre")))
 
 
 def test_it_fits_a_phone(new_browser: Callable[[], Any], url: str) -> None:
@@ -337,18 +507,67 @@ def test_it_fits_a_phone(new_browser: Callable[[], Any], url: str) -> None:
 
 def test_the_connection_comes_back(new_browser: Callable[[], Any], tmp_path: Path) -> None:
     with new_browser() as browser:
-        with serving(tmp_path) as url:
-            sign_in(browser, url, "bob")
-        until(
-            browser,
-            lambda: texts(browser, "#connection span") == ["Connection lost. Trying again…"],
-        )
+        with serving(tmp_path) as demo:
+            sign_in(browser, demo.url, "bob")
+        until(browser, lambda: is_lost(browser))
         write(browser, "#text", "Still there?" + Keys.ENTER)
         until(browser, lambda: "nothing was sent" in "".join(texts(browser, "#trouble span")))
-        with serving(tmp_path, port=url.strip("/").rpartition(":")[2]):
+        with serving(tmp_path, demo.port):
             until(browser, lambda: texts(browser, "#connection, #trouble") == [])
             press(browser, "Send")
             until(browser, lambda: shown(browser)[-1:] == ["Still there?"])
+
+
+def is_lost(browser: Browser) -> bool:
+    return texts(browser, "#connection span") == ["Connection lost. Trying again…"]
+
+
+def test_both_catch_up_after_a_crash(new_browser: Callable[[], Any], tmp_path: Path) -> None:
+    with new_browser() as ann, new_browser() as bob:
+        with serving(tmp_path) as demo:
+            sign_in(ann, demo.url, "ann")
+            sign_in(bob, demo.url, "bob")
+            until(ann, lambda: len(shown(ann)) == 10)
+            until(bob, lambda: len(shown(bob)) == 10)
+            mark(ann)
+            mark(bob)
+            others = shown(ann)[2:]
+            demo.kill()
+        until(ann, lambda: is_lost(ann))
+        until(bob, lambda: is_lost(bob))
+        received(ann)
+        received(bob)
+        shell(tmp_path, WRITTEN_MEANWHILE)
+        with serving(tmp_path, demo.port):
+            now = ["Edited while you were away", *others, "One", "Two"]
+            until(ann, lambda: shown(ann) == now)
+            until(bob, lambda: shown(bob) == now)
+            until(ann, lambda: rooms(ann) == ["Lobby", "Chess staff only", "Staff room staff only"])
+            until(bob, lambda: rooms(bob) == ["Lobby"])
+            post(ann, "Three")
+            until(bob, lambda: shown(bob) == [*now, "Three"])
+            for browser in (ann, bob):
+                assert is_marked(browser)
+                payloads = received(browser)
+                begun = [payload for payload in payloads if payload["action"] == "subscribe"]
+                # They came back to where they were, and have not begun anew.
+                assert [payload["resumed"] for payload in begun] == [True, True, True]
+                assert "reset" not in [payload["action"] for payload in payloads]
+
+
+WRITTEN_MEANWHILE = """
+lobby, ann = Room.objects.get(name="lobby"), User.objects.get(username="ann")
+first, second = lobby.messages.all()[:2]
+first.text = "Edited while you were away"
+first.save()
+second.delete()
+Message.objects.create(room=lobby, author=ann, text="One")
+Message.objects.create(room=lobby, author=ann, text="Never").delete()
+Message.objects.create(room=lobby, author=ann, text="Two")
+chess = Room.objects.get(name="chess")
+chess.staff_only = True
+chess.save()
+"""
 
 
 def test_signing_in_by_hand_and_out(new_browser: Callable[[], Any], url: str) -> None:

@@ -53,17 +53,21 @@ def message():
 
 
 def frames(message):
-    """One of each action, and the SQL that Django needs for it."""
+    """One of each action, the SQL that Django needs for it, and one INSERT a write for the log."""
     data = {"room": message.room_id, "text": "hi"}
     return [
         ("retrieve", {"pk": message.pk}, ["SELECT"]),
         ("list", {}, ["SELECT", "SELECT"]),
-        ("create", {"data": data}, ["SELECT", "INSERT"]),
-        ("update", {"pk": message.pk, "data": data}, ["SELECT", "SELECT", "UPDATE"]),
-        ("partial_update", {"pk": message.pk, "data": {"text": "x"}}, ["SELECT", "UPDATE"]),
+        ("create", {"data": data}, ["SELECT", "INSERT", "INSERT"]),
+        ("update", {"pk": message.pk, "data": data}, ["SELECT", "SELECT", "UPDATE", "INSERT"]),
+        (
+            "partial_update",
+            {"pk": message.pk, "data": {"text": "x"}},
+            ["SELECT", "UPDATE", "INSERT"],
+        ),
         ("metadata", {}, []),
         ("retrieve", {"pk": 0}, ["SELECT"]),
-        ("destroy", {"pk": message.pk}, ["SELECT", "DELETE"]),
+        ("destroy", {"pk": message.pk}, ["SELECT", "DELETE", "INSERT"]),
     ]
 
 

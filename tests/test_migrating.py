@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from djangochannelsrestframework.consumers import view_as_consumer
+from djangochannelsrestframework.decorators import action as consumer_action
 from djangochannelsrestframework.generics import GenericAsyncAPIConsumer
 from djangochannelsrestframework.mixins import (
     CreateModelMixin,
@@ -16,12 +19,17 @@ from djangochannelsrestframework.mixins import (
     RetrieveModelMixin,
     UpdateModelMixin,
 )
+from djangochannelsrestframework.observer import model_observer
+from djangochannelsrestframework.observer.generics import ObserverModelInstanceMixin
 from rest_framework import serializers, viewsets
+from rest_framework.decorators import action
 from rest_framework.permissions import BasePermission
 
 from rest_channels.routers import DefaultRouter
 from rest_channels.test import SocketClient
-from tests.models import Room
+from rest_channels.viewsets import ModelConsumerViewSet
+from tests.models import Room, Sensor
+from tests.sockets import talking_to
 
 pytestmark = pytest.mark.django_db
 
@@ -130,3 +138,93 @@ def test_a_view_as_consumer_is_refused_with_what_to_do():
     shared = view_as_consumer(After.as_view({"get": "list"}))
     with pytest.raises(ImproperlyConfigured, match="viewset class"):
         DefaultRouter().register("rooms", shared)
+
+
+class SensorSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = Sensor
+        fields = ["id", "name"]
+
+
+class Observed(ObserverModelInstanceMixin, GenericAsyncAPIConsumer):
+    queryset = Sensor.objects.all()
+    serializer_class = SensorSerializer
+
+    @model_observer(Sensor, serializer_class=SensorSerializer)
+    async def activity(self, message, action, subscribing_request_ids, **kwargs):
+        for request_id in subscribing_request_ids:
+            await self.reply(data=message, action=action, request_id=request_id)
+
+    @activity.groups_for_signal
+    def activity(self, instance, **kwargs):
+        yield f"name-{instance.name}"
+
+    @activity.groups_for_consumer
+    def activity(self, name, **kwargs):
+        yield f"name-{name}"
+
+    @consumer_action()
+    async def subscribe_to_name(self, name, request_id, **kwargs):
+        await self.activity.subscribe(name=name, request_id=request_id)
+        return None, 201
+
+
+class Subscribed(ModelConsumerViewSet):
+    queryset = Sensor.objects.order_by("id")
+    serializer_class = SensorSerializer
+    permission_classes = []
+    filterset_fields = ["name"]
+
+    @action(detail=False)
+    def subscribe_to_name(self, request):
+        return self.subscribe(request)
+
+
+live_router = DefaultRouter()
+live_router.register("observed", Observed)
+live_router.register("subscribed", Subscribed)
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("stream", ["observed", "subscribed"])
+def test_the_frames_that_subscribe_and_their_events_stay(stream):
+    async def story():
+        door = await sync_to_async(Sensor.objects.create)(name="door")
+        pk = door.pk
+        async with talking_to(live_router.as_asgi()) as socket:
+            frame = {"action": "subscribe_instance", "stream": stream, "pk": pk}
+            await socket.send(**frame, request_id="row")
+            told = [await socket.receive()]
+            await sync_to_async(door.save)()
+            told.append(await socket.receive())
+            await socket.send("subscribe_to_name", stream, name="window", request_id="all")
+            told.append(await socket.receive())
+            await sync_to_async(Sensor.objects.create)(name="gate")
+            window = await sync_to_async(Sensor.objects.create)(name="window")
+            told.append(await socket.receive())
+            await sync_to_async(door.delete)()
+            told.append(await socket.receive())
+        assert [without_positions(payload) for payload in told] == [
+            said("subscribe_instance", 201, None, "row"),
+            said("update", 200, {"id": pk, "name": "door"}, "row"),
+            said("subscribe_to_name", 201, None, "all"),
+            said("create", 200, {"id": window.pk, "name": "window"}, "all"),
+            said("delete", 204, {"pk": pk}, "row"),
+        ]
+
+    asyncio.run(story())
+
+
+def without_positions(payload):
+    own = ("position", "previous", "resumed")
+    return {key: value for key, value in payload.items() if key not in own}
+
+
+def said(action, status, data, request_id):
+    return {
+        "errors": [],
+        "data": data,
+        "action": action,
+        "response_status": status,
+        "request_id": request_id,
+    }

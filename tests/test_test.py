@@ -62,6 +62,19 @@ class RoomTests(SocketTestCase):
         assert reply.errors == [{"name": ["This field is required."]}]
         assert reply.codes == [{"name": ["required"]}]
 
+    def test_events_of_a_subscription_see_the_tests_own_transaction(self):
+        lobby = Room.objects.create(name="lobby")
+        assert self.socket.request("subscribe", "rooms").status_code == 201
+        lobby.name = "hall"
+        lobby.save()
+        attic = self.socket.create("rooms", {"name": "attic"})
+        events = [self.socket.event(), self.socket.event()]
+        assert [(event.action, event.data["name"]) for event in events] == [
+            ("update", "hall"),
+            ("create", "attic"),
+        ]
+        assert events[1].data == attic.data
+
     def test_force_authenticate_and_its_end(self):
         self.socket.force_authenticate(User.objects.create_user("ann"))
         assert self.socket.request("me", "rooms").data == {"username": "ann"}

@@ -454,12 +454,12 @@ def test_results_that_wait_for_the_loop_wake_it_once():
 def test_no_result_is_lost_however_they_come_back():
     async def story():
         async def ask(number):
-            for turn in range(50):
+            for turn in range(20):
                 assert await workers.run(divmod, number, 7, owner=number % 5) == divmod(number, 7)
                 if turn % 7 == number % 7:
                     await asyncio.sleep(0)
 
-        await asyncio.wait_for(asyncio.gather(*map(ask, range(64))), 60)
+        await asyncio.wait_for(asyncio.gather(*map(ask, range(32))), 60)
 
     asyncio.run(story())
 

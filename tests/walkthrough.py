@@ -7,6 +7,7 @@ The conventions of the pages, for readers as for this module:
     a block whose first line is `# add to chat/models.py`   goes to the end of that file
     `$ command`                                             is typed; the rest is its output
     `$ python -m websockets ws://...`                       opens a socket: `>` sent, `<` received
+    `"x7Fq..."`                                             a position, long and random, shortened
 
 The server is started by its command and started again when a file has changed since.
 """
@@ -66,6 +67,8 @@ class Walkthrough:
         self._server: subprocess.Popen[str] | None = None
         self._port: int | None = None
         self._socket: ClientConnection | None = None
+        # As shown, without the dots, and as received.
+        self._positions: dict[str, str] = {}
         self._exits = ExitStack()
         self._env = {
             **os.environ,
@@ -105,10 +108,11 @@ class Walkthrough:
             if line.startswith("$ "):
                 output = self._command(line[2:])
             elif line.startswith("> "):
-                self._socket.send(line[2:])
+                self._socket.send(self._with_positions(line[2:]))
             elif line.startswith("< "):
                 answer = self._receive()
-                assert json.loads(answer) == json.loads(line[2:]), (
+                self._learn_position(answer, line[2:])
+                assert json.loads(answer) == json.loads(self._with_positions(line[2:])), (
                     f"received:\n{answer}\nshown:\n{line[2:]}"
                 )
             else:
@@ -140,6 +144,21 @@ class Walkthrough:
     def _receive(self) -> str:
         # Links name the port, which is the only thing not as shown.
         return self._socket.recv(timeout=20).replace(f"localhost:{self._port}", "localhost:8000")
+
+    def _learn_position(self, answer: str, shown: str) -> None:
+        """A position shown for the first time is the one received."""
+        name = re.search(r'"position": "(\w+)\.\.\."', shown)
+        received = re.search(r'"position": "([\w.-]+)"', answer)
+        if name and received and received[1] not in self._positions.values():
+            assert name[1] not in self._positions, f"{name[1]}... stands for another position."
+            self._positions[name[1]] = received[1]
+
+    def _with_positions(self, text: str) -> str:
+        def received(shown: re.Match[str]) -> str:
+            position = self._positions.get(shown[1])
+            return shown[0] if position is None else f'"{position}"'
+
+        return re.sub(r'"(\w+)\.\.\."', received, text)
 
     def _open(self, url: str) -> None:
         if self._server is None:

@@ -75,6 +75,30 @@ class ChatTests(SocketTestCase):
         )
         assert reply.codes == [{"room": ["immutable"]}]
 
+    def test_subscribers_are_told_of_the_messages_of_their_room(self):
+        bob = self.as_(self.bob)
+        reply = bob.request("subscribe", stream="messages", query={"room": self.lobby.pk})
+        assert reply.status_code == 201
+        said_there = Message.objects.create(room=self.lobby, author=self.ann, text="Hello")
+        event = bob.event()
+        assert (event.action, event.data["text"]) == ("create", "Hello")
+        pk = said_there.pk
+        said_there.delete()
+        event = bob.event()
+        assert (event.action, event.data) == ("delete", {"pk": pk})
+
+    def test_a_subscription_ends_with_the_right_to_see_the_room(self):
+        bob = self.as_(self.bob)
+        bob.request("subscribe", stream="messages", query={"room": self.lobby.pk})
+        self.lobby.staff_only = True
+        self.lobby.save()
+        assert bob.event().action == "revoke"
+        in_there = {"query": {"room": self.lobby.pk}}
+        assert bob.request("subscribe", stream="messages", **in_there).status_code == 400
+        assert (
+            bob.request("subscribe_instance", stream="rooms", pk=self.lobby.pk).status_code == 404
+        )
+
     def test_http_gives_the_same(self):
         http = APIClient()
         http.force_authenticate(self.bob)

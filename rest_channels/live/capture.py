@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import functools
 import logging
+import secrets
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, NamedTuple
 
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
@@ -41,10 +42,14 @@ _NEVER_BY_DEFAULT: Final = frozenset(
 
 _SECONDS_BETWEEN_WARNINGS: Final = 60
 
+# A deadlock; and, where `innodb_rollback_on_timeout` is set, a lock waited for too long.
+_MYSQL_ROLLBACKS: Final = ((1213,), (1205,))
+
 
 def is_captured(model: type[models.Model]) -> bool:
     """Whether writes of `model` are noted."""
-    meta = model._meta
+    # A proxy writes to the table of another model.
+    meta = (model._meta.concrete_model or model)._meta
     if socket_settings.CAPTURE is None or meta.app_label == "rest_channels":
         return False
     named = socket_settings.CAPTURE_MODELS
@@ -71,47 +76,60 @@ def key_of(model: type[models.Model], pk: Any) -> str | None:
         return None
 
 
-def record(
-    alias: str,
-    model: type[models.Model],
-    keys: Iterable[str | None],
-    kind: str,
-    fields: Iterable[str] | None = None,
-) -> None:
+class Write(NamedTuple):
     """
-    Note that rows of `model` changed; within the transaction, if there is one. A key of None
-    stands for rows that are not known. Never raises.
+    What a statement did to rows of `model`; a key of None stands for rows that are not known.
+    `fields` are the names of those that were written, None for all.
+    """
+
+    model: type[models.Model]
+    keys: Iterable[str | None]
+    kind: str
+    fields: Iterable[str] | None = None
+
+
+def record(alias: str, *writes: Write) -> None:
+    """
+    Note what was written, with one INSERT; within the transaction, if there is one. Raises only
+    where the transaction is lost already.
     """
     try:
-        if not is_captured(model) or not log.is_installed(alias):
-            return
-        label, now = label_of(model), timezone.now()
-        named = ",".join(sorted(fields)) if fields is not None else None
-        rows = list(keys)
-        if len(rows) > MAX_ROWS:
-            rows = [None]
-        _insert(alias, [(label, key, kind, named, now) for key in rows])
-        _ring_after_commit(alias)
-    except Exception:
+        captured = [write for write in writes if is_captured(write.model)]
+        if captured and log.is_installed(alias):
+            rows = [row for write in captured for row in _rows(write)]
+            _insert(alias, rows)
+            if rows:
+                _ring_after_commit(alias)
+    except Exception as exc:
         _warn(alias)
+        if _has_ended_transaction(alias, exc):
+            raise
+
+
+def _rows(write: Write) -> list[tuple[str, str | None, str, str | None]]:
+    named = ",".join(sorted(write.fields)) if write.fields is not None else None
+    keys = list(write.keys)
+    if len(keys) > MAX_ROWS:
+        keys = [None]
+    return [(label_of(write.model), key, write.kind, named) for key in keys]
 
 
 def _insert(alias: str, rows: list[tuple[Any, ...]]) -> None:
-    if not rows:
-        return
     connection = connections[alias]
+    names = ("model", "key", "kind", "fields", "created_at", "transaction")
+    columns = ", ".join(connection.ops.quote_name(name) for name in names)
     table = connection.ops.quote_name(log.pending(alias).model._meta.db_table)
-    columns = ", ".join(
-        connection.ops.quote_name(name)
-        for name in ("model", "key", "kind", "fields", "created_at", "transaction")
-    )
-    token = _transaction_token(alias)
-    placeholders = f"(%s, %s, %s, %s, %s, {token})"
-    sql = f"INSERT INTO {table} ({columns}) VALUES {', '.join([placeholders] * len(rows))}"
-    adapt = connection.ops.adapt_datetimefield_value
-    params = [value for row in rows for value in (*row[:-1], adapt(row[-1]))]
+    placeholders = f"(%s, %s, %s, %s, %s, {_transaction_token(alias)})"
+    now = connection.ops.adapt_datetimefield_value(timezone.now())
+    # Old versions of SQLite take 999 parameters.
+    size = (connection.features.max_query_params or 32_000) // 5
     with connection.cursor() as cursor:
-        _guarded(connection, cursor, sql, params)
+        for start in range(0, len(rows), size):
+            batch = rows[start : start + size]
+            values = ", ".join([placeholders] * len(batch))
+            params = [value for row in batch for value in (*row, now)]
+            sql = f"INSERT INTO {table} ({columns}) VALUES {values}"
+            _guarded(connection, cursor, sql, params)
 
 
 def _guarded(connection: Any, cursor: Any, sql: str, params: list[Any]) -> None:
@@ -135,6 +153,14 @@ def _guarded(connection: Any, cursor: Any, sql: str, params: list[Any]) -> None:
         raise
 
 
+def _has_ended_transaction(alias: str, exc: Exception) -> bool:
+    """
+    Whether the database answered with `exc` by rolling back all that was written before, too: to
+    go on would mean to commit the rest of a transaction.
+    """
+    return connections[alias].vendor == "mysql" and exc.args[:1] in _MYSQL_ROLLBACKS
+
+
 def _transaction_token(alias: str) -> str:
     """SQL for what all changes of one transaction share, and no two transactions."""
     match connections[alias].vendor:
@@ -152,7 +178,8 @@ def _own_token(alias: str) -> int:
     connection = connections[alias]
     token = getattr(connection, "rest_channels_transaction", None)
     if token is None:
-        token = time.monotonic_ns() ^ (id(connection) << 16) & (2**62 - 1)
+        # Of many processes and machines: by chance.
+        token = secrets.randbits(63)
         connection.rest_channels_transaction = token
     return token
 
@@ -229,7 +256,7 @@ def _capturing(save_table: Callable[..., bool]) -> Callable[..., bool]:
             updated = save()
             kind = Kind.UPDATE if updated else Kind.CREATE
             key = key_of(model, getattr(self, model._meta.pk.attname, self.pk))
-            record(alias, model, [key], kind, update_fields)
+            record(alias, Write(model, [key], kind, update_fields))
         return updated
 
     _save_table.captures = True  # type: ignore[attr-defined]
@@ -238,52 +265,74 @@ def _capturing(save_table: Callable[..., bool]) -> Callable[..., bool]:
 
 # Deletions
 
+# What else a reference may do when what it refers to is deleted: it goes too, with signals of its
+# own, or nothing is deleted, or nothing happens to it.
+_DELETING: Final = (models.CASCADE, models.DO_NOTHING, models.PROTECT, models.RESTRICT)
+
 
 def on_pre_delete(
-    sender: type[models.Model], instance: models.Model, using: str, **kw: Any
+    sender: type[models.Model], instance: models.Model, using: str, **kwargs: Any
 ) -> None:
     """
-    Note the rows that lose their reference to `instance`: Django writes them in one statement
-    without signals (`SET_NULL`, `SET_DEFAULT`, `SET`), and deletes those of many-to-many tables
-    of its own making without signals too.
+    Find the rows that are about to lose their reference to `instance`: Django writes them in one
+    statement without signals.
     """
-    model: Any = sender
-    for through, name in _own_throughs(model):
-        if is_captured(through):
-            found = through._base_manager.using(using).filter(**{name: instance.pk})
-            if found.exists():
-                record(using, through, [None], Kind.DELETE)
-    for relation in sender._meta.related_objects:
-        on_delete = getattr(relation, "on_delete", None)
-        related: Any = relation.related_model
-        if on_delete in (None, models.CASCADE, models.DO_NOTHING, models.PROTECT, models.RESTRICT):
-            continue
-        if not relation.field.concrete or not is_captured(related):
-            continue
-        found = related._base_manager.using(using).filter(**{relation.field.name: instance})
-        keys = [key_of(related, pk) for pk in found.values_list("pk", flat=True)[: MAX_ROWS + 1]]
-        record(using, related, keys, Kind.UPDATE, [relation.field.name])
-
-
-@functools.lru_cache(None)
-def _own_throughs(model: Any) -> list[tuple[Any, str]]:
-    """Tables that Django made between `model` and others, and their columns that refer to it."""
-    relations = [field.remote_field for field in model._meta.many_to_many]
-    relations += [r for r in model._meta.related_objects if isinstance(r, models.ManyToManyRel)]
-    return [
-        (relation.through, field.attname)
-        for relation in relations
-        if relation.through._meta.auto_created
-        for field in relation.through._meta.fields
-        if field.is_relation and issubclass(model, field.related_model)
-    ]
+    try:
+        losing = list(_losing_reference(sender, instance, using)) if log.is_installed(using) else []
+        # Noted by `on_post_delete`, once they are written and so locked: what has its place in
+        # the order before could be overtaken by another writer of the same row.
+        instance._rest_channels_losing = losing
+    except Exception:
+        _warn(using)
 
 
 def on_post_delete(
-    sender: type[models.Model], instance: models.Model, using: str, **kw: Any
+    sender: type[models.Model], instance: models.Model, using: str, **kwargs: Any
 ) -> None:
-    """Note a row that is gone; Django sends this within the transaction."""
-    record(using, sender, [key_of(sender, instance.pk)], Kind.DELETE)
+    """Note a row that is gone, and what went with it; Django sends this within the transaction."""
+    gone = Write(sender, [key_of(sender, instance.pk)], Kind.DELETE)
+    # Rows of the tables between many to many: deleted with it, without signals.
+    unlinked = [Write(model, [None], Kind.DELETE) for model in _link_tables(sender)]
+    losing = instance.__dict__.pop("_rest_channels_losing", ())
+    record(using, gone, *losing, *unlinked)
+
+
+def _losing_reference(
+    sender: type[models.Model], instance: models.Model, using: str
+) -> Iterator[Write]:
+    for relation in _nulling_relations(sender):
+        related: Any = relation.related_model
+        found = related._base_manager.using(using).filter(**{relation.field.name: instance})
+        keys = [key_of(related, pk) for pk in found.values_list("pk", flat=True)[: MAX_ROWS + 1]]
+        yield Write(related, keys, Kind.UPDATE, [relation.field.name])
+
+
+def _nulling_relations(model: type[models.Model]) -> list[Any]:
+    """References to `model` that a deletion sets to something else, of rows that are captured."""
+    return [
+        relation
+        for relation in _references(model)
+        if relation.on_delete not in _DELETING and is_captured(relation.related_model)
+    ]
+
+
+def _link_tables(model: type[models.Model]) -> list[type[models.Model]]:
+    """The captured tables that Django made for many to many relations of `model`."""
+    return [
+        relation.related_model
+        for relation in _references(model)
+        if relation.related_model._meta.auto_created and is_captured(relation.related_model)
+    ]
+
+
+def _references(model: type[models.Model]) -> list[Any]:
+    """Foreign keys to the table of `model`, as Django looks for them where it deletes."""
+    fields = model._meta.get_fields(include_parents=False, include_hidden=True)
+    return [
+        field
+        for field in fields
+        if field.auto_created and not field.concrete and (field.one_to_one or field.one_to_many)
+    ]
 
 
 # Many to many
@@ -299,14 +348,15 @@ def on_m2m_changed(
     **kwargs: Any,
 ) -> None:
     """Note the rows of both sides, and the table between them; within Django's transaction."""
-    if action not in ("post_add", "post_remove", "post_clear"):
+    if action not in ("post_add", "post_remove", "post_clear") or pk_set == set():
         return
-    if pk_set is not None and not pk_set:
-        return
-    record(using, type(instance), [key_of(type(instance), instance.pk)], Kind.UPDATE)
     others = [None] if pk_set is None else [key_of(model, pk) for pk in pk_set]
-    record(using, model, others, Kind.UPDATE)
-    record(using, sender, [None], Kind.UPDATE)
+    record(
+        using,
+        Write(type(instance), [key_of(type(instance), instance.pk)], Kind.UPDATE),
+        Write(model, others, Kind.UPDATE),
+        Write(sender, [None], Kind.UPDATE),
+    )
 
 
 # Called once, when the apps are ready
@@ -333,13 +383,15 @@ def connect_deletions() -> None:
     Listen to deletions of what is captured, and of nothing else: where nobody listens, Django
     deletes without reading the rows first.
     """
-    for model in apps.get_models(include_auto_created=True):
+    # Tables that Django made for many to many relations send no such signals.
+    for model in apps.get_models():
         uid = f"rest_channels.capture.{model._meta.label}"
+        is_heard = is_captured(model) or _nulling_relations(model) or _link_tables(model)
         for signal, receiver in (
             (signals.pre_delete, on_pre_delete),
             (signals.post_delete, on_post_delete),
         ):
-            if is_captured(model):
+            if is_heard:
                 signal.connect(receiver, sender=model, dispatch_uid=uid)
             else:
                 signal.disconnect(sender=model, dispatch_uid=uid)

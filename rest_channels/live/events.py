@@ -77,7 +77,7 @@ def placed(events: Sequence[Event], target: Place | None, marks: Mapping[int, in
     if target is None or not events:
         return list(events)
     result = []
-    for event, following in zip(events, [*events[1:], None], strict=True):
+    for event, following in zip(events, [*events, None][1:], strict=True):
         place = None
         if following is None:
             place = target

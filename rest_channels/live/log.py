@@ -97,6 +97,8 @@ def snapshot(alias: str) -> Iterator[None]:
     if connection.in_atomic_block:
         yield
         return
+    # It reads the settings, and so would undo what follows.
+    connection.ensure_connection()
     # SQLite: reading must not wait for writers, nor make them wait, whatever the project's
     # `transaction_mode`.
     mode = getattr(connection, "transaction_mode", None)
@@ -150,4 +152,14 @@ def prune(alias: str) -> int:
     if newest is None:
         return 0
     before = min(newest + 1, head(alias).number)
-    return entries(alias).filter(position__lt=before)._raw_delete(alias)
+    pruned = 0
+    # A few at a time: on SQLite writers wait meanwhile.
+    while places := _oldest(alias, before):
+        # Up to the newest of these, for others may prune as well.
+        pruned += entries(alias).filter(position__lte=places[-1])._raw_delete(alias)
+    return pruned
+
+
+def _oldest(alias: str, before: int) -> list[int]:
+    found = entries(alias).filter(position__lt=before).order_by("position")
+    return list(found.values_list("position", flat=True)[:PAGE_SIZE])

@@ -10,11 +10,14 @@ notes what they write.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from django.db import models, transaction
+from django.db.models.sql import Query
 
 from rest_channels.live import capture
+from rest_channels.live.capture import Write
 from rest_channels.live.log import Kind
 
 
@@ -26,21 +29,31 @@ class LiveQuerySetMixin(models.QuerySet):
         Django's update. Of more than `capture.MAX_ROWS` rows it is one change of the table, after
         which every subscription to it is read again.
         """
-        alias = self._for_write_alias()
-        if not capture.is_captured(self.model):
+        if not capture.is_captured(self.model) or _is_refused(self.query):
             return super().update(**kwargs)
+        alias = self._for_write_alias()
         with transaction.atomic(using=alias, savepoint=False):
             pks = self._locked_pks(alias)
             if len(pks) > capture.MAX_ROWS:
                 keys: list[str | None] = [None]
                 updated = super().update(**kwargs)
             else:
-                # These and no others: what matches only now was not noted.
                 keys = [capture.key_of(self.model, pk) for pk in pks]
-                rows = self.using(alias).order_by().filter(pk__in=pks)
+                # These and no others: what matches only now was not noted.
+                rows = self.using(alias).filter(pk__in=pks)
                 updated = super(LiveQuerySetMixin, rows).update(**kwargs) if pks else 0
+            if not _names_of_key(self.model).isdisjoint(kwargs):
+                # Under which keys they are now is not known.
+                keys = [None]
             if updated:
-                capture.record(alias, self.model, keys, Kind.UPDATE, kwargs)
+                capture.record(
+                    alias,
+                    Write(self.model, keys, Kind.UPDATE, kwargs),
+                    *(
+                        Write(parent, keys if has_same_keys else [None], Kind.UPDATE, kwargs)
+                        for parent, has_same_keys in _parents(self.model)
+                    ),
+                )
         return updated
 
     update.alters_data = True  # type: ignore[attr-defined]
@@ -59,7 +72,7 @@ class LiveQuerySetMixin(models.QuerySet):
                 keys = [None]
             if created:
                 kind = Kind.UPDATE if may_update else Kind.CREATE
-                capture.record(alias, self.model, keys, kind)
+                capture.record(alias, Write(self.model, keys, kind))
         return created
 
     bulk_create.alters_data = True  # type: ignore[attr-defined]
@@ -69,12 +82,35 @@ class LiveQuerySetMixin(models.QuerySet):
         return self.db
 
     def _locked_pks(self, alias: str) -> list[Any]:
-        rows = self.using(alias).order_by().select_related(None)
-        features = transaction.get_connection(alias).features
-        is_plain = not (rows.query.distinct or rows.query.group_by)
-        if is_plain and features.has_select_for_update and features.has_select_for_update_of:
-            rows = rows.select_for_update(of=("self",))
+        # The query within, whatever it is made of: rows of a DISTINCT or an outer join cannot
+        # be locked.
+        matching = self.using(alias).order_by().values("pk")
+        rows = models.QuerySet(self.model, using=alias).filter(pk__in=matching)
+        if transaction.get_connection(alias).features.has_select_for_update:
+            rows = rows.select_for_update()
         return list(rows.values_list("pk", flat=True)[: capture.MAX_ROWS + 1])
+
+
+def _names_of_key(model: type[models.Model]) -> set[str]:
+    """By what names an update may give rows other keys."""
+    key: Any = model._meta.pk
+    return {"pk", key.name, key.attname}
+
+
+def _parents(model: type[models.Model]) -> Iterator[tuple[type[models.Model], bool]]:
+    """The models whose tables hold part of each row, and whether under the same key."""
+    links = []
+    key: Any = model._meta.pk
+    while key.remote_field is not None:
+        links.append(key.remote_field.model)
+        key = key.remote_field.model._meta.pk
+    for parent in model._meta.all_parents:
+        yield parent, parent in links
+
+
+def _is_refused(query: Query) -> bool:
+    """Whether Django updates no rows of such a query; it says so better."""
+    return bool(query.is_sliced or query.combinator or query.distinct_fields)
 
 
 class LiveQuerySet(LiveQuerySetMixin):

@@ -16,6 +16,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
 from channels.layers import InMemoryChannelLayer, get_channel_layer
@@ -60,15 +61,48 @@ def remove_listener(listener: Listener) -> None:
 def ring(alias: str) -> None:
     """Say that `alias` was written to; in any thread, returns at once, raises nothing."""
     for listener in _listeners:
-        listener.on_ring(alias)
-    if shared_layer() is not None:
-        _publisher.publish(alias)
+        try:
+            listener.on_ring(alias)
+        except Exception:
+            _complain("A doorbell within this process failed.")
+    try:
+        if shared_layer() is not None:
+            _publisher.publish(alias)
+    except Exception:
+        # A layer that cannot be imported, a process that is about to end.
+        _complain("No doorbell can be sent: other processes look by themselves.")
 
 
 def shared_layer() -> Any:
     """The project's channel layer, where it reaches further than this process; else None."""
     layer = get_channel_layer()
     return None if isinstance(layer, InMemoryChannelLayer) else layer
+
+
+_complained_at: dict[str, float] = {}
+
+
+def _complain(what: str) -> None:
+    """Log the exception at hand; the same complaint once a minute."""
+    now = time.monotonic()
+    if now - _complained_at.get(what, -_SECONDS_BETWEEN_WARNINGS) >= _SECONDS_BETWEEN_WARNINGS:
+        _complained_at[what] = now
+        logger.warning(what, exc_info=True)
+
+
+class _InLine(ThreadPoolExecutor):
+    """
+    Runs what it is given there and then. asyncio looks up host names in an executor, and a true
+    one refuses as soon as the process begins to end, which is when `flush` needs it.
+    """
+
+    def submit(self, function: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(function(*args, **kwargs))
+        except Exception as exc:
+            future.set_exception(exc)
+        return future
 
 
 class _Publisher:
@@ -78,34 +112,32 @@ class _Publisher:
         self._lock = threading.Lock()
         self._rung: set[str] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._pid: int | None = None
         self._is_publishing = False
         self._is_idle = threading.Event()
-        self._warned_at = -float(_SECONDS_BETWEEN_WARNINGS)
 
     def publish(self, alias: str) -> None:
         with self._lock:
             self._rung.add(alias)
-            if self._is_publishing and self._pid == os.getpid():
+            if self._is_publishing:
                 return
+            loop = self._running_loop()
             self._is_publishing = True
             self._is_idle.clear()
-            loop = self._running_loop()
         asyncio.run_coroutine_threadsafe(self._publish_all(), loop)
 
     def flush(self) -> None:
         """Let a process that writes and ends at once be heard; bounded in time."""
-        if self._is_publishing and self._pid == os.getpid():
+        if self._is_publishing:
             self._is_idle.wait(socket_settings.PUBLISH_SECONDS)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
-        # A fork takes no threads along.
-        if self._loop is None or self._pid != os.getpid():
-            self._pid = os.getpid()
-            self._loop = asyncio.new_event_loop()
+        if self._loop is None:
+            loop = asyncio.new_event_loop()
+            loop.set_default_executor(_InLine())
             threading.Thread(
-                target=self._loop.run_forever, name="rest_channels.doorbell", daemon=True
+                target=loop.run_forever, name="rest_channels.doorbell", daemon=True
             ).start()
+            self._loop = loop
         return self._loop
 
     async def _publish_all(self) -> None:
@@ -125,20 +157,28 @@ class _Publisher:
             # The layer as it is now: tests exchange it.
             layer = shared_layer()
             if layer is not None:
-                sending = layer.group_send(GROUP, message)
-                await asyncio.wait_for(sending, socket_settings.PUBLISH_SECONDS)
-        except Exception:
-            now = time.monotonic()
-            if now - self._warned_at >= _SECONDS_BETWEEN_WARNINGS:
-                self._warned_at = now
-                logger.warning(
-                    "The channel layer took no doorbell: other processes look by themselves.",
-                    exc_info=True,
-                )
+                await _within(layer.group_send(GROUP, message))
+        except (Exception, asyncio.CancelledError):
+            # Nobody cancels this task: it is the layer's own.
+            _complain("The channel layer took no doorbell: other processes look by themselves.")
 
 
 _publisher = _Publisher()
-atexit.register(_publisher.flush)
+atexit.register(lambda: _publisher.flush())
+
+# Kept, for an event loop that is collected lets go of what it shares with the parent's.
+_left_behind: list[_Publisher] = []
+
+
+def _begin_anew() -> None:
+    """A forked child has the parent's locks as they were, but none of its threads and loops."""
+    global _publisher, _listeners, _lock
+    _left_behind.append(_publisher)
+    _publisher, _listeners, _lock = _Publisher(), (), threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 async def listen(on_ring: Callable[[str], None]) -> None:
@@ -146,29 +186,36 @@ async def listen(on_ring: Callable[[str], None]) -> None:
     Hear other processes ring, until cancelled; on the loop of a hub. What the layer does wrong
     is logged, and the layer is tried again.
     """
-    has_warned = False
     while (layer := shared_layer()) is not None:
         try:
-            channel = await _within(layer.new_channel("rest_channels.hub"))
-            await _within(layer.group_add(GROUP, channel))
-            has_warned = False
-            await _receive(layer, channel, on_ring)
+            await _listen(layer, on_ring)
         except Exception:
-            if not has_warned:
-                logger.warning(
-                    "The channel layer cannot be heard: changes of other processes are seen "
-                    "within POLL_SECONDS.",
-                    exc_info=True,
-                )
-                has_warned = True
-            await asyncio.sleep(socket_settings.POLL_SECONDS)
+            _complain(
+                "The channel layer cannot be heard: changes of other processes are seen within "
+                "POLL_SECONDS."
+            )
+        await asyncio.sleep(socket_settings.POLL_SECONDS)
+
+
+async def _listen(layer: Any, on_ring: Callable[[str], None]) -> None:
+    channel = await _within(layer.new_channel("rest_channels.hub"))
+    try:
+        await _within(layer.group_add(GROUP, channel))
+        await _receive(layer, channel, on_ring)
+    finally:
+        try:
+            # Layers keep members for a day.
+            await _within(layer.group_discard(GROUP, channel))
+        except Exception:
+            logger.debug("The channel layer let nobody leave.", exc_info=True)
 
 
 async def _receive(layer: Any, channel: str, on_ring: Callable[[str], None]) -> None:
     joined_at = time.monotonic()
     while True:
         try:
-            message = await asyncio.wait_for(layer.receive(channel), _SECONDS_BETWEEN_JOINS)
+            async with asyncio.timeout(_SECONDS_BETWEEN_JOINS):
+                message = await layer.receive(channel)
             on_ring(str(message.get("database")))
         except TimeoutError:
             pass
@@ -178,4 +225,6 @@ async def _receive(layer: Any, channel: str, on_ring: Callable[[str], None]) -> 
 
 
 async def _within(awaitable: Any) -> Any:
-    return await asyncio.wait_for(awaitable, socket_settings.PUBLISH_SECONDS)
+    # Not `wait_for`: before Python 3.12 it may swallow that its caller is cancelled.
+    async with asyncio.timeout(socket_settings.PUBLISH_SECONDS):
+        return await awaitable

@@ -32,6 +32,7 @@ def sequence(alias: str) -> int:
     entry: Any = log.entries(alias).model
     # `durable` would be right, if it were not for tests in a transaction.
     with transaction.atomic(using=alias):
+        _read_committed(alias)
         head = _locked_head(alias)
         # One statement, one snapshot: of each transaction all changes or none. What it waited
         # for at the lock is in it.
@@ -55,8 +56,9 @@ def sequence(alias: str) -> int:
             batch = [change.pk for change in pending[start : start + _BATCH_SIZE]]
             # Raw: nothing refers to them, and there are no signals to send.
             log.pending(alias).filter(pk__in=batch)._raw_delete(alias)
-        head.position, head.mark = entries[-1].position, entries[-1].mark
-        head.save(using=alias)
+        last = entries[-1]
+        # No `save()`: it would call the project's receivers of signals.
+        log.heads(alias).filter(pk=log.HEAD_ID).update(position=last.position, mark=last.mark)
     return len(entries)
 
 
@@ -68,6 +70,14 @@ def in_commit_order(pending: list[PendingChange]) -> list[PendingChange]:
         of_transaction[change.transaction or alone].append(change)
     groups = sorted(of_transaction.values(), key=lambda changes: changes[-1].pk)
     return [change for changes in groups for change in changes]
+
+
+def _read_committed(alias: str) -> None:
+    """Who waits at the lock must see what the one before did, whatever the project's isolation."""
+    connection: Any = connections[alias]
+    if connection.vendor == "postgresql" and len(connection.atomic_blocks) == 1:
+        with connection.cursor() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
 
 
 def _locked_head(alias: str) -> LogHead:
@@ -82,8 +92,7 @@ def _locked_head(alias: str) -> LogHead:
         # Migrations make it; somebody has emptied the table (a flush, a TransactionTestCase).
         last = log.entries(alias).order_by("-position").first()
         position, mark = (last.position, last.mark) if last else (0, 0)
-        log.heads(alias).get_or_create(
-            pk=log.HEAD_ID, defaults={"position": position, "mark": mark}
-        )
+        made = heads.model(pk=log.HEAD_ID, position=position, mark=mark)
+        log.heads(alias).bulk_create([made], ignore_conflicts=True)
         return _locked_head(alias)
     return head

@@ -19,21 +19,36 @@ function connect(path, options = {}) {
 }
 
 // dcrf-client's own option for a socket without envelopes: they are put on and taken off here.
-const withoutEnvelope = {
+const withoutEnvelope = (stream) => ({
   serializer: {
     serialize: ({ payload }) => JSON.stringify(payload),
-    deserialize: (text) => ({ stream: "rooms", payload: JSON.parse(text) }),
+    deserialize: (text) => ({ stream, payload: JSON.parse(text) }),
   },
-};
+});
+
+/** Called with what comes; `next` waits for as many as were not yet waited for. */
+function inbox() {
+  const come = [];
+  let wake = () => {};
+  const receive = (...what) => (come.push(what), wake());
+  receive.next = async () => {
+    while (come.length === 0) await new Promise((resolve) => (wake = resolve));
+    return come.shift();
+  };
+  receive.isEmpty = () => come.length === 0;
+  return receive;
+}
 
 after(() => clients.forEach((client) => client.close()));
 
-for (const [mode, path, options] of [
-  ["the root socket", "/", {}],
-  ["single-stream mode", "/rooms/", withoutEnvelope],
+for (const [mode, path, followed, options] of [
+  ["the root socket", "/", "/", () => ({})],
+  ["single-stream mode", "/rooms/", "/followed/", withoutEnvelope],
 ]) {
+  const connectTo = (stream) => connect(stream === "rooms" ? path : followed, options(stream));
+
   test(`create, retrieve, list, update, patch and delete on ${mode}`, async () => {
-    const client = connect(path, options);
+    const client = connectTo("rooms");
     const made = await client.create("rooms", { name: "lobby" });
     assert.equal(made.name, "lobby");
     assert.deepEqual(await client.retrieve("rooms", made.id), made);
@@ -47,7 +62,7 @@ for (const [mode, path, options] of [
   });
 
   test(`errors reject on ${mode}`, async () => {
-    const client = connect(path, options);
+    const client = connectTo("rooms");
     await assert.rejects(client.retrieve("rooms", 0), (reply) => {
       assert.equal(reply.response_status, 404);
       assert.equal(reply.data, null);
@@ -64,16 +79,83 @@ for (const [mode, path, options] of [
   });
 
   test(`an @action with an id of the caller's on ${mode}`, async () => {
-    const client = connect(path, options);
+    const client = connectTo("rooms");
     assert.equal(await client.request("rooms", { action: "count" }, "my-id"), 0);
   });
 
   test(`many requests at once on ${mode}`, async () => {
-    const client = connect(path, options);
+    const client = connectTo("rooms");
     const counts = await Promise.all(
       Array.from({ length: 10 }, () => client.request("rooms", { action: "count" })),
     );
     assert.deepEqual(counts, Array(10).fill(0));
+  });
+
+  test(`a subscription to a row on ${mode}`, async () => {
+    const client = connectTo("rooms");
+    const { id } = await client.create("rooms", { name: "lobby" });
+    const told = inbox();
+    const subscription = client.subscribe("rooms", id, told);
+    assert.equal(await subscription, null);
+    await client.patch("rooms", id, { name: "hall" });
+    assert.deepEqual(await told.next(), [{ id, name: "hall", is_staff_only: false }, "update"]);
+    await client.delete("rooms", id);
+    assert.deepEqual(await told.next(), [{ id }, "delete"]);
+    assert.equal(subscription.cancel(), true);
+  });
+
+  test(`no subscription to a row that is not there on ${mode}`, async () => {
+    const subscription = connectTo("rooms").subscribe("rooms", 0, assert.fail);
+    await assert.rejects(subscription, { response_status: 404 });
+  });
+
+  test(`unsubscribing on ${mode}`, async () => {
+    const client = connectTo("rooms");
+    const { id } = await client.create("rooms", { name: "lobby" });
+    const [told, others, wire] = [inbox(), inbox(), inbox()];
+    const subscription = client.subscribe("rooms", id, told, "mine");
+    await subscription;
+    await client.subscribe("rooms", id, others);
+    await client.patch("rooms", id, { name: "hall" });
+    await told.next();
+    await others.next();
+    // `cancel` is dcrf-client's own affair; the server is told by a request.
+    assert.equal(subscription.cancel(), true);
+    assert.equal(await client.request("rooms", { action: "unsubscribe_instance", pk: id }, "mine"), null);
+    client.dispatcher.listen({ payload: { request_id: "mine" } }, wire);
+    await client.patch("rooms", id, { name: "attic" });
+    assert.equal((await others.next())[0].name, "attic");
+    assert.ok(told.isEmpty() && wire.isEmpty());
+    await client.delete("rooms", id);
+    await others.next();
+    assert.ok(told.isEmpty() && wire.isEmpty());
+  });
+
+  test(`an action that subscribes to many on ${mode}`, async () => {
+    const client = connectTo("followed");
+    const told = inbox();
+    const listener = client.dispatcher.listen({ stream: "followed", payload: { request_id: "all" } }, told);
+    const next = async () => {
+      const [{ payload }] = await told.next();
+      return [payload.action, payload.response_status, payload.data];
+    };
+    const vault = await client.create("followed", { name: "vault", is_staff_only: true });
+    const query = { is_staff_only: false };
+    assert.deepEqual(await client.request("followed", { action: "follow", query, snapshot: true }, "all"), []);
+    assert.deepEqual(await next(), ["follow", 201, []]);
+    const lobby = await client.create("followed", { name: "lobby" });
+    assert.deepEqual(await next(), ["create", 200, lobby]);
+    const opened = await client.patch("followed", vault.id, { is_staff_only: false });
+    assert.deepEqual(await next(), ["create", 200, opened]);
+    const renamed = await client.patch("followed", lobby.id, { name: "hall" });
+    assert.deepEqual(await next(), ["update", 200, renamed]);
+    await client.patch("followed", vault.id, { is_staff_only: true });
+    assert.deepEqual(await next(), ["delete", 204, { pk: vault.id }]);
+    await client.delete("followed", vault.id);
+    await client.delete("followed", lobby.id);
+    assert.deepEqual(await next(), ["delete", 204, { pk: lobby.id }]);
+    assert.equal(await client.request("followed", { action: "unsubscribe" }, "all"), null);
+    client.dispatcher.cancel(listener);
   });
 }
 

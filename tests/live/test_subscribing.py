@@ -76,3 +76,22 @@ def test_a_collection():
             assert (await socket.receive())["response_status"] == 204
 
     asyncio.run(story())
+
+
+def test_what_the_filter_hides_is_told_to_nobody_and_ends_nothing():
+    async def story():
+        async with talking_to(application, "/rooms/") as socket:
+            await socket.send("subscribe", request_id="all")
+            await socket.receive()
+            await socket.send("subscribe", request_id="public", query={"is_staff_only": False})
+            reply = await socket.receive()
+            vault = await save(Room(name="vault", is_staff_only=True))
+            event = await socket.receive()
+            assert (event["request_id"], event["data"]["id"]) == ("all", vault.pk)
+            lobby = await save(Room(name="lobby"))
+            events = [await socket.receive(), await socket.receive()]
+            (event,) = [event for event in events if event["request_id"] == "public"]
+            assert (event["action"], event["data"]["id"]) == ("create", lobby.pk)
+            assert event["previous"] == reply["position"]
+
+    asyncio.run(story())

@@ -6,7 +6,8 @@
  *
  * A request is a frame with a `request_id`; the reply with the same id settles its promise. Events:
  * "open"; "close", whose `detail.delay` says in how many milliseconds it connects again, null for
- * never; "frame" for every text that goes (`detail.out`) or comes.
+ * never; "payload" for what comes that no promise waits for: see live.js; "frame" for every text
+ * that goes (`detail.out`) or comes.
  */
 
 const FIRST_DELAY = 500;
@@ -59,14 +60,20 @@ export class Socket extends EventTarget {
   request(stream, action, keys = {}) {
     if (!this.isOpen) return Promise.reject(new ConnectionLost(false));
     const request_id = ++this.#lastId;
-    const text = JSON.stringify({ stream, payload: { action, request_id, ...keys } });
     return new Promise((resolve, reject) => {
       // Every frame is answered; without an answer the line is dead, whatever the browser thinks.
       const timer = setTimeout(() => this.#lose(), PATIENCE);
       this.#waiting.set(request_id, { resolve, reject, timer });
-      this.#socket.send(text);
-      this.#tell("frame", { out: true, text });
+      this.send(stream, { action, request_id, ...keys });
     });
+  }
+
+  /** Send a frame, if there is a connection; what comes of it is a "payload". */
+  send(stream, payload) {
+    if (!this.isOpen) return;
+    const text = JSON.stringify({ stream, payload });
+    this.#socket.send(text);
+    this.#tell("frame", { out: true, text });
   }
 
   #connect() {
@@ -83,7 +90,7 @@ export class Socket extends EventTarget {
     this.#failures = 0;
     const { payload } = JSON.parse(text);
     const asked = this.#waiting.get(payload.request_id);
-    if (asked === undefined) return;
+    if (asked === undefined) return this.#tell("payload", payload);
     this.#waiting.delete(payload.request_id);
     clearTimeout(asked.timer);
     if (payload.response_status < 400) asked.resolve(payload.data);

@@ -1,0 +1,253 @@
+"""The log, read: its end, what came after a place, how far back it goes, in one view of it all."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from contextlib import closing
+from datetime import timedelta
+
+import pytest
+from django.db import connection, connections, transaction
+from django.utils import timezone
+
+from rest_channels.live import log
+from rest_channels.live.positions import Place
+from rest_channels.live.sequencer import sequence
+from rest_channels.models import Change, LogHead
+from tests.live.changes import InThread, another_database, forget_log
+from tests.models import Shelf
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+START = Place(0, 0)
+
+
+@pytest.fixture(autouse=True)
+def empty():
+    forget_log()
+
+
+def write(rows: int = 1, *, age: timedelta = timedelta()) -> list[Place]:
+    """The places of so many new entries."""
+    before = log.head("default").number
+    for _ in range(rows):
+        Shelf.objects.create(name="left")
+    sequence("default")
+    entries = Change.objects.filter(position__gt=before).order_by("position")
+    entries.update(created_at=timezone.now() - age)
+    return [Place(entry.position, entry.mark) for entry in entries]
+
+
+# Its end
+
+
+def test_the_head_of_an_empty_log():
+    assert log.head("default") == START
+    assert log.since("default", START) == []
+    assert log.holds("default", START, START)
+
+
+def test_the_head_is_the_last_entry():
+    places = write(3)
+    assert log.head("default") == places[-1]
+    assert [place.number for place in places] == [1, 2, 3]
+
+
+# What came after a place
+
+
+def test_since():
+    places = write(3)
+    assert [entry.position for entry in log.since("default", places[0])] == [2, 3]
+    assert [entry.position for entry in log.since("default", START)] == [1, 2, 3]
+    assert [entry.position for entry in log.since("default", START, limit=2)] == [1, 2]
+    assert log.since("default", places[-1]) == []
+
+
+def test_places_that_it_holds():
+    places = write(3)
+    for place in (START, *places):
+        assert log.holds("default", place, places[-1])
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        lambda place: Place(place.number, place.mark + 1),
+        lambda place: Place(place.number + 1, place.mark),
+        lambda place: Place(place.number + 100, place.mark),
+        lambda place: Place(place.number - 1, place.mark),
+        lambda place: Place(0, place.mark),
+        lambda place: Place(-1, place.mark),
+        lambda place: Place(2**64 - 1, place.mark),
+    ],
+)
+def test_places_of_another_history(foreign):
+    *_, last = write(3)
+    assert not log.holds("default", foreign(last), last)
+
+
+def test_after_a_restore_the_numbers_come_again_and_the_marks_do_not():
+    *_, kept, lost = write(3)
+    Change.objects.filter(position=lost.number)._raw_delete("default")
+    LogHead.objects.update(position=kept.number, mark=kept.mark)
+    end = log.head("default")
+    assert not log.holds("default", lost, end)
+    [again] = write()
+    assert again.number == lost.number
+    assert not log.holds("default", lost, again)
+    assert log.holds("default", kept, again)
+
+
+# How far back it goes
+
+
+DAY = timedelta(days=1)
+
+
+def test_prune_forgets_what_is_older_than_the_retention():
+    old = write(3, age=2 * DAY)
+    new = write(2)
+    assert log.prune("default") == 3
+    assert [entry.position for entry in log.since("default", START)] == [4, 5]
+    end = log.head("default")
+    assert not log.holds("default", START, end)
+    assert not any(log.holds("default", place, end) for place in old)
+    assert all(log.holds("default", place, end) for place in new)
+
+
+def test_prune_leaves_the_last_one_for_who_has_seen_all():
+    *_, last = write(3, age=2 * DAY)
+    assert log.prune("default") == 2
+    assert log.prune("default") == 0
+    assert log.holds("default", last, log.head("default"))
+    [next_one] = write()
+    assert next_one.number == last.number + 1
+    assert log.holds("default", last, next_one)
+
+
+def test_prune_with_the_setting(settings):
+    write(3, age=timedelta(seconds=50))
+    settings.REST_CHANNELS = {"RETENTION_SECONDS": 60}
+    assert log.prune("default") == 0
+    settings.REST_CHANNELS = {"RETENTION_SECONDS": 40}
+    assert log.prune("default") == 2
+
+
+def test_prune_leaves_no_hole_whatever_the_clocks_of_the_writers_say():
+    write(1, age=2 * DAY)
+    write(1, age=-2 * DAY)
+    write(1, age=2 * DAY)
+    write(2)
+    log.prune("default")
+    assert [entry.position for entry in log.since("default", START)] == [4, 5]
+
+
+def test_prune_a_few_at_a_time(monkeypatch, django_assert_num_queries):
+    monkeypatch.setattr(log, "PAGE_SIZE", 2)
+    write(6, age=2 * DAY)
+    write(1)
+    # Where to, to the head; then three times which and away, and none are left.
+    with django_assert_num_queries(2 + 3 * 2 + 1):
+        assert log.prune("default") == 6
+
+
+def test_prune_an_empty_log():
+    assert log.prune("default") == 0
+
+
+# One view of it all
+
+
+@pytest.mark.only_on("sqlite")
+def test_within_a_snapshot_time_stands_still_on_sqlite(tmp_path):
+    """In WAL mode; in another, the writer would wait for the reader."""
+    with another_database(tmp_path) as other:
+        Shelf(name="left").save(using=other)
+        file = connections[other].settings_dict["NAME"]
+        with closing(sqlite3.connect(file)) as writer:
+            writer.execute("PRAGMA journal_mode = WAL")
+            with log.snapshot(other):
+                assert Shelf.objects.using(other).count() == 1
+                with writer:
+                    writer.execute("INSERT INTO tests_shelf (name) VALUES ('right')")
+                assert Shelf.objects.using(other).count() == 1
+            assert Shelf.objects.using(other).count() == 2
+
+
+@pytest.mark.only_on("postgresql", "mariadb")
+def test_within_a_snapshot_time_stands_still():
+    write()
+    with log.snapshot("default"):
+        before = log.head("default"), Shelf.objects.count()
+        InThread(write).result()
+        assert (log.head("default"), Shelf.objects.count()) == before
+    assert log.head("default").number == before[0].number + 1
+
+
+@pytest.mark.only_on("postgresql")
+def test_a_snapshot_is_repeatable_read_and_the_next_transaction_is_not():
+    def isolation():
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW transaction_isolation")
+            return cursor.fetchone()[0]
+
+    with log.snapshot("default"):
+        assert isolation() == "repeatable read"
+    with transaction.atomic():
+        assert isolation() == "read committed"
+
+
+@pytest.mark.only_on("sqlite")
+def test_a_snapshot_takes_no_write_lock():
+    """With `transaction_mode` IMMEDIATE, as these tests have it, a transaction else would."""
+    assert connection.transaction_mode == "IMMEDIATE"
+    is_reading, has_written = threading.Event(), threading.Event()
+
+    def read():
+        with log.snapshot("default"):
+            log.head("default")
+            is_reading.set()
+            assert has_written.wait(20)
+
+    with transaction.atomic():
+        Shelf.objects.create(name="left")
+        # The write lock is held here.
+        reading = InThread(read)
+        assert is_reading.wait(20)
+        has_written.set()
+        reading.result()
+    assert connection.transaction_mode == "IMMEDIATE"
+
+
+@pytest.mark.only_on("sqlite")
+def test_a_snapshot_that_fails_leaves_the_projects_mode():
+    with pytest.raises(RuntimeError), log.snapshot("default"):
+        raise RuntimeError
+    assert connection.transaction_mode == "IMMEDIATE"
+
+
+def test_a_snapshot_within_a_transaction_is_that_one():
+    with transaction.atomic():
+        Shelf.objects.create(name="left")
+        with log.snapshot("default"):
+            assert Shelf.objects.filter(name="left").exists()
+        assert connection.in_atomic_block
+
+
+# Where there is one
+
+
+def test_databases_without_it_are_looked_at_once_a_minute(tmp_path, django_assert_num_queries):
+    with (
+        another_database(tmp_path, is_migrated=False) as other,
+        django_assert_num_queries(1, using=other),
+    ):
+        assert [log.is_installed(other) for _ in range(3)] == [False] * 3
+
+
+def test_a_database_with_it_is_looked_at_once(django_assert_num_queries):
+    log.forget_tables()
+    with django_assert_num_queries(1):
+        assert [log.is_installed("default") for _ in range(3)] == [True] * 3

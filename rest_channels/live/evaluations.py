@@ -193,7 +193,9 @@ class Evaluations:
     def _renew(self, credentials: Credentials) -> None:
         """Let a user be read anew who was written to since: by who has only now subscribed."""
         pks = map(str, credentials.user_pks)
-        seen_at = max((self._written_at.get(pk, float("-inf")) for pk in pks), default=float("-inf"))
+        seen_at = max(
+            (self._written_at.get(pk, float("-inf")) for pk in pks), default=float("-inf")
+        )
         credentials.doubt(before=max(seen_at, self._all_written_at))
 
     def _key(self, topic: Topic, family: Hashable) -> Hashable:

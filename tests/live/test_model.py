@@ -95,7 +95,7 @@ def test_what_clients_hold_and_are_shown():
 
 def without_doubt(patch):
     """Rely on an answer although what it was made of was written to."""
-    patch.setattr(passes.Pass, "_doubt", lambda self, entries, **kwargs: None)
+    patch.setattr(passes.Pass, "_doubt", lambda self, changes: None)
 
 
 def without_object_permissions(patch):
@@ -105,9 +105,8 @@ def without_object_permissions(patch):
 def without_deletions(patch):
     record = capture.record
 
-    def record_writes(alias, model, keys, kind, fields=None):
-        if kind != Kind.DELETE:
-            record(alias, model, keys, kind, fields)
+    def record_writes(alias, *writes):
+        record(alias, *(write for write in writes if write.kind != Kind.DELETE))
 
     patch.setattr(capture, "record", record_writes)
 

@@ -68,9 +68,15 @@ class Subscription:
         """Whether something has changed that the answer was made of."""
         return self.evaluation.is_doubted
 
-    def acknowledge(self, place: Place, *, is_resumed: bool, data: str) -> None:
-        """The reply to the frame that subscribed; the first that the client hears of it."""
-        self._reach(place)
+    def acknowledge(self, place: Place | None, *, is_resumed: bool, data: str) -> None:
+        """
+        The reply to the frame that subscribed; the first that the client hears of it. Where a
+        reset is to come, it has reached no `place` yet, and is told one that leads to a reset.
+        """
+        if place is None:
+            self.last = f"-.{self.seal}"
+        else:
+            self._reach(place)
         frame = self.frame
         extra = {
             "position": json.dumps(self.last),

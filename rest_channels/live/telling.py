@@ -267,7 +267,7 @@ class Telling:
         changed = self._changed_since(arrival)
         if changed is None:
             self.sendings += [
-                partial(subscription.acknowledge, target, is_resumed=False, data="null"),
+                partial(subscription.acknowledge, None, is_resumed=False, data="null"),
                 partial(subscription.reset, target, self._snapshot(subscription, texts)),
             ]
             return

@@ -116,9 +116,13 @@ async def is_reset(user, since, *, path="/rooms/", action="subscribe", **keys):
             return False
         reset = await socket.receive()
         assert (reset["action"], reset["response_status"]) == ("reset", 205)
-        assert (reset["previous"], reset["position"]) == (reply["position"], reply["position"])
+        assert reset["previous"] == reply["position"] != reset["position"]
         shown = reset["data"] if isinstance(reset["data"], list) else [reset["data"]]
         assert [room["name"] for room in shown] == ["lobby"]
+    # Who leaves between the two has reached nothing.
+    async with told(application, path, user) as socket:
+        reply = await socket.ask(action, **{**asked, "since": reply["position"]})
+        assert reply["resumed"] is False
         return True
 
 

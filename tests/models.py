@@ -73,6 +73,12 @@ class Item(models.Model):
     objects = LiveManager()
 
 
+class Toy(Item):
+    age = models.IntegerField(default=3)
+
+    objects = LiveManager()
+
+
 class Club(models.Model):
     """Who is a member decides who sees its notes; those for staff show to staff alone."""
 
@@ -92,12 +98,6 @@ class Note(models.Model):
     text = models.CharField(max_length=200)
     is_pinned = models.BooleanField(default=False)
     labels = models.ManyToManyField(Label, related_name="notes")
-
-    objects = LiveManager()
-
-
-class Toy(Item):
-    age = models.IntegerField(default=3)
 
     objects = LiveManager()
 

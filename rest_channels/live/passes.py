@@ -105,14 +105,17 @@ class Pass:
         self._forget_empty()
         end = log.head(self.alias)
         target, entries, is_lost = self._read(end)
+        pending = list(log.pending(self.alias).order_by("id")[: log.PAGE_SIZE])
         self.changes = Changes.by_label(entries)
         self.moment = Moment(
             target,
             History(self.alias, target),
             self.changes,
+            Changes.by_label(pending),
             {entry.position: entry.mark for entry in entries},
         )
-        self._doubt(entries, is_all_read=target == end and not is_lost)
+        is_all_read = target == end and not is_lost and len(pending) < log.PAGE_SIZE
+        self._doubt(Changes.by_label([*entries, *pending]) if is_all_read else None)
         self._find_concerned(is_lost)
         self._judge_all()
         if target == end:
@@ -150,15 +153,12 @@ class Pass:
         entries = log.since(self.alias, place)
         return Place(entries[-1].position, entries[-1].mark), entries, False
 
-    def _doubt(self, entries: Sequence[Any], *, is_all_read: bool) -> None:
+    def _doubt(self, changes: Mapping[str, Changes] | None) -> None:
         """
-        Ask again who may see what, where it was made of rows that were written to. What this
-        snapshot shows of rows may be newer than what the log says of them: what is pending
-        counts as well, and where not all is read anything may have been written to.
+        Ask again who may see what, where it was made of rows that `changes` wrote to; None for
+        all. What this snapshot shows of rows may be newer than what the log says of them, so what
+        is pending counts as well.
         """
-        pending = list(log.pending(self.alias).order_by("id")[: log.PAGE_SIZE])
-        is_all_read = is_all_read and len(pending) < log.PAGE_SIZE
-        changes = Changes.by_label([*entries, *pending]) if is_all_read else None
         if changes is not None and not changes:
             return
         self._has_doubts = self.state.evaluations.doubt(changes)

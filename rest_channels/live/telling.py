@@ -68,11 +68,15 @@ class Work:
 
 @dataclass(frozen=True)
 class Moment:
-    """Where in the log a pass has come to, and by which entries."""
+    """
+    Where in the log a pass has come to, and by which entries. Of `pending` changes the rows may
+    show already what the log does not know.
+    """
 
     target: Place
     history: History
     changes: Mapping[str, Changes]
+    pending: Mapping[str, Changes]
     marks: Mapping[int, int]
 
 
@@ -99,7 +103,7 @@ class Telling:
         self.commits: list[Callable[[], None]] = []
         self._arrivals = {arrival.subscription: arrival for arrival in work.arrivals}
         self._own = moment.changes.get(audience.label, Changes()).of_key
-        self._missed: dict[Place, Changed | None] = {}
+        self._missed: dict[tuple[Place, Evaluation], Changed | None] = {}
 
     def run(self) -> None:
         """Do all of it. Raises what the project's code raises; then nothing has happened."""
@@ -283,13 +287,15 @@ class Telling:
         place = positions.decode(subscription.options.since, subscription.seal)
         if place is None:
             return None
-        if place not in self._missed:
-            self._missed[place] = self._read_since(place, arrival.evaluation)
-        changed = self._missed[place]
-        is_blind = subscription.options.held is None and not self.audience.is_row
-        if changed is not None and is_blind and changed.keys is None:
-            # Rows may be gone that nobody knows this client to hold.
-            return None
+        missed = place, arrival.evaluation
+        if missed not in self._missed:
+            self._missed[missed] = self._read_since(*missed)
+        changed = self._missed[missed]
+        if changed is not None and subscription.options.held is None:
+            is_unknown = changed.keys is None and not self.audience.is_row
+            if is_unknown or self.audience.is_concerned(self.moment.pending):
+                # Rows may be gone that nobody knows this client to hold.
+                return None
         return changed
 
     def _read_since(self, place: Place, evaluation: Evaluation) -> Changed | None:

@@ -524,7 +524,11 @@ class Run:
 def generate(rng: random.Random) -> list[Step]:
     """A program, with some clubs and notes to begin with."""
     program: list[Step] = [("write", _start(rng))]
-    program += [_opening(rng) for _ in range(2)]
+    first = _opening(rng)
+    _, process, _, *topic = first
+    # Often somebody else beside, who may be told the same.
+    alike = ("open", process, rng.choice(USERS), *topic)
+    program += [first, alike if rng.random() < 0.5 else _opening(rng)]
     for _ in range(rng.randrange(4, 12)):
         program.append(_step(rng))
     return program

@@ -19,8 +19,11 @@ from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from rest_framework.authtoken.models import Token
 
+from rest_channels.live import audiences, capture, passes, subscriptions, telling
+from rest_channels.live.evaluations import EVERYBODY
+from rest_channels.live.log import Kind
 from tests.live.processes import running
-from tests.live.programs import USERS, Run, generate, shortened
+from tests.live.programs import USERS, Broken, Run, generate, shortened
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
 
@@ -60,6 +63,11 @@ def stage():
         yield failure
 
 
+def seeds(count):
+    rng = random.SystemRandom()
+    return [rng.randrange(2**32) for _ in range(count)]
+
+
 def first_failure(failure, seeds):
     """The first of `seeds` whose program fails, the program and how."""
     for seed in seeds:
@@ -71,15 +79,73 @@ def first_failure(failure, seeds):
 
 
 def test_what_clients_hold_and_are_shown():
-    rng = random.SystemRandom()
-    seeds = [rng.randrange(2**32) for _ in range(PROGRAMS)]
-    if "TEST_SEED" in os.environ:
-        seeds = [int(os.environ["TEST_SEED"])]
+    given = os.environ.get("TEST_SEED")
     with stage() as failure:
-        found = first_failure(failure, seeds)
+        found = first_failure(failure, seeds(PROGRAMS) if given is None else [int(given)])
         if found is None:
             return
         seed, program, exc = found
         short = shortened(program, lambda p: type(failure(p)) is type(exc), tries=200)
         exc = failure(short) or exc
         raise AssertionError(f"TEST_SEED={seed}:\n{pprint.pformat(short)}\n{exc}") from exc
+
+
+# Rules left out: the programs have to notice
+
+
+def without_doubt(patch):
+    """Rely on an answer although what it was made of was written to."""
+    patch.setattr(passes.Pass, "_doubt", lambda self, changes: None)
+
+
+def without_object_permissions(patch):
+    patch.setattr(audiences, "_may_see", lambda view, instance: True)
+
+
+def without_deletions(patch):
+    record = capture.record
+
+    def record_writes(alias, *writes):
+        record(alias, *(write for write in writes if write.kind != Kind.DELETE))
+
+    patch.setattr(capture, "record", record_writes)
+
+
+def with_texts_for_everybody(patch):
+    """Give the text that was made for one user to all."""
+    show = telling.show
+    patch.setattr(telling, "show", lambda *args, **kwargs: (show(*args, **kwargs)[0], EVERYBODY))
+
+
+def with_wrong_previous(patch):
+    def address(request_id, position, previous):
+        return f'{request_id}, "position": "{position}", "previous": "{position}"}}'
+
+    patch.setattr(subscriptions.Message, "address", staticmethod(address))
+
+
+def without_removals_on_resume(patch):
+    changes = telling.of_state
+
+    def told(*args):
+        return [event for event in changes(*args) if event.kind != Kind.DELETE]
+
+    patch.setattr(telling, "of_state", told)
+
+
+@pytest.mark.parametrize(
+    "leave_out",
+    [
+        without_doubt,
+        without_object_permissions,
+        without_deletions,
+        with_texts_for_everybody,
+        with_wrong_previous,
+        without_removals_on_resume,
+    ],
+)
+def test_programs_notice_what_is_left_out(leave_out, monkeypatch):
+    with stage() as failure:
+        leave_out(monkeypatch)
+        seed, _, exc = first_failure(failure, seeds(400))
+        assert isinstance(exc, Broken), seed

@@ -64,6 +64,7 @@ class Processes:
         self.hooks: dict[str, Callable[[], None]] = {}
         self._all: list[Process] = []
         # Who waits until a follower has nothing left to do.
+        self.idle: set[hub.Follower] = set()
         self.waiting: dict[hub.Follower, list[asyncio.Future[None]]] = {}
 
     def start(self) -> Process:
@@ -116,6 +117,10 @@ class Process:
         """Let the hub look at the log, until it has nothing left to do."""
         self.run(self._look())
 
+    def settle(self) -> None:
+        """Let the hub finish what it is about."""
+        self.run(self._settle())
+
     def stop(self) -> None:
         self.run(self._cancel_all())
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -136,6 +141,13 @@ class Process:
             self.shared.waiting.setdefault(follower, []).append(quiet)
             follower.look()
             await quiet
+
+    async def _settle(self) -> None:
+        for follower in list(hub.current_hub()._followers.values()):
+            if follower not in self.shared.idle:
+                quiet = self.loop.create_future()
+                self.shared.waiting.setdefault(follower, []).append(quiet)
+                await quiet
 
     async def _cancel_all(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
@@ -250,10 +262,13 @@ def _hook_into_passes(patch: pytest.MonkeyPatch, shared: Processes) -> None:
 
     async def waiting(self: hub.Follower, refresh_at: float | None) -> None:
         if refresh_at is None and not self._is_rung.is_set():
+            shared.idle.add(self)
             wake(self)
         await wait(self, refresh_at)
+        shared.idle.discard(self)
 
     def ending(self: hub.Hub, follower: hub.Follower) -> None:
+        shared.idle.discard(follower)
         wake(follower)
         end(self, follower)
 

@@ -419,7 +419,7 @@ class Run:
         action = "subscribe" if subject.row is None else "subscribe_instance"
         before, reply = client.socket.ask(action, **keys)
         # What the process does once it has let somebody in belongs to this step.
-        client.socket.process.look()
+        client.socket.process.settle()
         self._receive(client, before, since)
         client.read()
         sights = self._sights(client, since)

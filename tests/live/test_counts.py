@@ -131,6 +131,22 @@ def test_a_thousand_audiences_cost_batched_queries(processes, counted):
     assert (event["request_id"], event["data"]["name"]) == (7, "room-7")
 
 
+def test_audiences_that_see_nothing_are_read_with_the_others(processes, counted):
+    class SomeRooms(Rooms):
+        def get_queryset(self):
+            numbers = self.request.query_params.getlist("number")
+            return super().get_queryset().filter(pk__in=numbers)
+
+    room = processes.write(lambda: Room.objects.create(name="lobby"))
+    process = processes.start()
+    topics = [{"query": {"number": [room.pk] * count}} for count in range(6)]
+    sockets = subscribed(process, routes(SomeRooms), 6, topics.__getitem__)
+    processes.write(change(room))
+    process.look()
+    frames = drained(sockets)
+    assert sorted(frame["request_id"] for frame in frames) == [1, 2, 3, 4, 5]
+
+
 def test_a_thousand_users_share_what_is_the_same_for_all(processes, counted):
     users = processes.write(
         lambda: User.objects.bulk_create(User(username=f"user {n}") for n in range(MANY))

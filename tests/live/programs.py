@@ -532,7 +532,7 @@ def generate(rng: random.Random) -> list[Step]:
     # Often somebody else beside, who may be told the same.
     alike = ("open", process, rng.choice(USERS), *topic)
     program += [first, alike if rng.random() < 0.5 else _opening(rng)]
-    for _ in range(rng.randrange(4, 12)):
+    for _ in range(rng.randrange(3, 9)):
         program.append(_step(rng))
     return program
 

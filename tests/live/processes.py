@@ -9,7 +9,6 @@ between two steps of its next pass. A `Clock` stands for the time that leases ar
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
 import threading
 import time
@@ -26,6 +25,7 @@ from django.test import override_settings
 
 from rest_channels import authentication, leases, threads
 from rest_channels.live import evaluations, hub, log, passes, relay
+from rest_channels.live.sequencer import sequence
 
 #: Between which steps of a pass something may happen; see `Process.at`.
 MOMENTS = [
@@ -63,7 +63,10 @@ class Processes:
         self.writer = ThreadPoolExecutor(1, "writer")
         self.hooks: dict[str, Callable[[], None]] = {}
         self._all: list[Process] = []
+        #: All that were opened meanwhile.
+        self.connections: list[Any] = []
         # Who waits until a follower has nothing left to do.
+        self.idle: set[hub.Follower] = set()
         self.waiting: dict[hub.Follower, list[asyncio.Future[None]]] = {}
 
     def start(self) -> Process:
@@ -76,10 +79,19 @@ class Processes:
         """Call `function` in the thread that writes, on a connection of its own."""
         return self.writer.submit(function).result(SECONDS)
 
-    def at(self, moment: str, function: Callable[[], Any]) -> None:
-        """Write by `function` once a pass of any process has come to `moment`."""
+    def at(self, moment: str, function: Callable[[], Any], *, is_sequenced: bool = False) -> None:
+        """
+        Write by `function` once a pass of any process has come to `moment`; another process may
+        have sequenced it by then.
+        """
         assert moment in MOMENTS
-        self.hooks[moment] = lambda: self.write(function)
+
+        def hook() -> None:
+            self.write(function)
+            if is_sequenced:
+                self.write(lambda: sequence("default"))
+
+        self.hooks[moment] = hook
 
     def reach(self, moment: str) -> None:
         if (hook := self.hooks.pop(moment, None)) is not None:
@@ -88,13 +100,15 @@ class Processes:
     def stop(self) -> None:
         for process in self._all:
             process.stop()
-        self.writer.submit(connections.close_all).result(SECONDS)
         self.writer.shutdown()
         for pool in (threads.workers, threads.drawers, hub.followers):
             executor, pool._executor = pool._executor, None
             if executor is not None:
                 executor.shutdown(wait=True)
-        gc.collect()
+        for connection in self.connections:
+            # Its thread is gone.
+            connection.inc_thread_sharing()
+            connection.close()
 
 
 class Process:
@@ -116,6 +130,10 @@ class Process:
         """Let the hub look at the log, until it has nothing left to do."""
         self.run(self._look())
 
+    def settle(self) -> None:
+        """Let the hub finish what it is about."""
+        self.run(self._settle())
+
     def stop(self) -> None:
         self.run(self._cancel_all())
         self.loop.call_soon_threadsafe(self.loop.stop)
@@ -136,6 +154,13 @@ class Process:
             self.shared.waiting.setdefault(follower, []).append(quiet)
             follower.look()
             await quiet
+
+    async def _settle(self) -> None:
+        for follower in list(hub.current_hub()._followers.values()):
+            if follower not in self.shared.idle:
+                quiet = self.loop.create_future()
+                self.shared.waiting.setdefault(follower, []).append(quiet)
+                await quiet
 
     async def _cancel_all(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
@@ -202,19 +227,19 @@ def running() -> Iterator[Processes]:
     patch.setattr(leases.leases, "_schedule", lambda loop: None)
     patch.setattr(passes, "_REFRESH_DELAY", 0)
     _hook_into_passes(patch, shared)
-    _wait_for_no_disk(patch)
+    _keep_connections(patch, shared)
     bounds = {"POLL_SECONDS": 3600, "FRAME_RATE": 1e6, "FRAME_BURST": 10**6}
     try:
         with override_settings(REST_CHANNELS=bounds):
             yield shared
             shared.stop()
     finally:
-        connection_created.disconnect(dispatch_uid="no disk")
+        connection_created.disconnect(dispatch_uid="processes")
         patch.undo()
 
 
 def _hook_into_passes(patch: pytest.MonkeyPatch, shared: Processes) -> None:
-    sequence, head, since = hub.sequence, log.head, log.since
+    head, since = log.head, log.since
     read_rows = passes.read_rows
     send, wait, end = hub.Follower._send, hub.Follower._wait, hub.Hub._on_end
 
@@ -250,10 +275,13 @@ def _hook_into_passes(patch: pytest.MonkeyPatch, shared: Processes) -> None:
 
     async def waiting(self: hub.Follower, refresh_at: float | None) -> None:
         if refresh_at is None and not self._is_rung.is_set():
+            shared.idle.add(self)
             wake(self)
         await wait(self, refresh_at)
+        shared.idle.discard(self)
 
     def ending(self: hub.Hub, follower: hub.Follower) -> None:
+        shared.idle.discard(follower)
         wake(follower)
         end(self, follower)
 
@@ -266,16 +294,22 @@ def _hook_into_passes(patch: pytest.MonkeyPatch, shared: Processes) -> None:
     patch.setattr(hub.Hub, "_on_end", ending)
 
 
-def _wait_for_no_disk(patch: pytest.MonkeyPatch) -> None:
-    """SQLite with a log of writes, so that a pass may go on while somebody writes."""
-    patch.setitem(connections["default"].settings_dict, "CONN_MAX_AGE", None)
-    if connections["default"].vendor != "sqlite":
-        return
+def _keep_connections(patch: pytest.MonkeyPatch, shared: Processes) -> None:
+    """
+    Connections that stay open until the end. SQLite's have a log of writes, so that a pass may go
+    on while somebody writes, and wait for no disk.
+    """
+    here = connections["default"]
+    patch.setitem(here.settings_dict, "CONN_MAX_AGE", None)
 
-    def prepare(connection: Any, **kwargs: Any) -> None:
-        with connection.cursor() as cursor:
-            cursor.execute("PRAGMA journal_mode = WAL")
-            cursor.execute("PRAGMA synchronous = OFF")
+    def on_created(connection: Any, **kwargs: Any) -> None:
+        if connection is not here:
+            shared.connections.append(connection)
+        if connection.vendor == "sqlite":
+            with connection.cursor() as cursor:
+                cursor.execute("PRAGMA journal_mode = WAL")
+                cursor.execute("PRAGMA synchronous = OFF")
 
-    connection_created.connect(prepare, dispatch_uid="no disk", weak=False)
-    prepare(connections["default"])
+    connection_created.connect(on_created, dispatch_uid="processes", weak=False)
+    if here.connection is not None:
+        on_created(here)

@@ -316,9 +316,9 @@ class Run:
         older = log.entries("default").filter(position__lt=end.number)
         self.shared.write(lambda: older._raw_delete("default"))
 
-    def look_while(self, process: int, moment: str, writes: list[Step], before: list[Step]) -> None:
+    def look_while(self, process: int, meanwhile: Step, before: list[Step]) -> None:
         self.write(before)
-        self.shared.at(moment, lambda: self._write(writes))
+        self._at(*meanwhile)
         self.look(process)
         self.shared.hooks.clear()
 
@@ -334,8 +334,8 @@ class Run:
         self.clients.append(client)
         self._subscribe(client, process, mode)
 
-    def open_while(self, moment: str, writes: list[Step], *args: Any) -> None:
-        self.shared.at(moment, lambda: self._write(writes))
+    def open_while(self, meanwhile: Step, *args: Any) -> None:
+        self._at(*meanwhile)
         self.open(*args)
         self.shared.hooks.clear()
 
@@ -351,8 +351,8 @@ class Run:
         if (client := self._client(number, is_connected=False)) is not None:
             self._subscribe(client, process, mode)
 
-    def resume_while(self, moment: str, writes: list[Step], *args: Any) -> None:
-        self.shared.at(moment, lambda: self._write(writes))
+    def resume_while(self, meanwhile: Step, *args: Any) -> None:
+        self._at(*meanwhile)
         self.resume(*args)
         self.shared.hooks.clear()
 
@@ -371,6 +371,9 @@ class Run:
     def _client(self, number: int, *, is_connected: bool) -> Client | None:
         found = [c for c in self.clients if (c.socket is not None) == is_connected]
         return found[number % len(found)] if found else None
+
+    def _at(self, moment: str, writes: list[Step], is_sequenced: bool) -> None:
+        self.shared.at(moment, lambda: self._write(writes), is_sequenced=is_sequenced)
 
     def _write(self, writes: list[Step]) -> None:
         for write in writes:
@@ -419,7 +422,7 @@ class Run:
         action = "subscribe" if subject.row is None else "subscribe_instance"
         before, reply = client.socket.ask(action, **keys)
         # What the process does once it has let somebody in belongs to this step.
-        client.socket.process.look()
+        client.socket.process.settle()
         self._receive(client, before, since)
         client.read()
         sights = self._sights(client, since)
@@ -529,7 +532,7 @@ def generate(rng: random.Random) -> list[Step]:
     # Often somebody else beside, who may be told the same.
     alike = ("open", process, rng.choice(USERS), *topic)
     program += [first, alike if rng.random() < 0.5 else _opening(rng)]
-    for _ in range(rng.randrange(4, 12)):
+    for _ in range(rng.randrange(3, 9)):
         program.append(_step(rng))
     return program
 
@@ -567,12 +570,12 @@ def _step(rng: random.Random) -> Step:
     weighed: list[tuple[int, Callable[[], Step]]] = [
         (24, lambda: ("write", _writes(rng))),
         (14, lambda: ("look", rng.randrange(2))),
-        (14, lambda: ("look_while", rng.randrange(2), *_meanwhile(rng), _writes(rng))),
+        (14, lambda: ("look_while", rng.randrange(2), _meanwhile(rng), _writes(rng))),
         (8, lambda: _opening(rng)),
-        (4, lambda: ("open_while", *_meanwhile(rng), *_opening(rng)[1:])),
+        (4, lambda: ("open_while", _meanwhile(rng), *_opening(rng)[1:])),
         (11, lambda: ("cut", rng.randrange(10), rng.randrange(10))),
         (9, lambda: ("resume", *resume)),
-        (4, lambda: ("resume_while", *_meanwhile(rng), *resume)),
+        (4, lambda: ("resume_while", _meanwhile(rng), *resume)),
         (4, lambda: ("again", rng.randrange(10), mode)),
         (2, lambda: ("unsubscribe", rng.randrange(10))),
         (4, lambda: ("tick", rng.choice([3, 6]))),
@@ -585,14 +588,17 @@ def _step(rng: random.Random) -> Step:
     raise AssertionError("weights make a hundred")
 
 
-def _meanwhile(rng: random.Random) -> tuple[str, list[Step]]:
-    """A moment of a pass, and what is written then: often what was seen is hidden, and new."""
+def _meanwhile(rng: random.Random) -> Step:
+    """
+    A moment of a pass, and what is written then: often what was seen is hidden, and new. Another
+    process may sequence it at once.
+    """
     writes = _writes(rng)
     if rng.random() < 0.6:
         number, user = rng.randrange(10), rng.choice(USERS)
         hidings = [("exit_all", user), ("ban", user), ("hide_many", True), ("hide", number)]
         writes = [rng.choice(hidings), ("update_many", 0), ("update_many", 1)]
-    return rng.choice(MOMENTS), writes
+    return rng.choice(MOMENTS), writes, rng.random() < 0.5
 
 
 def _writes(rng: random.Random) -> list[Step]:

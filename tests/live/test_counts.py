@@ -10,6 +10,7 @@ from django.db.backends.utils import CursorWrapper
 from rest_framework import renderers, serializers
 from rest_framework.permissions import IsAuthenticated
 
+from rest_channels.live.passes import Pass
 from rest_channels.viewsets import ModelConsumerViewSet
 from tests.live.processes import running
 from tests.live.stories import ByHeader, as_user, routes
@@ -61,6 +62,7 @@ def counted(monkeypatch):
 
     count(CursorWrapper, "execute", "queries")
     count(CursorWrapper, "executemany", "queries")
+    count(Pass, "run", "passes")
     count(RoomSerializer, "to_representation", "serializations")
     count(renderers.JSONRenderer, "render", "encodings")
     return counts
@@ -129,6 +131,22 @@ def test_a_thousand_audiences_cost_batched_queries(processes, counted):
     assert (told["serializations"], told["encodings"]) == (1, 1)
     (event,) = drained(sockets)
     assert (event["request_id"], event["data"]["name"]) == (7, "room-7")
+
+
+def test_audiences_that_see_nothing_are_read_with_the_others(processes, counted):
+    class SomeRooms(Rooms):
+        def get_queryset(self):
+            numbers = self.request.query_params.getlist("number")
+            return super().get_queryset().filter(pk__in=numbers)
+
+    room = processes.write(lambda: Room.objects.create(name="lobby"))
+    process = processes.start()
+    topics = [{"query": {"number": [room.pk] * count}} for count in range(6)]
+    sockets = subscribed(process, routes(SomeRooms), 6, topics.__getitem__)
+    told = cost(processes, process, counted, change(room))
+    assert told["passes"] == 1
+    frames = drained(sockets)
+    assert sorted(frame["request_id"] for frame in frames) == [1, 2, 3, 4, 5]
 
 
 def test_a_thousand_users_share_what_is_the_same_for_all(processes, counted):

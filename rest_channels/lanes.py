@@ -22,7 +22,8 @@ from rest_channels.streams import Stream
 #: end of a subscription.
 Job = Exchange | Reply | Frame
 
-_ENDINGS: Final = ("unsubscribe", "unsubscribe_instance")
+#: How subscriptions end, where the viewset has no such action.
+ENDINGS: Final = ("unsubscribe", "unsubscribe_instance")
 
 
 class Lane:
@@ -66,7 +67,7 @@ class Lane:
         """Answer `frame` in its turn; the connection's own actions where the viewset has none."""
         if self.answers_at_once(frame):
             self.wire.post(self._cancel(frame))
-        elif any(self._is_own(action, frame) for action in _ENDINGS):
+        elif any(self._is_own(action, frame) for action in ENDINGS):
             self._put(frame)
         elif self._is_own("authenticate", frame):
             try:

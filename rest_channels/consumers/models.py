@@ -28,6 +28,7 @@ from rest_channels.consumers.sockets import (
 )
 from rest_channels.consumers.websockets import WebsocketConsumers
 from rest_channels.exchange import Exchange
+from rest_channels.lanes import ENDINGS
 from rest_channels.protocol import Frame
 from rest_channels.streams import Stream
 from rest_channels.viewsets import ConsumerViewSet
@@ -54,7 +55,7 @@ class ModelLane(ConsumersLane):
     stream: ModelStream
 
     def take(self, frame: Frame, payload: Any) -> None:
-        own = any(self._is_own(action, frame) for action in CONNECTIONS_OWN)
+        own = any(self._is_own(action, frame) for action in (*CONNECTIONS_OWN, *ENDINGS))
         if self.is_open and not isinstance(frame, Content) and not own:
             self._put(Exchange(self.stream.viewsets, frame, self.handshake))
         else:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from rest_channels.exceptions import FrameError
 from rest_channels.exchange import Authentication, Exchange
 from rest_channels.live.memberships import Memberships
+from rest_channels.live.subscriptions import Subscription
 from rest_channels.outbox import Wire
 from rest_channels.protocol import Frame, Reply
 from rest_channels.request import Handshake
@@ -148,7 +149,8 @@ class Lane:
             await self.wire.put(reply)
         else:
             # Answered by those who know from where on the client will be told.
-            await self.memberships.add(*exchange.subscribes, exchange.frame, self.wire)
+            subscription = Subscription(*exchange.subscribes, exchange.frame, self.wire)
+            await self.memberships.add(subscription)
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         del self._running[task]

@@ -44,6 +44,8 @@ class ModelStream(ConsumersStream):
         viewset = consumers.get_viewset()
         basename = viewset.queryset.model._meta.object_name.lower()
         self.viewsets = Stream(viewset, "", basename, routers.SimpleRouter())
+        # No part of its URLs; positions tell by it one topic from another.
+        self.viewsets.prefix = prefix
 
     def is_frame(self, payload: dict[str, Any]) -> bool:
         return True
@@ -163,7 +165,7 @@ class ModelConsumers(WebsocketConsumers):
         return type(cls.__name__, (*cls.bases, ConsumerViewSet), attributes)
 
     stream_class = ModelStream
-    lane_class = ModelLane
+    lane_class: type[ModelLane] = ModelLane
 
 
 class ListConsumers(ModelConsumers):

@@ -113,10 +113,10 @@ def test_a_socket_of_all_users():
 
 def test_only_what_was_saved_is_sent_and_nothing_when_none_was():
     async def story():
-        john = await make(User, username="john")
+        john, jane = [await make(User, username=name) for name in ("john", "jane")]
         async with open_socket(all_users(), "/users/") as socket:
             await save(john, "first_name", first_name="John")
-            await save(john, "is_active", "last_name", is_active=False, last_name="Doe")
+            await save(jane, "is_active", "last_name", is_active=False, last_name="Doe")
             told = {"action": "updated", "data": {"is_active": False}}
             assert await socket.receive_message() == told
 
@@ -153,9 +153,9 @@ def test_the_key_goes_with_what_was_saved_but_never_alone():
     )
 
     async def story():
-        room = await make(Room, name="attic")
+        room, other = [await make(Room, name=name) for name in ("attic", "cellar")]
         async with open_socket(routes) as socket:
-            await save(room, "is_staff_only", is_staff_only=True)
+            await save(other, "is_staff_only", is_staff_only=True)
             await save(room, "name", name="loft")
             data = {"id": room.pk, "name": "loft"}
             assert await socket.receive_message() == {"action": "updated", "data": data}
@@ -294,8 +294,7 @@ def test_an_object_permission_hides_the_row_from_a_socket_of_one():
         john = await make(User, username="john", is_active=False)
         routes = one_user(permission_classes=[OnlyActive])
         async with open_socket(routes, f"/{john.pk}/") as socket:
-            await save(john, username="John")
-            await save(john, is_active=True)
+            await save(john, username="John", is_active=True)
             data = {"username": "John", "is_active": True}
             assert await socket.receive_message() == {"action": "created", "data": data}
             await save(john, "is_active", is_active=False)
@@ -312,7 +311,8 @@ def test_who_asks_is_told_positions():
     async def story():
         john = await make(User, username="john")
         async with open_socket(all_users(), "/users/") as socket:
-            reply = await socket.ask({"action": "subscribe", "request_id": 1, "snapshot": True})
+            keys = {"request_id": 1, "snapshot": True}
+            reply = await socket.ask({"action": "subscribe", **keys})
             assert (reply["response_status"], reply["request_id"]) == (201, 1)
             assert reply["data"] == [{"username": "john", "is_active": True}]
             assert reply["resumed"] is False
@@ -324,7 +324,7 @@ def test_who_asks_is_told_positions():
             }  # fmt: skip
             # What is not told leaves no gap.
             await save(john, "first_name", first_name="J")
-            await save(john, "is_active", is_active=True)
+            await make(User, username="jane")
             assert (await socket.receive_message())["previous"] == position
 
     run(story)

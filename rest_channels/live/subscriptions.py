@@ -101,18 +101,20 @@ class Subscription:
         self.is_over = True
         self.settled.set()
 
-    def tell(self, events: Sequence[Event], texts: Sequence[str]) -> None:
-        """Send `events`, whose shared texts are `texts`."""
+    def tell(self, events: Sequence[Event], texts: Sequence[str | None]) -> None:
+        """Send `events`, whose shared texts are `texts`; None for one that is not told."""
         for event, text in zip(events, texts, strict=True):
-            self._send(text, event.place)
+            # Of what it is not told, a client is not told the place either.
+            if text is not None:
+                self._send(text, event.place)
 
     def sync(self, place: Place) -> None:
         """Nothing of this topic has changed up to `place`."""
-        self._send(_SYNC, place)
+        self._send(self.shared(Message("sync", 200)), place)
 
     def reset(self, place: Place, data: str) -> None:
         """What the client knows is of no use; `data` is what it would see, null where unasked."""
-        self._send(Message("reset", 205, data).shared, place)
+        self._send(self.shared(Message("reset", 205, data)), place)
 
     def revoke(self) -> None:
         """What allowed it is gone."""
@@ -126,7 +128,7 @@ class Subscription:
             self.refuse(Reply(reply.status, errors=reply.errors, codes=reply.codes))
 
     def _revoke(self, reply: Reply) -> None:
-        self._send(Message("revoke", reply.status, errors=reply.errors).shared, None)
+        self._send(self.shared(Message("revoke", reply.status, errors=reply.errors)), None)
         self.end()
 
     def _send(self, shared: str, place: Place | None) -> None:
@@ -134,24 +136,35 @@ class Subscription:
         if place is not None:
             self._reach(place)
         if not (self.is_over or self.topic.credentials.has_ended):
-            own = Message.address(self._request_id, self.last, previous)
-            self.wire.outbox.post(f"{self._before}{shared}{own}{self._after}")
+            self.wire.outbox.post(f"{self._before}{shared}{self._own(previous)}{self._after}")
+
+    # How it is said
+
+    @classmethod
+    def texts_of(
+        cls, audience: Audience, events: Sequence[Event], texts: Texts
+    ) -> list[str | None]:
+        """What all subscribers get who see rows as `texts`, made once; None for what none gets."""
+        return [
+            cls.shared(
+                Message(
+                    event.kind,
+                    _STATUS[event.kind],
+                    audience.removal(event.key) if event.kind == Kind.DELETE else texts[event.key],
+                )
+            )
+            for event in events
+        ]
+
+    @staticmethod
+    def shared(message: Message) -> str:
+        """The text that is the same for all."""
+        return message.shared
+
+    def _own(self, previous: str) -> str:
+        """The rest of the text; `previous` is the position told before."""
+        return Message.address(self._request_id, self.last, previous)
 
     def _reach(self, place: Place) -> None:
         self.place = place
         self.last = f"{positions.encode(place)}.{self.seal}"
-
-
-_SYNC = Message("sync", 200).shared
-
-
-def texts_of(audience: Audience, events: Sequence[Event], texts: Texts) -> list[str]:
-    """What all subscribers get who see rows as `texts`, made once."""
-    return [
-        Message(
-            event.kind,
-            _STATUS[event.kind],
-            audience.removal(event.key) if event.kind == Kind.DELETE else texts[event.key],
-        ).shared
-        for event in events
-    ]

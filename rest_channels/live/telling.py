@@ -17,7 +17,7 @@ from rest_channels.live.events import Event, of_changes, of_state, placed
 from rest_channels.live.history import History
 from rest_channels.live.log import Kind
 from rest_channels.live.positions import Place
-from rest_channels.live.subscriptions import Subscription, texts_of
+from rest_channels.live.subscriptions import Subscription
 from rest_channels.protocol import MISSING, Reply
 from rest_channels.settings import socket_settings
 
@@ -197,7 +197,8 @@ class Telling:
 
     def _send(self, subscriptions: list[Subscription], events: list[Event], texts: Texts) -> None:
         if events:
-            shared = texts_of(self.audience, events, texts)
+            # All of one audience, and so of one stream, speak in one way.
+            shared = subscriptions[0].texts_of(self.audience, events, texts)
             for subscription in subscriptions:
                 self.sendings.append(partial(subscription.tell, events, shared))
 

@@ -1,6 +1,7 @@
 """
 Requests, side by side: this package, djangochannelsrestframework, a consumer written by hand on
-Channels, and a bare ASGI echo. `python -m benchmarks --help`.
+Channels, and a bare ASGI echo. And broadcasts: `GroupConsumers` beside a plain consumer of
+Channels' groups, with what `TARGETS` asks of it. `python -m benchmarks --help`.
 
 All servers run at once; a round asks each for the same for some seconds, in turn, and what is
 printed are medians over the rounds and their ratios to djangochannelsrestframework. Where the
@@ -23,6 +24,8 @@ from dataclasses import dataclass
 from typing import Any
 
 PEERS = ["rest_channels", "dcrf", "plain"]
+# By members of the group: how many times the deliveries of a plain consumer.
+TARGETS = {100: 5, 1000: 12, 3000: 25}
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -138,16 +141,18 @@ def compare(
     }
 
 
-def show(title: str, medians: dict[str, dict[str, float]]) -> None:
+def show(
+    title: str, medians: dict[str, dict[str, float]], *, against: str = "dcrf", unit: str = "req/s"
+) -> None:
     print(f"\n{title}")
-    print(f"  {'':14} {'req/s':>8} {'p50 ms':>8} {'p99 ms':>8} {'cpu us':>8}   against dcrf")
-    base = medians.get("dcrf")
+    print(f"  {'':14} {unit:>8} {'p50 ms':>8} {'p99 ms':>8} {'cpu us':>8}   against {against}")
+    base = medians.get(against)
     for subject, m in medians.items():
         line = (
             f"  {subject:14} {m['throughput']:8.0f} {1e3 * m['p50']:8.2f} {1e3 * m['p99']:8.2f} "
             f"{m['cpu_us']:8.0f}"
         )
-        if base and subject not in ("dcrf", "echo"):
+        if base and subject not in (against, "echo"):
             line += (
                 f"   {m['throughput'] / base['throughput']:5.2f} x throughput, "
                 f"{base['p99'] / m['p99']:5.2f} x lower p99"
@@ -230,19 +235,36 @@ def growth(options: argparse.Namespace) -> None:
         measure(f"growth: retrieve of {7 + fields} fields, 16 connections", "retrieve", 16, fields)
 
 
+def broadcasts(options: argparse.Namespace) -> None:
+    """One process each, the layer in memory; a message goes when all have one of those before."""
+    for members in options.members:
+        with contextlib.ExitStack() as stack:
+            servers = [
+                stack.enter_context(serving(s, "sqlite", {})) for s in ("group", "plain_group")
+            ]
+            medians = compare(
+                servers, "broadcast", {"connections": members}, options.rounds, options.seconds
+            )
+        target = f", target {TARGETS[members]} x" if members in TARGETS else ""
+        title = f"broadcast to a group of {members:,}{target}"
+        show(title, medians, against="plain_group", unit="deliv/s")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--databases", nargs="+", default=["sqlite", "postgresql"])
+    parser.add_argument("--databases", nargs="*", default=["sqlite", "postgresql"])
     parser.add_argument("--subjects", nargs="+", default=PEERS)
     parser.add_argument("--kinds", nargs="*", default=["retrieve", "list", "create", "update"])
     parser.add_argument("--connections", nargs="+", type=int, default=[1, 16, 64])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--no-slow", dest="slow", action="store_false")
+    parser.add_argument("--members", nargs="*", type=int, default=[*TARGETS])
     parser.add_argument("--no-memory", dest="memory", action="store_false")
     parser.add_argument("--no-growth", dest="growth", action="store_false")
     options = parser.parse_args()
     requests(options)
+    broadcasts(options)
     if options.growth:
         growth(options)
     if options.memory:

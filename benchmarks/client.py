@@ -1,5 +1,6 @@
 """
-The load: connections that each send a frame, wait for the reply and send the next.
+The load: connections that each send a frame, wait for the reply and send the next; or members of a
+group, of which one sends and all receive.
 
 Run as a process of its own; prints one JSON object. It speaks just enough of RFC 6455 to cost
 little: a mask of zeros, frames below 64 KiB, no extensions.
@@ -162,12 +163,77 @@ async def load(
     for client in [*others, *clients]:
         client.is_stopped = True
         client.transport.close()
+    return figures(latencies, len(latencies), elapsed, busy)
+
+
+async def broadcast(
+    port: int, members: int, seconds: float, warmup: float, ahead: int
+) -> dict[str, Any]:
+    """
+    Let one of `members` send to all, `ahead` messages before all have the first of them.
+
+    Latencies are in seconds, from the sending to the last member; the throughput is deliveries.
+    """
+    loop = asyncio.get_running_loop()
+    latencies: list[float] = []
+    sent_at: dict[int, float] = {}
+    missing: dict[int, int] = {}
+    state = {"next": 0, "deliveries": 0, "is_measured": False}
+
+    def send() -> None:
+        number = state["next"]
+        state["next"] += 1
+        missing[number], sent_at[number] = members, time.perf_counter()
+        content = {"number": number, "text": "word " * 20}
+        clients[0].write(0x81, json.dumps(content).encode())
+
+    def on_message(client: Client, latency: float, payload: bytes) -> None:
+        number = json.loads(payload)["number"] if client is clients[-1] else None
+        state["deliveries"] += state["is_measured"]
+        # Of each member messages come in order: most need not be read to be known.
+        at = expected[client] if number is None else number
+        if at != expected[client]:
+            raise RuntimeError(f"message {expected[client]} was lost")
+        expected[client] += 1
+        missing[at] -= 1
+        if not missing[at]:
+            del missing[at]
+            if state["is_measured"]:
+                latencies.append(time.perf_counter() - sent_at[at])
+            del sent_at[at]
+            if not client.is_stopped:
+                send()
+
+    clients: list[Client] = []
+    expected: dict[Client, int] = {}
+    for _ in range(members):
+        _, client = await loop.create_connection(
+            lambda: Client("/messages/", port, str, on_message), "127.0.0.1", port
+        )
+        await client.is_open
+        expected[client] = 0
+        clients.append(client)
+    for _ in range(ahead):
+        send()
+    await asyncio.sleep(warmup)
+    state["is_measured"], began, cpu = True, time.perf_counter(), time.process_time()
+    await asyncio.sleep(seconds)
+    elapsed = time.perf_counter() - began
+    busy = (time.process_time() - cpu) / elapsed
+    state["is_measured"] = False
+    for client in clients:
+        client.is_stopped = True
+        client.transport.close()
+    return figures(latencies, state["deliveries"], elapsed, busy)
+
+
+def figures(latencies: list[float], count: int, elapsed: float, busy: float) -> dict[str, Any]:
     latencies.sort()
-    count = len(latencies)
+    last = len(latencies) - 1
     return {
         "throughput": count / elapsed,
-        "p50": latencies[count // 2] if count else None,
-        "p99": latencies[min(count - 1, int(count * 0.99))] if count else None,
+        "p50": latencies[len(latencies) // 2] if latencies else None,
+        "p99": latencies[min(last, int(len(latencies) * 0.99))] if latencies else None,
         "count": count,
         "client_busy": busy,
     }
@@ -197,10 +263,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--warmup", type=float, default=0.5)
     parser.add_argument("--beside", default="")
+    parser.add_argument("--ahead", type=int, default=4)
     parser.add_argument("--many", type=int, default=0)
     options = parser.parse_args()
     if options.kind == "hold":
         asyncio.run(hold(options.port, options.connections))
+        return
+    if options.kind == "broadcast":
+        told = broadcast(
+            options.port, options.connections, options.seconds, options.warmup, options.ahead
+        )
+        print(json.dumps(asyncio.run(told)))
         return
     result = asyncio.run(
         load(

@@ -1,7 +1,8 @@
 """
 The project under load: one model, and each subject's way of serving it over a websocket.
 
-    BENCH_SUBJECT   rest_channels, dcrf, plain or echo
+    BENCH_SUBJECT   rest_channels, dcrf, plain or echo; group or plain_group, whose sockets all get
+                    what one of them sends
     BENCH_DATABASE  sqlite or postgresql
     BENCH_SETTINGS  REST_CHANNELS as JSON
     BENCH_FIELDS    fields of the serializer beside its own seven
@@ -86,6 +87,7 @@ from rest_framework.pagination import LimitOffsetPagination  # noqa: E402
 from rest_framework.response import Response  # noqa: E402
 
 from benchmarks.messages.models import Author, Message  # noqa: E402
+from rest_channels.consumers import GroupConsumers  # noqa: E402
 from rest_channels.routers import DefaultRouter  # noqa: E402
 from rest_channels.viewsets import ModelConsumerViewSet  # noqa: E402
 
@@ -208,6 +210,19 @@ class PlainConsumer(AsyncJsonWebsocketConsumer):
         return json.dumps(content, default=str)
 
 
+class PlainGroupConsumer(AsyncJsonWebsocketConsumer):
+    """A group as Channels' tutorial has it."""
+
+    groups = ["everybody"]
+
+    async def receive_json(self, content, **kwargs):
+        message = {"type": "group.message", "content": content}
+        await self.channel_layer.group_send("everybody", message)
+
+    async def group_message(self, event):
+        await self.send_json(event["content"])
+
+
 async def echo(scope, receive, send):
     """The floor: what uvicorn and ASGI cost."""
     await receive()
@@ -217,7 +232,10 @@ async def echo(scope, receive, send):
 
 
 def usual_stack(consumer):
-    routes = [path("messages/", consumer.as_asgi())]
+    return usual_stack_of([path("messages/", consumer.as_asgi())])
+
+
+def usual_stack_of(routes):
     return AllowedHostsOriginValidator(AuthMiddlewareStack(URLRouter(routes)))
 
 
@@ -232,6 +250,10 @@ MAKERS = {
     "dcrf": lambda: usual_stack(MessageConsumer),
     "plain": lambda: usual_stack(PlainConsumer),
     "echo": lambda: echo,
+    "group": lambda: usual_stack_of(
+        GroupConsumers.as_routes(path="/messages/", group_name="everybody")
+    ),
+    "plain_group": lambda: usual_stack(PlainGroupConsumer),
 }
 application = ProtocolTypeRouter({"websocket": MAKERS[SUBJECT]()})
 

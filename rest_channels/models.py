@@ -1,7 +1,8 @@
 """
-The log of changes: what was written, in an order that every process agrees on.
+The log of changes: what was written, in an order that every process agrees on. Keys only, never
+content: which row of which model, and what happened to it.
 
-Keys only, never content: which row of which model, and what happened to it.
+And what was said last in rooms that have a history.
 """
 
 from __future__ import annotations
@@ -69,3 +70,40 @@ class LogHead(models.Model):
 
     class Meta:
         default_permissions = ()
+
+
+class RoomHead(models.Model):
+    """
+    The last message of a room, which was the `number`th. Locked by whoever sends.
+
+    `room` is a hash of its name: as long as it may be, and the same for no other in any collation.
+    """
+
+    room = models.CharField(primary_key=True, max_length=64)
+    number = models.BigIntegerField()
+    mark = models.BigIntegerField()
+
+    class Meta:
+        default_permissions = ()
+
+
+class RoomMessage(models.Model):
+    """
+    A message of a room. `number` has no holes; `mark`, random, tells it from one of the same number
+    that a restored backup has undone. `data` is JSON.
+    """
+
+    id = models.BigAutoField(primary_key=True)
+    room = models.CharField(max_length=64)
+    number = models.BigIntegerField()
+    mark = models.BigIntegerField()
+    data = models.TextField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+        constraints = (
+            models.UniqueConstraint(
+                fields=["room", "number"], name="rest_channels_room_message_number"
+            ),
+        )

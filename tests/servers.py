@@ -6,7 +6,7 @@ Real servers: uvicorn or daphne in a process of its own, serving an application 
             socket.send('{"action": "list"}')
 
 Keywords are `REST_CHANNELS` of that process. It has a SQLite database of its own, empty tables in
-it, at `server.database`; what it logs is in `server.output`.
+it, at `server.database`, unless it runs `beside` another; what it logs is in `server.output`.
 """
 
 from __future__ import annotations
@@ -56,12 +56,14 @@ class Server:
         *,
         is_loud: bool = False,
         channel_layers: dict[str, Any] | None = None,
+        beside: Server | None = None,
         **rest_channels: Any,
     ) -> None:
         verbosity = (_LOUD if is_loud else _QUIET)[kind]
         self._command = [sys.executable, "-m", *_COMMANDS[kind], verbosity, application]
         self._directory = Path(tempfile.mkdtemp(prefix="rest_channels_server_"))
-        self.database = self._directory / "database.sqlite3"
+        self._beside = beside
+        self.database = self._directory / "database.sqlite3" if beside is None else beside.database
         self._env = {
             **_environment(self.database),
             "TEST_REST_CHANNELS": json.dumps(rest_channels),
@@ -74,7 +76,8 @@ class Server:
         self.port = 0
 
     def __enter__(self) -> Server:
-        shutil.copy(_empty_database(), self.database)
+        if self._beside is None:
+            shutil.copy(_empty_database(), self.database)
         self._start()
         return self
 

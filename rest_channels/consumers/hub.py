@@ -21,6 +21,7 @@ from asgiref.sync import async_to_sync
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 
 from rest_channels.consumers import layers
+from rest_channels.consumers.feeds import Feeds
 from rest_channels.consumers.layers import (
     GROUP_MEMBERSHIP,
     GROUP_TEXTS,
@@ -76,6 +77,8 @@ class Hub:
         self.id = uuid.uuid4().hex
         #: Who is in which group; here for all classes of consumers.
         self.presence = Presence(self)
+        #: What is said in rooms that have a history.
+        self.feeds = Feeds()
         self._loop = loop
         self._members: dict[str, Member] = {}
         self._groups: dict[str, dict[Member, None]] = {}
@@ -218,6 +221,16 @@ class Hub:
         if has_other_processes():
             self.start(publish_to_layer(message))
 
+    def announce_news(self, group: str) -> None:
+        """Something was said in `group`, a room with a history: say so to all hubs."""
+        self.feeds.ring(group)
+        self.tell_others(layers.GROUP_NEWS, group)
+
+    async def look_for_news(self, group: str) -> None:
+        """Look once the layer knows of the members here: what is announced from then on arrives."""
+        await self.settle([group])
+        self.feeds.ring(group)
+
     def publish(self, group: str, text: str) -> None:
         """Send text to the members of other processes, soon; a layer that fails loses it."""
         if not has_other_processes():
@@ -265,6 +278,8 @@ class Hub:
                 self.offer_to_group(message["group"], message["text"])
             case layers.GROUP_PRESENCE:
                 self.presence.take(message)
+            case layers.GROUP_NEWS:
+                self.feeds.ring(message["group"])
             case layers.GROUP_MEMBERSHIP:
                 self.change_membership(message["group"], message["socket"], message["joins"])
 

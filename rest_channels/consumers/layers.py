@@ -32,6 +32,8 @@ GROUP_TEXTS: Final = "rest_channels.group_texts"
 GROUP_OFFER: Final = "rest_channels.group_offer"
 #: The type of a message that says who is in a group, by way of the sending process.
 GROUP_PRESENCE: Final = "rest_channels.group_presence"
+#: The type of a message that says that something was said in a room with a history.
+GROUP_NEWS: Final = "rest_channels.group_news"
 #: The type of a message that lets a socket there join a group, or leave it.
 GROUP_MEMBERSHIP: Final = "rest_channels.group_membership"
 

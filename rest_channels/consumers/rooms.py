@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
@@ -24,6 +25,7 @@ from django.core.exceptions import ImproperlyConfigured
 from rest_channels.consumers.base import Routes
 from rest_channels.consumers.channels import Group
 from rest_channels.consumers.handlers import consumer
+from rest_channels.consumers.history import Recent, keep, recent
 from rest_channels.consumers.layers import GROUP_OFFER, to_json
 from rest_channels.consumers.mixins import UserMixin
 from rest_channels.consumers.sockets import ConsumersLane
@@ -48,6 +50,7 @@ class RoomLane(ConsumersLane):
             group, key = self.rooms.pop(name)
             self.hub.leave_group(group, self)
             self.hub.presence.leave(group, key)
+            self.hub.feeds.leave(group, self)
 
     async def _end(self, code: int) -> None:
         try:
@@ -73,6 +76,8 @@ class RoomConsumers(UserMixin, WebsocketConsumers):
     #: Actions whose `data` members get as an event that may be dropped: on its way to other
     #: processes, and for a client that does not keep up.
     ephemeral: Sequence[str] = ("typing",)
+    #: How many of a room's last messages who joins is told; 0 keeps none. They are kept in a table.
+    history: int = 0
     #: For how many seconds a user may be away, with a page that reloads, without having left.
     presence_grace: float = 5
 
@@ -117,7 +122,10 @@ class RoomConsumers(UserMixin, WebsocketConsumers):
         name, _ = self._room("join")
         # As other processes will have it.
         key, user = self.get_user_key(), json.loads(to_json(self.get_user_data()))
-        self._lane.hub.call(self._enter, name, key, user)
+        told = None
+        if self.history:
+            told = recent(self._group(name), self.history, message.content.get("since"))
+        self._lane.hub.call(self._enter, name, key, user, told)
 
     @consumer(action="leave")
     def on_leave(self, message: Any) -> None:
@@ -132,10 +140,12 @@ class RoomConsumers(UserMixin, WebsocketConsumers):
         if "data" not in message.content:
             raise ConsumerError("'data' is what is sent.", code="required")
         told = self.get_message_data(room, message.content["data"])
-        Group(self.get_group_name(name)).send(
-            _event("message", {"room": name, "user": self.get_user_data(), **told})
-        )
-        self._answer(None, 201)
+        data = {"room": name, "user": self.get_user_data(), **told}
+        if self.history:
+            keep(self._group(name), data, self.history, partial(self._on_kept, name))
+        else:
+            Group(self._group(name)).send(_event("message", data))
+            self._answer(None, 201)
 
     @consumer(action="presence")
     def on_presence(self, message: Any) -> None:
@@ -150,7 +160,7 @@ class RoomConsumers(UserMixin, WebsocketConsumers):
         name, _ = self._room(action)
         self._require_membership(name)
         data = {"room": name, "user": self.get_user_data(), "data": message.content.get("data")}
-        text, hub, group = to_json(_event(action, data)), self._lane.hub, self._group(name)
+        text, hub, group = _event_text(action, data), self._lane.hub, self._group(name)
         hub.call_soon(hub.offer_to_group, group, text)
         hub.call(lambda: hub.tell_others(GROUP_OFFER, group, text=text))
 
@@ -186,7 +196,12 @@ class RoomConsumers(UserMixin, WebsocketConsumers):
         if name not in self._lane.rooms:
             raise ConsumerError("Join the room first.", status=403, code="not_joined")
 
-    def _enter(self, name: str, key: str, user: Any) -> None:
+    def _on_kept(self, name: str, message_id: str) -> None:
+        hub = self._lane.hub
+        hub.call_soon(hub.announce_news, self._group(name))
+        self._answer({"id": message_id}, 201)
+
+    def _enter(self, name: str, key: str, user: Any, told: Recent | None) -> None:
         # On the loop and in one go: the acknowledgement comes before the room's first event.
         lane, group = self._lane, self._group(name)
         hub = lane.hub
@@ -201,7 +216,14 @@ class RoomConsumers(UserMixin, WebsocketConsumers):
             hub.join_group(group, lane)
             hub.start(hub.presence.ask(group))
             lane.rooms[name] = (group, key)
-        lane.post(self._reply_text({"room": name, "users": users}, 200))
+        data: dict[str, Any] = {"room": name, "users": users}
+        if told is not None:
+            # What is said from here on is told by the feed, and nothing twice.
+            hub.feeds.enter(group, lane, told.place.number, _event_text, name)
+            hub.start(hub.look_for_news(group))
+            data["messages"] = [said.data for said in told.messages]
+            data |= {"position": str(told.place), "resumed": told.is_resumed}
+        lane.post(self._reply_text(data, 200))
 
     def _answer(self, data: Any, status: int = 200) -> None:
         self._outlet.say(self._reply_text(data, status))
@@ -227,9 +249,13 @@ def _event(action: str, data: Any) -> dict[str, Any]:
     }
 
 
+def _event_text(action: str, data: Any) -> str:
+    return to_json(_event(action, data))
+
+
 def _announce(hub: Any, name: str) -> Any:
     def announce(group: str, what: str, user: Any) -> None:
         data = {"room": name, "event": what, "user": user}
-        hub.send_to_group(group, to_json(_event("presence", data)))
+        hub.send_to_group(group, _event_text("presence", data))
 
     return announce

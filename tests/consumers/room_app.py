@@ -23,4 +23,6 @@ class Chat(RoomConsumers):
         return {"name": self.kwargs["user"]}
 
 
-application = SameOrigin(URLRouter(Chat.as_routes()))
+application = SameOrigin(
+    URLRouter([*Chat.as_routes(), *Chat.as_routes(path=r"/kept/(?P<user>\w+)", history=50)])
+)

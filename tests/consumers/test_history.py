@@ -7,12 +7,14 @@ import json
 import threading
 
 import pytest
+from channels.routing import URLRouter
 from django.db import OperationalError, connection, transaction
 from rest_framework.exceptions import ValidationError
 
-from rest_channels.consumers import history
+from rest_channels.consumers import RoomConsumers, history
 from rest_channels.consumers.hub import running_hub
 from rest_channels.models import RoomHead, RoomMessage
+from rest_channels.test import SocketClient
 from tests.consumers.sockets import open_socket
 from tests.consumers.test_rooms import Chat, do
 from tests.live.stories import written
@@ -444,3 +446,16 @@ def test_processes_without_a_layer_share_it_as_well():
         join(bob)
         ask(ann, "send", data="Hello")
         assert [m["data"] for m in messages(bob, 1)] == ["Hello"]
+
+
+@pytest.mark.django_db(transaction=False)
+def test_a_test_in_a_transaction_sees_the_history_as_well(django_user_model):
+    ann = django_user_model.objects.create_user("ann")
+    with SocketClient(URLRouter(RoomConsumers.as_routes(history=3))) as socket:
+        socket.force_login(ann)
+        socket.send_text(json.dumps({"action": "join", "room": "attic"}))
+        assert socket.receive()["data"]["messages"] == []
+        socket.send_text(json.dumps({"action": "send", "room": "attic", "data": "Hello"}))
+        got = {reply["action"]: reply["data"] for reply in (socket.receive(), socket.receive())}
+        assert got["message"]["id"] == got["send"]["id"]
+        assert got["message"]["user"] == {"id": str(ann.pk), "name": "ann"}

@@ -58,7 +58,7 @@ class Connection(ABC):
         self.outbox.hold()
         self.rate = RateLimit(socket_settings.FRAME_RATE, socket_settings.FRAME_BURST)
         self._lanes: dict[AnyStream, Lane | Guest] = {}
-        self.memberships = Memberships(self.count_groups)
+        self.memberships = Memberships(self.count_groups, self.rate.give_back)
         self._is_excess = False
         self._main: asyncio.Task[Any] | None = None
         self._crash: BaseException | None = None
@@ -215,7 +215,7 @@ class Connection(ABC):
         The refusal of one frame too many; None where it may be answered.
 
         It is sent at once: it overtakes the replies before it, for it asks to wait for them.
-        `waits` is False for what would not be in flight: a `cancel`, which makes room.
+        `waits` is False for what would not be in flight: a `cancel`, which makes room, an `ack`.
         """
         if self._is_excess:
             retry = {"Retry-After": str(self.rate.retry_after)}

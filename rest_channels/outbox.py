@@ -25,6 +25,9 @@ class Outbox:
 
     On the loop. After `close` or `discard` whatever is put is forgotten. From `hold` to `release`
     all of it waits: for the socket to open.
+
+    Events of subscriptions are sent while there `has_room`, which is half of it: the rest is for
+    replies. What waits of them elsewhere, merged, is counted in `backlog_bytes`.
     """
 
     def __init__(self, send: Send, max_bytes: int) -> None:
@@ -36,6 +39,28 @@ class Outbox:
         self._writer: asyncio.Task[None] | None = None
         self._is_held = False
         self._sent = asyncio.Event()
+        self.backlog_bytes = 0
+        self._on_room: deque[Callable[[], None]] = deque()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether what need not be sent now may be."""
+        return self._waiting_bytes * 2 <= self._max_bytes
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more waits elsewhere than a client may be behind."""
+        return self.backlog_bytes > self._max_bytes
+
+    def when_room(self, call: Callable[[], None]) -> None:
+        """Call `call` once when there is room; never, where the socket is closed before."""
+        self._on_room.append(call)
+
+    async def room(self) -> None:
+        """Wait until there is room, or the socket is closed."""
+        while not (self.has_room or self.is_closed):
+            self._sent.clear()
+            await self._sent.wait()
 
     def hold(self) -> None:
         """Send nothing until `release`: before a socket is accepted nothing may be sent."""
@@ -62,9 +87,13 @@ class Outbox:
     def post(self, text: str) -> None:
         """Send `text` without waiting; a client that has not read enough is closed with 4408."""
         if self._is_full(text):
-            self._forget_queue()
-            self.close(CloseCode.TOO_SLOW)
+            self.give_up_client()
         self._append(text)
+
+    def give_up_client(self) -> None:
+        """Forget what waits, and close the socket of a client that is too slow to read it."""
+        self._forget_queue()
+        self.close(CloseCode.TOO_SLOW)
 
     def offer(self, text: str) -> None:
         """Send `text` if the client is keeping up; what it does not matter to lose."""
@@ -90,6 +119,7 @@ class Outbox:
 
     def _forget_queue(self) -> None:
         self._queue.clear()
+        self._on_room.clear()
         self._waiting_bytes = 0
         self._sent.set()
 
@@ -125,6 +155,8 @@ class Outbox:
                 sent = byte_length(message.get("text", ""))
                 self._waiting_bytes = max(0, self._waiting_bytes - sent)
                 self._sent.set()
+                while self._on_room and self.has_room:
+                    self._on_room.popleft()()
         finally:
             self._writer = None
 

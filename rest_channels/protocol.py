@@ -202,10 +202,13 @@ class Event:
     @property
     def shared(self) -> str:
         """The text that all subscribers get; `address` makes it one's own."""
-        return (
-            f'{{"errors": {self.errors}, "data": {self.data}, "action": "{self.action}", '
-            f'"response_status": {self.status}, "request_id": '
-        )
+        ending = self.ending(self.action, self.status)
+        return f'{{"errors": {self.errors}, "data": {self.data}{ending}'
+
+    @staticmethod
+    def ending(action: str, status: int) -> str:
+        """What `shared` ends with: the same for all events of a kind."""
+        return f', "action": "{action}", "response_status": {status}, "request_id": '
 
     @staticmethod
     def address(request_id: str, position: str, previous: str) -> str:

@@ -60,6 +60,7 @@ class Hub(relay.Listener):
             if self._ear is None:
                 relay.add_listener(self)
                 self._ear = self._loop.create_task(relay.listen(self._on_far_ring))
+        subscription.ask = follower.ask
         follower.join(subscription)
 
     def remove(self, subscription: Subscription) -> None:
@@ -93,6 +94,7 @@ class Follower:
         self.state = State(alias)
         self._on_end = on_end
         self._joining: list[Subscription] = []
+        self._asking: list[Subscription] = []
         self._is_rung = asyncio.Event()
         self._pruned_at = self._synced_at = time.monotonic()
         self._is_failing = False
@@ -101,6 +103,11 @@ class Follower:
     def join(self, subscription: Subscription) -> None:
         """Let `subscription` in with the next pass."""
         self._joining.append(subscription)
+        self.look()
+
+    def ask(self, subscription: Subscription) -> None:
+        """Have the next pass judge `subscription` anew, and call its `go_on`."""
+        self._asking.append(subscription)
         self.look()
 
     def look(self) -> None:
@@ -121,17 +128,19 @@ class Follower:
     async def _pass(self) -> Outcome:
         joining = self._joining[:_JOINING_AT_A_TIME]
         del self._joining[:_JOINING_AT_A_TIME]
+        asking, self._asking = self._asking, []
         try:
-            outcome = await followers.run(self._run, joining)
+            outcome = await followers.run(self._run, joining, asking)
             self._is_failing = False
         except (OperationalError, InterfaceError):
             outcome = self._on_absent(joining)
+            self._asking += asking
         except Exception as exc:
             outcome = self._on_error([*joining, *self._all()], exc)
             self.state = State(self.alias)
         return outcome
 
-    def _run(self, joining: list[Subscription]) -> Outcome:
+    def _run(self, joining: list[Subscription], asking: list[Subscription]) -> Outcome:
         """In the follower's thread. Raises what the database raises."""
         if time.monotonic() - self._pruned_at >= _SECONDS_BETWEEN_PRUNINGS:
             self._pruned_at = time.monotonic()
@@ -141,7 +150,7 @@ class Follower:
         while True:
             try:
                 with log.snapshot(self.alias):
-                    outcome = Pass(self.state).run(joining)
+                    outcome = Pass(self.state).run(joining, asking)
             except ProjectError as failure:
                 failed = failure.subscriptions
                 cause = failure.__cause__ or failure

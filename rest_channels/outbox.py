@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from rest_channels.eager import is_servers_own, start
 from rest_channels.faults import reply_to_fault
 from rest_channels.protocol import MISSING, CloseCode, Missing, Reply, byte_length, in_envelope
 
@@ -36,6 +37,9 @@ class Outbox:
         self._max_bytes = max_bytes
         self._queue: deque[tuple[Mapping[str, Any], Instead]] = deque()
         self._waiting_bytes = 0
+        self._is_plain = is_servers_own(send)
+        self._is_writing = False
+        # The task of the writing, where it waits.
         self._writer: asyncio.Task[None] | None = None
         self._is_held = False
         self._sent = asyncio.Event()
@@ -124,7 +128,7 @@ class Outbox:
         self._sent.set()
 
     def _is_full(self, text: str) -> bool:
-        waits = self._writer is not None or bool(self._queue)
+        waits = self._is_writing or bool(self._queue)
         return waits and self._waiting_bytes + byte_length(text) > self._max_bytes
 
     def _append(self, text: str, instead: Instead = None) -> None:
@@ -137,8 +141,9 @@ class Outbox:
         self._begin()
 
     def _begin(self) -> None:
-        if self._writer is None and self._queue and not self._is_held:
-            self._writer = asyncio.ensure_future(self._write())
+        if self._queue and not (self._is_writing or self._is_held):
+            self._is_writing = True
+            self._writer = start(self._write(), is_plain=self._is_plain)
 
     async def _write(self) -> None:
         try:
@@ -158,6 +163,7 @@ class Outbox:
                 while self._on_room and self.has_room:
                     self._on_room.popleft()()
         finally:
+            self._is_writing = False
             self._writer = None
 
     def _on_refused(self, message: Mapping[str, Any], instead: Instead, exc: Exception) -> None:

@@ -27,7 +27,7 @@ RANKS = [
     ],
     [
         *["protocol", "exceptions", "settings", "rates", "faults", "negotiation"],
-        *["keywords", "pool", "scheduling"],
+        *["keywords", "pool", "scheduling", "eager"],
     ],
 ]
 HEIGHT = {module: -depth for depth, rank in enumerate(RANKS) for module in rank}

@@ -48,7 +48,10 @@ def start(coroutine: Coroutine[Any, Any, None], *, is_plain: bool) -> asyncio.Ta
         awaited = coroutine.send(None)
     except StopIteration:
         return None
-    return loop.create_task(_go_on(coroutine, awaited))
+    task = loop.create_task(_go_on(coroutine, awaited))
+    # Cancelled before its first step, a task never enters what it was made of.
+    task.add_done_callback(lambda _: coroutine.close())
+    return task
 
 
 # Not needed from Python 3.12 on.

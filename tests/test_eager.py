@@ -86,7 +86,7 @@ def test_what_is_cancelled_before_its_task_has_begun_ends_all_the_same():
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        del task
+        await asyncio.sleep(0)
         assert steps == ["ended"]
 
     run(story)

@@ -28,6 +28,7 @@ from rest_channels.protocol import SUBPROTOCOL, CloseCode, Frame, Reply, byte_le
 from rest_channels.rates import RateLimit, Verdict
 from rest_channels.request import Handshake, Scope, activate_script_prefix
 from rest_channels.settings import socket_settings
+from rest_channels.shutdown import current_departures
 from rest_channels.streams import Stream
 from rest_channels.threads import workers
 
@@ -60,6 +61,7 @@ class Connection(ABC):
         self._lanes: dict[AnyStream, Lane | Guest] = {}
         self.memberships = Memberships(self.count_groups, self.rate.give_back)
         self._is_excess = False
+        self._is_leaving = False
         self._main: asyncio.Task[Any] | None = None
         self._crash: BaseException | None = None
 
@@ -100,6 +102,7 @@ class Connection(ABC):
         try:
             if await self.shake_hands(credentials):
                 await self.accept()
+                current_departures().enter(self)
                 await self.finish(await self.receive_all())
             else:
                 await self.refuse()
@@ -110,6 +113,7 @@ class Connection(ABC):
             raise self._crash from None
         finally:
             leases.forget(credentials)
+            current_departures().exit(self)
             self.memberships.close()
             for lane in self._lanes.values():
                 lane.abandon()
@@ -221,6 +225,9 @@ class Connection(ABC):
             retry = {"Retry-After": str(self.rate.retry_after)}
             detail = "Too many requests: slow down."
             return Reply.error(429, detail, "throttled", to=asked, headers=retry)
+        if waits and self._is_leaving:
+            detail = "The server goes away: connect again."
+            return Reply.error(503, detail, "unavailable", to=asked)
         if waits and sum(map(len, self._lanes.values())) >= socket_settings.MAX_IN_FLIGHT:
             detail = "Too many requests at once: wait for replies before sending more."
             return Reply.error(503, detail, "too_many_in_flight", to=asked)
@@ -252,6 +259,18 @@ class Connection(ABC):
 
     def on_guest_closed(self, stream: AnyStream, code: int) -> None:
         """A consumer has closed or failed: no other stream is touched by it."""
+
+    def leave(self) -> bool:
+        """The server goes away: take no more frames; close once those taken are answered."""
+        self._is_leaving = True
+        if any(map(len, self._lanes.values())):
+            return False
+        self.go()
+        return True
+
+    def go(self) -> None:
+        """The server is gone."""
+        self.outbox.close(CloseCode.SERVICE_RESTART)
 
     def on_credentials_end(self) -> None:
         """Signed out, expired, deactivated or deleted: nothing more is answered."""

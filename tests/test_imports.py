@@ -23,7 +23,7 @@ RANKS = [
     ["live", "models", "migrations"],
     [
         *["threads", "origin", "request", "authentication", "response"],
-        *["permissions", "outbox", "daphne", "leases"],
+        *["permissions", "outbox", "daphne", "leases", "shutdown"],
     ],
     [
         *["protocol", "exceptions", "settings", "rates", "faults", "negotiation"],

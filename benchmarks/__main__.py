@@ -50,7 +50,9 @@ def pinned(cpu: int) -> list[str]:
 
 
 @contextlib.contextmanager
-def serving(subject: str, database: str, settings: dict[str, Any]) -> Iterator[Server]:
+def serving(
+    subject: str, database: str, settings: dict[str, Any], fields: int = 0
+) -> Iterator[Server]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -62,6 +64,7 @@ def serving(subject: str, database: str, settings: dict[str, Any]) -> Iterator[S
             "BENCH_SUBJECT": subject,
             "BENCH_DATABASE": database,
             "BENCH_SETTINGS": json.dumps(settings),
+            "BENCH_FIELDS": str(fields),
         },
         stderr=subprocess.PIPE,
         text=True,
@@ -205,6 +208,28 @@ def requests(options: argparse.Namespace) -> None:
                 show(f"a query of 5 ms, WORKER_THREADS = 32, 64 connections, {database}", medians)
 
 
+def growth(options: argparse.Namespace) -> None:
+    """How cost grows with connections, page size and fields; beside djangochannelsrestframework."""
+    database = options.databases[-1]
+    fill(database)
+
+    def measure(title: str, kind: str, connections: int, fields: int = 0) -> None:
+        with contextlib.ExitStack() as stack:
+            servers = [
+                stack.enter_context(serving(subject, database, {}, fields))
+                for subject in ("rest_channels", "dcrf")
+            ]
+            load = {"connections": connections}
+            show(title, compare(servers, kind, load, options.rounds, options.seconds))
+
+    for connections in (1, 16, 64, 256):
+        measure(f"growth: retrieve, {connections} connections", "retrieve", connections)
+    for size in (1, 25, 100):
+        measure(f"growth: list of {size}, 16 connections", f"list:{size}", 16)
+    for fields in (0, 10, 30):
+        measure(f"growth: retrieve of {7 + fields} fields, 16 connections", "retrieve", 16, fields)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--databases", nargs="+", default=["sqlite", "postgresql"])
@@ -215,8 +240,11 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--no-slow", dest="slow", action="store_false")
     parser.add_argument("--no-memory", dest="memory", action="store_false")
+    parser.add_argument("--no-growth", dest="growth", action="store_false")
     options = parser.parse_args()
     requests(options)
+    if options.growth:
+        growth(options)
     if options.memory:
         print("\nmemory an idle connection, KiB (1,000 of them)")
         for subject in [*options.subjects, "echo"]:

@@ -112,6 +112,9 @@ def frames(kind: str) -> Callable[[], str]:
         return lambda: json.dumps(
             {"action": "slow", "query": {"seconds": seconds}, "request_id": 1}
         )
+    if kind.startswith("list:"):
+        limit = int(kind.removeprefix("list:"))
+        return lambda: json.dumps({"action": "list", "limit": limit, "request_id": 1})
     make = makers[kind]
     return lambda: json.dumps({**make(), "request_id": 1})
 

@@ -4,6 +4,7 @@ The project under load: one model, and each subject's way of serving it over a w
     BENCH_SUBJECT   rest_channels, dcrf, plain or echo
     BENCH_DATABASE  sqlite or postgresql
     BENCH_SETTINGS  REST_CHANNELS as JSON
+    BENCH_FIELDS    fields of the serializer beside its own seven
 
 `application` is what uvicorn serves; every subject answers the same frames at `/messages/`.
 """
@@ -56,7 +57,12 @@ settings.configure(
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
     MIGRATION_MODULES=dict.fromkeys(("auth", "contenttypes", "sessions")),
     CHANNEL_LAYERS={"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}},
-    REST_CHANNELS={"FRAME_RATE": 1e9, **json.loads(os.environ.get("BENCH_SETTINGS", "{}"))},
+    REST_CHANNELS={
+        "FRAME_RATE": 1e9,
+        # The peers' writes are not ours to slow down.
+        "CAPTURE": "signals" if SUBJECT == "rest_channels" else None,
+        **json.loads(os.environ.get("BENCH_SETTINGS", "{}")),
+    },
     LOGGING_CONFIG=None,
 )
 django.setup()
@@ -86,12 +92,25 @@ from rest_channels.viewsets import ModelConsumerViewSet  # noqa: E402
 ROWS = 1000
 
 
-class MessageSerializer(serializers.ModelSerializer):
+MORE = [f"more_{number}" for number in range(int(os.environ.get("BENCH_FIELDS", "0")))]
+
+
+class NarrowSerializer(serializers.ModelSerializer):
     author_name = serializers.CharField(source="author.name", read_only=True)
 
     class Meta:
         model = Message
         fields = ["id", "author", "author_name", "text", "is_read", "score", "created"]
+
+
+class WideSerializer(NarrowSerializer):
+    locals().update({name: serializers.IntegerField(source="score") for name in MORE})
+
+    class Meta(NarrowSerializer.Meta):
+        fields = [*NarrowSerializer.Meta.fields, *MORE]
+
+
+MessageSerializer = WideSerializer if MORE else NarrowSerializer
 
 
 def messages():

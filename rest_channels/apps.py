@@ -11,8 +11,9 @@ class RestChannelsConfig(AppConfig):
     def ready(self) -> None:
         from rest_channels.checks import register_checks
         from rest_channels.leases import connect_signals
-        from rest_channels.live import capture
+        from rest_channels.live import capture, housekeeping, relay
 
         capture.connect()
+        relay.add_listener(housekeeping.housekeeper)
         connect_signals()
         register_checks()

@@ -47,6 +47,10 @@ class Reading(NamedTuple):
     as_of: float
     user: AbstractBaseUser | AnonymousUser
 
+    @property
+    def is_doubted(self) -> bool:
+        return self.as_of == float("-inf")
+
 
 class Credentials:
     """
@@ -208,10 +212,20 @@ class Credentials:
         self.user_pk = request.user.pk
         self._taken_by = {type(request.view)}
 
-    def doubt(self) -> None:
-        """The session's user was written to: read it anew before it is relied on again."""
-        if self._reading is not None:
-            self._reading = self._reading._replace(as_of=float("-inf"))
+    @property
+    def read_at(self) -> float:
+        """When the session's user was read, as far as that is relied on; else no time at all."""
+        reading = self._current_reading
+        return reading.as_of if reading is not None and not reading.is_doubted else float("inf")
+
+    def doubt(self, before: float = float("inf")) -> None:
+        """
+        The session's user was written to: read it anew before it is relied on again, unless that
+        has happened since `before` (monotonic seconds).
+        """
+        reading = self._reading
+        if reading is not None and reading.as_of <= before:
+            self._reading = reading._replace(as_of=float("-inf"))
 
     def renew(self, reading: Reading) -> None:
         """Note that the session's user was read anew, and that all is well."""

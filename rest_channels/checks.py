@@ -9,6 +9,7 @@ System checks: wrong configuration, said by `manage.py check` with what to type 
     W006  two viewsets of one basename
     W007  a viewset that cannot write JSON, perhaps by REST_FRAMEWORK's defaults
     W008  a viewset that cannot read JSON, perhaps by REST_FRAMEWORK's defaults
+    W009  a database without the tables of the log; said by `manage.py check --database ...`
 
 That `rest_channels` is missing from INSTALLED_APPS no check can say, for it would not run: the
 routers raise ImproperlyConfigured.
@@ -26,15 +27,17 @@ from urllib.parse import parse_qs, urlsplit
 from channels.routing import get_default_application
 from django.apps import apps
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Warning, register
-from django.db import connections
+from django.core.checks import CheckMessage, Error, Tags, Warning, register
+from django.db import connections, router
+from django.db.migrations.recorder import MigrationRecorder
 from django.utils.module_loading import import_string
 from rest_framework.settings import api_settings
 
 from rest_channels.connection import Connection
 from rest_channels.consumers.sockets import ConsumersStream
+from rest_channels.live import log
 from rest_channels.routers import Socket, find_sockets
-from rest_channels.settings import DEFAULTS, IMPORT_STRINGS
+from rest_channels.settings import DEFAULTS, IMPORT_STRINGS, socket_settings
 from rest_channels.streams import Stream
 
 logger = logging.getLogger("rest_channels")
@@ -205,6 +208,31 @@ def check_databases(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+def check_tables(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """W009."""
+    if socket_settings.CAPTURE is None:
+        return []
+    log.forget_tables()
+    return [
+        Warning(
+            f"The database {alias!r} has no tables of rest_channels: subscriptions do not see what "
+            "is written to it.",
+            hint=f"Run manage.py migrate --database {alias}. Or have a database router whose "
+            "allow_migrate() says no to 'rest_channels' there.",
+            id="rest_channels.W009",
+        )
+        for alias in databases or ()
+        if router.allow_migrate_model(alias, log.pending(alias).model)
+        and _is_migrated(alias)
+        and not log.is_installed(alias)
+    ]
+
+
+def _is_migrated(alias: str) -> bool:
+    """Whether this is not the very first `migrate`, which checks databases, too."""
+    return MigrationRecorder(connections[alias]).has_table()
+
+
 def check_channel_layers(**kwargs: Any) -> list[CheckMessage]:
     """W005."""
     return [
@@ -347,3 +375,4 @@ def register_checks() -> None:
         check_streams,
     ):
         register(check, "rest_channels")
+    register(check_tables, "rest_channels", Tags.database)

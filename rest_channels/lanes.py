@@ -13,6 +13,7 @@ from typing import Any, Final
 from rest_channels.exceptions import FrameError
 from rest_channels.exchange import Authentication, Exchange
 from rest_channels.live.memberships import Memberships
+from rest_channels.live.subscriptions import Subscription
 from rest_channels.outbox import Wire
 from rest_channels.protocol import Frame, Reply
 from rest_channels.request import Handshake
@@ -22,7 +23,8 @@ from rest_channels.streams import Stream
 #: end of a subscription.
 Job = Exchange | Reply | Frame
 
-_ENDINGS: Final = ("unsubscribe", "unsubscribe_instance")
+#: How subscriptions end, where the viewset has no such action.
+ENDINGS: Final = ("unsubscribe", "unsubscribe_instance")
 
 
 class Lane:
@@ -66,7 +68,7 @@ class Lane:
         """Answer `frame` in its turn; the connection's own actions where the viewset has none."""
         if self.answers_at_once(frame):
             self._take_at_once(frame)
-        elif any(self._is_own(action, frame) for action in _ENDINGS):
+        elif any(self._is_own(action, frame) for action in ENDINGS):
             self._put(frame)
         elif self._is_own("authenticate", frame):
             try:
@@ -159,7 +161,8 @@ class Lane:
             await self.wire.put(Reply.error(400, detail, "invalid", to=exchange.frame))
         else:
             # Answered by those who know from where on the client will be told.
-            await self.memberships.add(*exchange.subscribes, exchange.frame, self.wire)
+            subscription = Subscription(*exchange.subscribes, exchange.frame, self.wire)
+            await self.memberships.add(subscription)
 
     def _on_done(self, task: asyncio.Task[None]) -> None:
         del self._running[task]

@@ -77,3 +77,32 @@ class Toy(Item):
     age = models.IntegerField(default=3)
 
     objects = LiveManager()
+
+
+class Club(models.Model):
+    """Who is a member decides who sees its notes; those for staff show to staff alone."""
+
+    name = models.CharField(max_length=50)
+    is_staff_only = models.BooleanField(default=False)
+    members = models.ManyToManyField(settings.AUTH_USER_MODEL, related_name="clubs")
+
+    objects = LiveManager()
+
+
+class Label(models.Model):
+    name = models.CharField(max_length=50)
+
+
+class Note(models.Model):
+    club = models.ForeignKey(Club, models.CASCADE, related_name="notes")
+    text = models.CharField(max_length=200)
+    is_pinned = models.BooleanField(default=False)
+    labels = models.ManyToManyField(Label, related_name="notes")
+
+    objects = LiveManager()
+
+
+class Ban(models.Model):
+    """For a permission that asks the database."""
+
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)

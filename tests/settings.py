@@ -44,6 +44,17 @@ if os.environ.get("TEST_DATABASE") == "postgresql":
             "TEST": {"NAME": f"rest_channels_tests_{os.getpid()}"},
         }
     }
+elif os.environ.get("TEST_DATABASE") == "mariadb":
+    # By hand: `python -m pytest tests/live`, where mysqlclient is installed.
+    DATABASES = {
+        "default": {
+            "ENGINE": "django.db.backends.mysql",
+            "NAME": "mysql",
+            "USER": os.environ.get("MYSQL_USER", "root"),
+            "HOST": os.environ.get("MYSQL_HOST", "127.0.0.1"),
+            "TEST": {"NAME": f"rest_channels_tests_{os.getpid()}", "CHARSET": "utf8mb4"},
+        }
+    }
 else:
     # A file, not memory: threads of a real server each open a connection of their own.
     DATABASES = {

@@ -13,13 +13,16 @@ from channels.routing import ProtocolTypeRouter, URLRouter
 from channels.security.websocket import AllowedHostsOriginValidator, OriginValidator
 from django.core.checks import ERROR, WARNING, CheckMessage, run_checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.db import connection, connections
+from django.db.migrations.recorder import MigrationRecorder
 from django.urls import path
 from djangochannelsrestframework.consumers import AsyncAPIConsumer
 from rest_framework import parsers, renderers, viewsets
 
 import rest_channels
 from rest_channels.connection import StreamConnection
+from rest_channels.live import log
+from rest_channels.models import PendingChange
 from rest_channels.routers import DefaultRouter, SimpleRouter
 from rest_channels.settings import DEFAULTS
 from rest_channels.viewsets import ConsumerViewSetMixin
@@ -219,6 +222,63 @@ def test_databases_that_keep_their_connections(good, check, monkeypatch):
     given = {"ENGINE": "django.db.backends.postgresql", **good}
     monkeypatch.setattr(connections, "settings", {"other": database(**given)})
     assert run_checks(tags=["rest_channels"]) == []
+
+
+@pytest.fixture
+def no_log(db):
+    """A database that was migrated before this package was installed."""
+    drop(PendingChange)
+    log.forget_tables()
+    yield
+    # The tables come back with the test's rollback, their absence with nothing.
+    log.forget_tables()
+
+
+def drop(model):
+    with connection.cursor() as cursor:
+        cursor.execute(f"DROP TABLE {model._meta.db_table}")
+
+
+def check_database() -> list[CheckMessage]:
+    """As `manage.py check --database default` does."""
+    return run_checks(tags=["rest_channels"], databases=["default"])
+
+
+def test_w009_no_tables(check, no_log):
+    assert check() == []
+    message = only(check_database(), "W009")
+    assert "'default'" in message.msg
+    assert "migrate --database default" in message.hint
+
+
+def test_the_tables_are_there(check, db):
+    check()
+    assert check_database() == []
+
+
+def test_no_tables_where_nothing_is_captured(check, no_log, settings):
+    check()
+    settings.REST_CHANNELS = {"CAPTURE": None}
+    assert check_database() == []
+
+
+class Elsewhere:
+    """A database router that keeps the log out of a database."""
+
+    def allow_migrate(self, db, app_label, **hints):
+        return app_label != "rest_channels"
+
+
+def test_no_tables_where_a_router_wants_none(check, no_log, settings):
+    check()
+    settings.DATABASE_ROUTERS = [f"{__name__}.Elsewhere"]
+    assert check_database() == []
+
+
+def test_no_tables_before_the_first_migrate(check, no_log):
+    check()
+    drop(MigrationRecorder.Migration)
+    assert check_database() == []
 
 
 URL = "redis://localhost:6379/0"

@@ -187,7 +187,7 @@ def enter(browser: Browser, url: str, room: str) -> Browser:
 
 
 def go_to(browser: Browser, room: str) -> None:
-    until(browser, lambda: room in rooms(browser))
+    until(browser, lambda: any(name.startswith(room) for name in rooms(browser)))
     browser.find_element(By.PARTIAL_LINK_TEXT, room).click()
     until(browser, lambda: browser.title.startswith(room) and shown(browser))
 
@@ -433,6 +433,29 @@ def test_a_room_for_all_becomes_one_for_staff_and_back(
     assert is_marked(bob)
     shell(demo.directory, "Room.objects.filter(name='vault').delete()")
     until(bob, lambda: rooms(bob) == ["Lobby", "Chess"])
+
+
+def test_who_becomes_staff_sees_the_staff_room_for_as_long(
+    demo: Demo, ann: Browser, bob: Browser
+) -> None:
+    mark(bob)
+    change = "bob = User.objects.get(username='bob'); bob.is_staff = {}; bob.save()"
+    shell(demo.directory, change.format(True))
+    go_to(bob, "Staff room")
+    go_to(ann, "Staff room")
+    post(ann, "Welcome, Bob")
+    until(bob, lambda: shown(bob)[-1:] == ["Welcome, Bob"])
+    shell(demo.directory, change.format(False))
+    until(bob, lambda: texts(bob, "h1") == ["No such room"])
+    assert (rooms(bob), shown(bob)) == (["Lobby", "Chess"], [])
+    received(bob)
+    post(ann, "As I was saying")
+    go_to(ann, "Lobby")
+    go_to(bob, "Lobby")
+    post(ann, "Hello again")
+    until(bob, lambda: shown(bob)[-1:] == ["Hello again"])
+    assert "As I was saying" not in str(received(bob))
+    assert is_marked(bob)
 
 
 def test_what_one_posts_is_text(bob: Browser) -> None:

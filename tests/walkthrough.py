@@ -147,7 +147,7 @@ class Walkthrough:
 
     def _learn_position(self, answer: str, shown: str) -> None:
         """A position shown for the first time is the one received."""
-        name = re.search(r'"position": "(\w+)\.\.\."', shown)
+        name = re.search(r'"position": "([\w.-]+?)\.\.\."', shown)
         received = re.search(r'"position": "([\w.-]+)"', answer)
         if name and received and received[1] not in self._positions.values():
             assert name[1] not in self._positions, f"{name[1]}... stands for another position."
@@ -158,7 +158,7 @@ class Walkthrough:
             position = self._positions.get(shown[1])
             return shown[0] if position is None else f'"{position}"'
 
-        return re.sub(r'"(\w+)\.\.\."', received, text)
+        return re.sub(r'"([\w.-]+?)\.\.\."', received, text)
 
     def _open(self, url: str) -> None:
         if self._server is None:

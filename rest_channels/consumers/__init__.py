@@ -28,6 +28,10 @@ from rest_channels.consumers.models import (
     UpdateConsumers,
 )
 from rest_channels.consumers.rooms import RoomConsumers
+from rest_channels.consumers.subscriptions import (
+    ModelSubscribeConsumers,
+    ObjectSubscribeConsumers,
+)
 from rest_channels.consumers.websockets import WebsocketConsumers
 from rest_channels.exceptions import ConsumerError
 
@@ -42,7 +46,9 @@ __all__ = [
     "GroupConsumers",
     "ListConsumers",
     "Message",
+    "ModelSubscribeConsumers",
     "NoReceiveMixin",
+    "ObjectSubscribeConsumers",
     "PermissionMixin",
     "ReadOnlyConsumers",
     "RoomConsumers",

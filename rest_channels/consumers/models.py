@@ -28,6 +28,7 @@ from rest_channels.consumers.sockets import (
 )
 from rest_channels.consumers.websockets import WebsocketConsumers
 from rest_channels.exchange import Exchange
+from rest_channels.lanes import ENDINGS
 from rest_channels.protocol import Frame
 from rest_channels.streams import Stream
 from rest_channels.viewsets import ConsumerViewSet
@@ -43,6 +44,8 @@ class ModelStream(ConsumersStream):
         viewset = consumers.get_viewset()
         basename = viewset.queryset.model._meta.object_name.lower()
         self.viewsets = Stream(viewset, "", basename, routers.SimpleRouter())
+        # No part of its URLs; positions tell by it one topic from another.
+        self.viewsets.prefix = prefix
 
     def is_frame(self, payload: dict[str, Any]) -> bool:
         return True
@@ -54,7 +57,7 @@ class ModelLane(ConsumersLane):
     stream: ModelStream
 
     def take(self, frame: Frame, payload: Any) -> None:
-        own = any(self._is_own(action, frame) for action in CONNECTIONS_OWN)
+        own = any(self._is_own(action, frame) for action in (*CONNECTIONS_OWN, *ENDINGS))
         if self.is_open and not isinstance(frame, Content) and not own:
             self._put(Exchange(self.stream.viewsets, frame, self.handshake))
         else:
@@ -162,7 +165,7 @@ class ModelConsumers(WebsocketConsumers):
         return type(cls.__name__, (*cls.bases, ConsumerViewSet), attributes)
 
     stream_class = ModelStream
-    lane_class = ModelLane
+    lane_class: type[ModelLane] = ModelLane
 
 
 class ListConsumers(ModelConsumers):

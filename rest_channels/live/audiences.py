@@ -76,6 +76,7 @@ class Audience:
         self.label = label_of(self.model)
         self.depends_on = dependencies(evaluation.queryset)
         self.reach = ONE_SOCKET if evaluation.has_own_state else EVERYBODY
+        self.has_shown = False
         self.members: dict[str, int | None] = {}
         self.is_populated = False
         self.subscriptions: set[Subscription] = set()
@@ -84,6 +85,11 @@ class Audience:
 
     def __repr__(self) -> str:
         return f"<Audience of {len(self.subscriptions)} for {self.label}>"
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether the text of a row is known to be the same for all."""
+        return self.has_shown and self.reach == EVERYBODY
 
     def is_concerned(self, changes: Mapping[str, Changes]) -> bool:
         """Whether it reads a table that was written to."""

@@ -274,11 +274,14 @@ def on_pre_delete(
     sender: type[models.Model], instance: models.Model, using: str, **kwargs: Any
 ) -> None:
     """
-    Find the rows that are about to lose their reference to `instance`: Django writes them in one
-    statement without signals.
+    Find the rows that are about to lose their reference to `instance`, or to go with it: Django
+    writes them in one statement without signals.
     """
     try:
-        losing = list(_losing_reference(sender, instance, using)) if log.is_installed(using) else []
+        losing: list[Write] = []
+        if log.is_installed(using):
+            losing += _losing_reference(sender, instance, using)
+            losing += _losing_link(sender, instance, using)
         # Noted by `on_post_delete`, once they are written and so locked: what has its place in
         # the order before could be overtaken by another writer of the same row.
         instance._rest_channels_losing = losing
@@ -291,10 +294,7 @@ def on_post_delete(
 ) -> None:
     """Note a row that is gone, and what went with it; Django sends this within the transaction."""
     gone = Write(sender, [key_of(sender, instance.pk)], Kind.DELETE)
-    # Rows of the tables between many to many: deleted with it, without signals.
-    unlinked = [Write(model, [None], Kind.DELETE) for model in _link_tables(sender)]
-    losing = instance.__dict__.pop("_rest_channels_losing", ())
-    record(using, gone, *losing, *unlinked)
+    record(using, gone, *instance.__dict__.pop("_rest_channels_losing", ()))
 
 
 def _losing_reference(
@@ -307,6 +307,14 @@ def _losing_reference(
         yield Write(related, keys, Kind.UPDATE, [relation.field.name])
 
 
+def _losing_link(sender: type[models.Model], instance: models.Model, using: str) -> Iterator[Write]:
+    for relation in _links(sender):
+        links: Any = relation.related_model
+        found = links._base_manager.using(using).filter(**{relation.field.name: instance})
+        if found.exists():
+            yield Write(links, [None], Kind.DELETE)
+
+
 def _nulling_relations(model: type[models.Model]) -> list[Any]:
     """References to `model` that a deletion sets to something else, of rows that are captured."""
     return [
@@ -316,10 +324,10 @@ def _nulling_relations(model: type[models.Model]) -> list[Any]:
     ]
 
 
-def _link_tables(model: type[models.Model]) -> list[type[models.Model]]:
-    """The captured tables that Django made for many to many relations of `model`."""
+def _links(model: type[models.Model]) -> list[Any]:
+    """References of the captured tables that Django made for many to many relations of `model`."""
     return [
-        relation.related_model
+        relation
         for relation in _references(model)
         if relation.related_model._meta.auto_created and is_captured(relation.related_model)
     ]
@@ -386,7 +394,7 @@ def connect_deletions() -> None:
     # Tables that Django made for many to many relations send no such signals.
     for model in apps.get_models():
         uid = f"rest_channels.capture.{model._meta.label}"
-        is_heard = is_captured(model) or _nulling_relations(model) or _link_tables(model)
+        is_heard = is_captured(model) or _nulling_relations(model) or _links(model)
         for signal, receiver in (
             (signals.pre_delete, on_pre_delete),
             (signals.post_delete, on_post_delete),

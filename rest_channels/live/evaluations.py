@@ -22,6 +22,7 @@ from django.db import connections
 from django.urls import get_script_prefix, set_script_prefix
 from django.utils import timezone, translation
 
+from rest_channels.authentication import Credentials
 from rest_channels.live.topics import Review, Topic
 from rest_channels.live.watch import SOCKET, USER
 from rest_channels.settings import socket_settings
@@ -64,13 +65,15 @@ class Evaluation:
     before its time. `key` tells apart querysets that give other rows or columns.
     """
 
-    def __init__(self, topic: Topic, review: Review, alias: str, tables: set[str]) -> None:
+    def __init__(
+        self, topic: Topic, review: Review, alias: str, tables: set[str], as_of: float
+    ) -> None:
         self.status = review.status
         self.view: Any = review.view
         self.queryset: Any = None
         self.tables = tables
-        self.as_of = time.monotonic()
         self.reach = reach_of(review.reads)
+        self.as_of = as_of if self.reach == EVERYBODY else min(as_of, topic.credentials.read_at)
         self.user_pk = topic.credentials.user_pk
         self.serializer_class: Any = None
         self.key: Hashable = None
@@ -130,6 +133,10 @@ class Evaluations:
         # How far answers reach, by viewset and action: as little as they ever did.
         self._reach: dict[Hashable, int] = {}
         self._next_sweep = 256
+        # When it was seen that a user was written to, by primary key, and any user (monotonic
+        # seconds): what was read of them before is of no use.
+        self._written_at: dict[str, float] = {}
+        self._all_written_at = float("-inf")
 
     def of(self, topic: Topic) -> Evaluation:
         """
@@ -144,8 +151,10 @@ class Evaluations:
         # What another review has activated is not this one's.
         translation.deactivate()
         timezone.deactivate()
+        self._renew(topic.credentials)
         with _noting_tables(tables), _usable_transaction(self.alias):
-            evaluation = Evaluation(topic, topic.review(), self.alias, tables)
+            as_of = time.monotonic()
+            evaluation = Evaluation(topic, topic.review(), self.alias, tables, as_of)
         self._reach[family] = max(self._reach.get(family, EVERYBODY), evaluation.reach)
         # Under the identity that it was made with: the reading of a user may have been renewed.
         self._known[self._key(topic, family)] = evaluation
@@ -154,15 +163,40 @@ class Evaluations:
         self._sweep()
         return evaluation
 
-    def doubt(self, changes: Mapping[str, Any]) -> bool:
-        """Rely no more on those made of what `changes` wrote to; says whether there are any."""
-        whose = users_in(changes)
-        if self._tables.isdisjoint(_tables_of(changes)) and whose is not None and not whose:
+    def doubt(self, changes: Mapping[str, Any] | None) -> bool:
+        """
+        Rely no more on those made of what `changes` wrote to, None for anything; says whether
+        there are any.
+        """
+        whose = users_in(changes) if changes is not None else None
+        self._note_written(whose)
+        if changes is None:
+            doubted = list(self._all)
+        elif self._tables.isdisjoint(_tables_of(changes)) and whose is not None and not whose:
             return False
-        doubted = [known for known in self._all if is_judged_by(known, changes)]
+        else:
+            doubted = [known for known in self._all if is_judged_by(known, changes)]
         for evaluation in doubted:
             evaluation.doubt()
         return bool(doubted)
+
+    def _note_written(self, whose: set[str] | None) -> None:
+        now = time.monotonic()
+        if whose is None:
+            self._all_written_at = now
+            self._written_at.clear()
+        elif whose:
+            oldest = now - socket_settings.LEASE_SECONDS
+            kept = {pk: at for pk, at in self._written_at.items() if at > oldest}
+            self._written_at = {**kept, **dict.fromkeys(whose, now)}
+
+    def _renew(self, credentials: Credentials) -> None:
+        """Let a user be read anew who was written to since: by who has only now subscribed."""
+        pks = map(str, credentials.user_pks)
+        seen_at = max(
+            (self._written_at.get(pk, float("-inf")) for pk in pks), default=float("-inf")
+        )
+        credentials.doubt(before=max(seen_at, self._all_written_at))
 
     def _key(self, topic: Topic, family: Hashable) -> Hashable:
         return topic.place, owner_of(topic, self._reach.get(family, EVERYBODY))

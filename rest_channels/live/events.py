@@ -18,13 +18,15 @@ class Event(NamedTuple):
     """
     What became of one row, the `key`. `position` is that of the change in the log, 0 where it
     came of something else. `place` is the one that the client has reached with it; None where it
-    has not: more is to come of the same place.
+    has not: more is to come of the same place. `fields` are the names of the columns that were
+    saved; None where it may be any.
     """
 
     kind: Kind
     key: str
     position: int = 0
     place: Place | None = None
+    fields: frozenset[str] | None = None
 
 
 def of_changes(
@@ -41,17 +43,25 @@ def of_changes(
     """
     events = []
     for key in keys:
-        positions = [entry.position for entry in entries.get(key, ())]
-        first, last = (positions[0], positions[-1]) if positions else (0, 0)
+        own = entries.get(key, ())
+        first, last = (own[0].position, own[-1].position) if own else (0, 0)
         if key in seen and key in held:
-            events.append(Event(Kind.UPDATE, key, last))
+            events.append(Event(Kind.UPDATE, key, last, fields=_saved(own)))
         elif key in seen:
             events.append(Event(Kind.CREATE, key, first))
             if last > first:
-                events.append(Event(Kind.UPDATE, key, last))
+                events.append(Event(Kind.UPDATE, key, last, fields=_saved(own[1:])))
         elif key in held:
             events.append(Event(Kind.DELETE, key, last))
     return sorted(events, key=lambda event: event.position)
+
+
+def _saved(entries: Sequence[Change]) -> frozenset[str] | None:
+    """What all of `entries` together saved; None where any of them may have saved anything."""
+    named = [entry.fields for entry in entries]
+    if not named or None in named:
+        return None
+    return frozenset(name for names in named if names for name in names.split(","))
 
 
 def of_state(

@@ -18,7 +18,7 @@ from django.db import InterfaceError, OperationalError
 
 from rest_channels.faults import reply_to_fault
 from rest_channels.live import log, relay
-from rest_channels.live.passes import Outcome, Pass, ProjectError, State
+from rest_channels.live.passes import Outcome, Pass, ProjectError, ReadingError, State
 from rest_channels.live.sequencer import sequence
 from rest_channels.live.subscriptions import Subscription
 from rest_channels.protocol import Reply
@@ -132,6 +132,9 @@ class Follower:
         try:
             outcome = await followers.run(self._run, joining, asking)
             self._is_failing = False
+            if outcome.has_more:
+                # Let in once the end of the log is reached.
+                self._joining[:0] = [s for s in joining if not s.is_over]
         except (OperationalError, InterfaceError):
             outcome = self._on_absent(joining)
             self._asking += asking
@@ -147,10 +150,14 @@ class Follower:
             log.prune(self.alias)
         sequence(self.alias)
         failures = Outcome()
+        reads_apart = False
         while True:
             try:
                 with log.snapshot(self.alias):
-                    outcome = Pass(self.state).run(joining, asking)
+                    looking = Pass(self.state, reads_apart=reads_apart)
+                    outcome = looking.run(joining, asking)
+            except ReadingError:
+                reads_apart = True
             except ProjectError as failure:
                 failed = failure.subscriptions
                 cause = failure.__cause__ or failure

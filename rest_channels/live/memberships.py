@@ -10,7 +10,6 @@ from typing import Any
 from rest_channels.exceptions import FrameError
 from rest_channels.live.hub import current_hub
 from rest_channels.live.subscriptions import Subscription
-from rest_channels.live.topics import Options, Topic
 from rest_channels.outbox import Wire
 from rest_channels.protocol import Frame, Reply
 from rest_channels.settings import socket_settings
@@ -35,26 +34,27 @@ class Memberships:
     def __len__(self) -> int:
         return len(self._known)
 
-    async def add(self, topic: Topic, options: Options, frame: Frame, wire: Wire) -> None:
+    async def add(self, subscription: Subscription) -> None:
         """
-        Subscribe, and wait until the client has been answered. A subscription of the same
-        `request_id` is replaced.
+        Begin it, and wait until the client has been answered. One of the same `request_id` is
+        replaced.
         """
-        key = _key(wire, frame.request_id)
+        key = _key(subscription.wire, subscription.frame.request_id)
         if (replaced := self._known.pop(key, None)) is not None:
             current_hub().remove(replaced)
         self._sweep()
         if len(self) + self._count_others() >= socket_settings.MAX_SUBSCRIPTIONS:
             detail = f"At most {socket_settings.MAX_SUBSCRIPTIONS} subscriptions a connection."
-            wire.post(Reply.error(503, detail, "too_many_subscriptions", to=frame))
+            subscription.refuse(Reply.error(503, detail, "too_many_subscriptions"))
             return
-        subscription = self._known[key] = Subscription(topic, options, frame, wire)
+        self._known[key] = subscription
         current_hub().add(subscription)
         await subscription.settled.wait()
         # What it was told may be long; the next one in this lane comes after it.
-        await wire.outbox.room()
-        if subscription.is_over:
-            self._known.pop(key, None)
+        await subscription.wire.outbox.room()
+        # Where frames are answered side by side, another one may have its name by now.
+        if subscription.is_over and self._known.get(key) is subscription:
+            del self._known[key]
 
     def acknowledge(self, frame: Frame, wire: Wire) -> None:
         """
@@ -92,6 +92,11 @@ class Memberships:
                 del self._known[key]
                 current_hub().remove(subscription)
         return Reply(204, action=frame.action, request_id=frame.request_id)
+
+    def discard(self, subscription: Subscription) -> None:
+        """End this one, however it is called."""
+        current_hub().remove(subscription)
+        self._sweep()
 
     def close(self) -> None:
         """The socket is closed."""

@@ -9,7 +9,8 @@ who join are exactly where the others are.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -46,6 +47,10 @@ class ProjectError(Exception):
         self.subscriptions = subscriptions
 
 
+class ReadingError(Exception):
+    """Of the rows of many audiences, read together, some cannot be read."""
+
+
 @dataclass
 class Outcome:
     """
@@ -79,8 +84,9 @@ class State:
 class Pass:
     """One look at one snapshot of the database; `run` is called once, in a worker thread."""
 
-    def __init__(self, state: State) -> None:
+    def __init__(self, state: State, *, reads_apart: bool = False) -> None:
         self.state = state
+        self._reads_apart = reads_apart
         self.alias = state.alias
         self.outcome = Outcome()
         self.work: dict[Audience, Work] = {}
@@ -94,18 +100,23 @@ class Pass:
         """
         Follow the log to its end, or by a page; let `joining` in once that is reached; judge
         `asking` anew, for whom something waits. Raises
-        `ProjectError`, or what the database raises: then nothing has changed.
+        `ProjectError`, `ReadingError`, after which another pass `reads_apart` to find out whose
+        fault it is, or what the database raises: then nothing has changed.
         """
+        self._forget_empty()
         end = log.head(self.alias)
         target, entries, is_lost = self._read(end)
+        pending = list(log.pending(self.alias).order_by("id")[: log.PAGE_SIZE])
         self.changes = Changes.by_label(entries)
         self.moment = Moment(
             target,
             History(self.alias, target),
             self.changes,
+            Changes.by_label(pending),
             {entry.position: entry.mark for entry in entries},
         )
-        self._doubt()
+        is_all_read = target == end and not is_lost and len(pending) < log.PAGE_SIZE
+        self._doubt(Changes.by_label([*entries, *pending]) if is_all_read else None)
         self._find_concerned(is_lost)
         self._judge_all(asking)
         if target == end:
@@ -122,17 +133,21 @@ class Pass:
         state.audiences.update(self._new)
         for commit in self._commits:
             commit()
-        state.audiences = {key: a for key, a in state.audiences.items() if a.subscriptions}
+        self._forget_empty()
         state.place = self.moment.target
         due = [a.refresh_at for a in state.audiences.values() if a.refresh_at is not None]
         self.outcome.refresh_at = min(due, default=None)
+
+    def _forget_empty(self) -> None:
+        state = self.state
+        state.audiences = {key: a for key, a in state.audiences.items() if a.subscriptions}
 
     # What has changed
 
     def _read(self, end: Place) -> tuple[Place, list[Any], bool]:
         """Where this pass leads, the entries on the way, and whether the way is lost."""
         place = self.state.place
-        if place is None or place == end or not self.state.audiences:
+        if place is None or place == end:
             return end, [], False
         if not log.holds(self.alias, place, end):
             # Pruned under our feet, or another history: a backup was restored.
@@ -140,12 +155,16 @@ class Pass:
         entries = log.since(self.alias, place)
         return Place(entries[-1].position, entries[-1].mark), entries, False
 
-    def _doubt(self) -> None:
-        """Ask again who may see what, where it was made of rows that were written to."""
-        if not self.changes:
+    def _doubt(self, changes: Mapping[str, Changes] | None) -> None:
+        """
+        Ask again who may see what, where it was made of rows that `changes` wrote to; None for
+        all. What this snapshot shows of rows may be newer than what the log says of them, so what
+        is pending counts as well.
+        """
+        if changes is not None and not changes:
             return
-        self._has_doubts = self.state.evaluations.doubt(self.changes)
-        whose = users_in(self.changes)
+        self._has_doubts = self.state.evaluations.doubt(changes)
+        whose = users_in(changes) if changes is not None else None
         for audience in self.state.audiences.values() if whose is None or whose else ():
             for subscription in list(audience.subscriptions):
                 credentials = subscription.topic.credentials
@@ -158,7 +177,8 @@ class Pass:
             if is_lost or (audience.refresh_at is not None and audience.refresh_at <= now):
                 self.work[audience] = Work(keys=None)
             elif audience.is_concerned(self.changes):
-                keys = audience.concerned_keys(self.changes)
+                with _blaming(audience.subscriptions):
+                    keys = audience.concerned_keys(self.changes)
                 own = self.changes.get(audience.label, Changes())
                 if keys is None and not own.whole:
                     # Of a related table one does not know which rows: all, once it is quiet.
@@ -196,7 +216,9 @@ class Pass:
             self.outcome.sendings.append(subscription.revoke)
             return
         judged = self._audience(subscription, evaluation)
-        if judged is not audience:
+        # What was written may decide how rows look, not only which.
+        looks_different = subscription.is_in_doubt and not audience.is_shared
+        if judged is not audience or looks_different:
             self._leave(subscription, audience)
             held = dict(audience.members)
             self._arrive(judged, Arrival(subscription, evaluation, identity, held))
@@ -220,22 +242,21 @@ class Pass:
             self.outcome.sendings.append(partial(subscription.refuse, refusal))
 
     def _evaluation(self, subscription: Subscription) -> Evaluation:
-        try:
+        with _blaming([subscription]):
             return self.state.evaluations.of(subscription.topic)
-        except (OperationalError, InterfaceError):
-            raise
-        except Exception as exc:
-            raise ProjectError([subscription]) from exc
 
     def _audience(self, subscription: Subscription, evaluation: Evaluation) -> Audience:
         topic = subscription.topic
-        # What an object permission hides from one it may show to another.
-        is_own = topic.is_row and judges_rows(evaluation.view)
+        with _blaming([subscription]):
+            # What an object permission hides from one it may show to another.
+            is_own = topic.is_row and judges_rows(evaluation.view)
         owner = owner_of(topic, ONE_SOCKET if is_own else EVERYBODY)
         key = (topic.place, evaluation.key, topic.row, owner)
         audience = self.state.audiences.get(key) or self._new.get(key)
         if audience is None:
-            audience = self._new[key] = Audience(key, evaluation, is_row=topic.is_row)
+            with _blaming([subscription]):
+                audience = Audience(key, evaluation, is_row=topic.is_row)
+            self._new[key] = audience
         elif not audience.evaluation.is_fresh:
             audience.evaluation = evaluation
         return audience
@@ -248,28 +269,47 @@ class Pass:
         work = self.work.setdefault(audience, Work())
         work.arrivals.append(arrival)
         if not audience.is_populated or arrival.needs_all or arrival.resumes:
-            work.keys = None
+            work.reads_all = True
 
     # What they are told
 
     def _tell_all(self) -> None:
         wanted = {
-            audience: work.keys
+            audience: work.wanted
             for audience, work in self.work.items()
             if work.arrivals or self._known(audience)
         }
-        for audience, rows in read_rows(wanted).items():
+        for audience, rows in self._read_rows(wanted):
             known = self._known(audience)
             work = self.work[audience]
             telling = Telling(audience, work, known, rows, self.moment)
-            try:
+            with _blaming(self._concerned(audience)):
                 telling.run()
-            except (OperationalError, InterfaceError):
-                raise
-            except Exception as exc:
-                raise ProjectError([*known, *(a.subscription for a in work.arrivals)]) from exc
             self.outcome.sendings += telling.sendings
             self._commits += telling.commits
+
+    def _read_rows(
+        self, wanted: Mapping[Audience, set[str] | None]
+    ) -> Iterable[tuple[Audience, list[Any]]]:
+        if self._reads_apart:
+            for audience, keys in wanted.items():
+                with _blaming(self._concerned(audience)):
+                    rows = read_rows({audience: keys})[audience]
+                yield audience, rows
+            return
+        try:
+            found = read_rows(wanted)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as exc:
+            # The transaction may be of no use any more.
+            raise ReadingError from exc
+        yield from found.items()
+
+    def _concerned(self, audience: Audience) -> list[Subscription]:
+        """Those who are to be told something, or let in."""
+        arrivals = self.work[audience].arrivals
+        return [*self._known(audience), *(arrival.subscription for arrival in arrivals)]
 
     def _known(self, audience: Audience) -> dict[Subscription, Evaluation]:
         return {
@@ -277,3 +317,14 @@ class Pass:
             for subscription in list(audience.subscriptions)
             if subscription not in self._left and not subscription.is_over
         }
+
+
+@contextmanager
+def _blaming(subscriptions: Iterable[Subscription]) -> Iterator[None]:
+    """What the project's code raises is an error of these subscriptions alone."""
+    try:
+        yield
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception as exc:
+        raise ProjectError(list(subscriptions)) from exc

@@ -69,7 +69,7 @@ def decode(token: object, expected_seal: str) -> Place | None:
         content = base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4))
     except (binascii.Error, ValueError):
         return None
-    if len(content) != 16:
+    if len(content) != 16 or _text(content) != encoded:
         return None
     mark = int.from_bytes(content[:8], "big")
     number = (int.from_bytes(content[8:], "big") ^ _blind(mark, settings.SECRET_KEY)) & _MASK

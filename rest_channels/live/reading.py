@@ -8,6 +8,7 @@ from collections.abc import Hashable, Mapping
 from itertools import islice
 from typing import Any, Final
 
+from django.core.exceptions import EmptyResultSet
 from django.db.models import IntegerField, Value, prefetch_related_objects
 
 from rest_channels.live.audiences import Audience
@@ -107,8 +108,7 @@ def _batch(waiting: Any, wanted: Mapping[Audience, set[str] | None]) -> list[Any
     parameters = 0
     while batch and len(batch) < _SELECTS_AT_ONCE:
         _, audience = batch[-1]
-        _, params = audience.evaluation.queryset.query.sql_with_params()
-        parameters += len(params) + len(wanted[audience] or ()) + 1
+        parameters += _count_parameters(audience) + len(wanted[audience] or ()) + 1
         if parameters * (len(batch) + 1) / len(batch) > _MAX_PARAMETERS:
             break
         following = list(islice(waiting, 1))
@@ -116,6 +116,15 @@ def _batch(waiting: Any, wanted: Mapping[Audience, set[str] | None]) -> list[Any
             break
         batch += following
     return batch
+
+
+def _count_parameters(audience: Audience) -> int:
+    queryset = audience.evaluation.queryset
+    try:
+        return len(queryset.query.get_compiler(using=queryset.db).as_sql()[1])
+    except EmptyResultSet:
+        # Nobody sees anything: the statement will do without this SELECT.
+        return 0
 
 
 def _prefetch(found: Mapping[Audience, list[Any]]) -> None:

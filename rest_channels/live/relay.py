@@ -35,7 +35,12 @@ _SECONDS_BETWEEN_WARNINGS: Final = 60
 
 
 class Listener:
-    """Who wants to know when `alias` was written to. Called in any thread."""
+    """
+    Who wants to know when `alias` was written to. Called in any thread; in a forked child only
+    where it `outlives_fork`, having nothing to do with the parent's threads and loops.
+    """
+
+    outlives_fork = False
 
     def on_ring(self, alias: str) -> None:
         raise NotImplementedError
@@ -174,7 +179,8 @@ def _begin_anew() -> None:
     """A forked child has the parent's locks as they were, but none of its threads and loops."""
     global _publisher, _listeners, _lock
     _left_behind.append(_publisher)
-    _publisher, _listeners, _lock = _Publisher(), (), threading.Lock()
+    _publisher, _lock = _Publisher(), threading.Lock()
+    _listeners = tuple(listener for listener in _listeners if listener.outlives_fork)
 
 
 if hasattr(os, "register_at_fork"):

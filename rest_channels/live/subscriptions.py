@@ -40,6 +40,9 @@ class Subscription:
     identity: Any = None
     ask: Callable[[Subscription], None]
 
+    #: Whether a newer text of a row says all that older ones did.
+    merges = True
+
     def __init__(self, topic: Topic, options: Options, frame: Frame, wire: Wire) -> None:
         self.topic = topic
         self.options = options
@@ -53,7 +56,7 @@ class Subscription:
         self.place: Place | None = None
         # There is one while the client does not keep up.
         self._backlog: Backlog | None = None
-        self._credit = None if options.credit is None else Credit(options.credit)
+        self._credit = Credit(options.credit) if options.credit and self.merges else None
         # Somebody will call `go_on`, or `_catch_up`.
         self._is_called = False
         self._request_id = json.dumps(frame.request_id)
@@ -76,9 +79,15 @@ class Subscription:
         """Whether something has changed that the answer was made of."""
         return self.evaluation.is_doubted
 
-    def acknowledge(self, place: Place, *, is_resumed: bool, data: str) -> None:
-        """The reply to the frame that subscribed; the first that the client hears of it."""
-        self._reach(place)
+    def acknowledge(self, place: Place | None, *, is_resumed: bool, data: str) -> None:
+        """
+        The reply to the frame that subscribed; the first that the client hears of it. Where a
+        reset is to come, it has reached no `place` yet, and is told one that leads to a reset.
+        """
+        if place is None:
+            self.last = self._token = f"-.{self.seal}"
+        else:
+            self._reach(place)
         frame = self.frame
         extra = {
             "position": json.dumps(self.last),
@@ -104,8 +113,8 @@ class Subscription:
         self._forget()
         self.settled.set()
 
-    def tell(self, events: Sequence[Event], texts: Sequence[str]) -> None:
-        """Send `events`, whose shared texts are `texts`."""
+    def tell(self, events: Sequence[Event], texts: Sequence[str | None]) -> None:
+        """Send `events`, whose shared texts are `texts`; None for one that is not told."""
         outbox = self.wire.outbox
         if outbox.is_behind:
             # Of one telling all may wait, however long; not of a further one.
@@ -114,6 +123,9 @@ class Subscription:
             self._forget()
             return
         for event, text in zip(events, texts, strict=True):
+            # Of what it is not told, a client is not told the place either.
+            if text is None:
+                continue
             if self._keeps_up:
                 self._send(text, event.place)
             else:
@@ -122,13 +134,13 @@ class Subscription:
     def sync(self, place: Place) -> None:
         """Nothing of this topic has changed up to `place`."""
         if self._keeps_up:
-            self._send(_SYNC, place)
+            self._send(self.shared(Message("sync", 200)), place)
         else:
             self._waiting().reach(place)
 
     def reset(self, place: Place, data: str) -> None:
         """What the client knows is of no use; `data` is what it would see, null where unasked."""
-        shared = Message("reset", 205, data).shared
+        shared = self.shared(Message("reset", 205, data))
         if self._keeps_up:
             self._send(shared, place)
         else:
@@ -148,7 +160,7 @@ class Subscription:
     def _revoke(self, reply: Reply) -> None:
         # What waits may not be seen any more.
         self._forget()
-        self._send(Message("revoke", reply.status, errors=reply.errors).shared, None)
+        self._send(self.shared(Message("revoke", reply.status, errors=reply.errors)), None)
         self.end()
 
     def _send(self, shared: str, place: Place | None) -> None:
@@ -158,8 +170,34 @@ class Subscription:
         if self._credit is not None:
             self.last = positions.numbered(self._token, self._credit.next_number())
         if not (self.is_over or self.topic.credentials.has_ended):
-            own = Message.address(self._request_id, self.last, previous)
-            self.wire.outbox.post(f"{self._before}{shared}{own}{self._after}")
+            self.wire.outbox.post(f"{self._before}{shared}{self._own(previous)}{self._after}")
+
+    # How it is said
+
+    @classmethod
+    def texts_of(
+        cls, audience: Audience, events: Sequence[Event], texts: Texts
+    ) -> list[str | None]:
+        """What all subscribers get who see rows as `texts`, made once; None for what none gets."""
+        return [
+            cls.shared(
+                Message(
+                    event.kind,
+                    _STATUS[event.kind],
+                    audience.removal(event.key) if event.kind == Kind.DELETE else texts[event.key],
+                )
+            )
+            for event in events
+        ]
+
+    @staticmethod
+    def shared(message: Message) -> str:
+        """The text that is the same for all."""
+        return message.shared
+
+    def _own(self, previous: str) -> str:
+        """The rest of the text; `previous` is the position told before."""
+        return Message.address(self._request_id, self.last, previous)
 
     def _reach(self, place: Place) -> None:
         self.place = place
@@ -169,7 +207,7 @@ class Subscription:
 
     @property
     def _keeps_up(self) -> bool:
-        return (
+        return not self.merges or (
             self._backlog is None
             and self.wire.outbox.has_room
             and (self._credit is None or not self._credit.is_spent)
@@ -224,18 +262,3 @@ class Subscription:
         if self._backlog is not None:
             self._backlog.clear()
             self._backlog = None
-
-
-_SYNC = Message("sync", 200).shared
-
-
-def texts_of(audience: Audience, events: Sequence[Event], texts: Texts) -> list[str]:
-    """What all subscribers get who see rows as `texts`, made once."""
-    return [
-        Message(
-            event.kind,
-            _STATUS[event.kind],
-            audience.removal(event.key) if event.kind == Kind.DELETE else texts[event.key],
-        ).shared
-        for event in events
-    ]

@@ -17,7 +17,7 @@ from rest_channels.live.events import Event, of_changes, of_state, placed
 from rest_channels.live.history import History
 from rest_channels.live.log import Kind
 from rest_channels.live.positions import Place
-from rest_channels.live.subscriptions import Subscription, texts_of
+from rest_channels.live.subscriptions import Subscription
 from rest_channels.protocol import MISSING, Reply
 from rest_channels.settings import socket_settings
 
@@ -51,19 +51,32 @@ class Arrival:
 
 @dataclass
 class Work:
-    """What a pass does for one audience: look at the rows of these keys, None for all; let in."""
+    """
+    What a pass does for one audience: tell what became of the rows of these keys, None for all;
+    let in. Who arrives needs more rows than those who are there are told of.
+    """
 
     keys: set[str] | None = field(default_factory=set)
     arrivals: list[Arrival] = field(default_factory=list)
+    reads_all: bool = False
+
+    @property
+    def wanted(self) -> set[str] | None:
+        """The keys of the rows to read, None for all."""
+        return None if self.reads_all else self.keys
 
 
 @dataclass(frozen=True)
 class Moment:
-    """Where in the log a pass has come to, and by which entries."""
+    """
+    Where in the log a pass has come to, and by which entries. Of `pending` changes the rows may
+    show already what the log does not know.
+    """
 
     target: Place
     history: History
     changes: Mapping[str, Changes]
+    pending: Mapping[str, Changes]
     marks: Mapping[int, int]
 
 
@@ -88,8 +101,9 @@ class Telling:
         self.rows = {key_of(audience.model, row.pk) or "": row for row in rows}
         self.sendings: list[Sending] = []
         self.commits: list[Callable[[], None]] = []
+        self._arrivals = {arrival.subscription: arrival for arrival in work.arrivals}
         self._own = moment.changes.get(audience.label, Changes()).of_key
-        self._missed: dict[Place, Changed | None] = {}
+        self._missed: dict[tuple[Place, Evaluation], Changed | None] = {}
 
     def run(self) -> None:
         """Do all of it. Raises what the project's code raises; then nothing has happened."""
@@ -113,14 +127,15 @@ class Telling:
         """
         audience = self.audience
         evaluations = {**self.known, **{a.subscription: a.evaluation for a in self.work.arrivals}}
-        needed = self._needed_keys()
-        rows = [row for key, row in self.rows.items() if needed is None or key in needed]
         while True:
             reach = audience.reach
             found = []
             for subscriptions in _by_owner(evaluations, reach):
                 evaluation = evaluations[subscriptions[0]]
+                needed = self._needed_keys(subscriptions)
+                rows = [row for key, row in self.rows.items() if needed is None or key in needed]
                 texts, needs = show(evaluation, rows, is_row=audience.is_row) if rows else ({}, 0)
+                audience.has_shown = audience.has_shown or bool(texts)
                 audience.reach = max(audience.reach, needs)
                 if audience.reach > reach:
                     break
@@ -128,16 +143,17 @@ class Telling:
             if audience.reach == reach:
                 return found
 
-    def _needed_keys(self) -> set[str] | None:
-        """Keys of the rows that somebody is shown; None for all."""
-        if any(arrival.needs_all for arrival in self.work.arrivals) or self.audience.is_row:
+    def _needed_keys(self, subscriptions: Sequence[Subscription]) -> set[str] | None:
+        """Keys of the rows that somebody of `subscriptions` is shown; None for all."""
+        arrivals = [self._arrivals[s] for s in subscriptions if s in self._arrivals]
+        if any(arrival.needs_all for arrival in arrivals) or self.audience.is_row:
             return None
         needed: set[str] = set()
-        if self.known:
+        if len(arrivals) < len(subscriptions):
             if self._scope is None:
                 return None
             needed |= self._scope
-        for arrival in self.work.arrivals:
+        for arrival in arrivals:
             if arrival.resumes:
                 changed = self._changed_since(arrival)
                 held = arrival.subscription.options.held
@@ -181,7 +197,8 @@ class Telling:
 
     def _send(self, subscriptions: list[Subscription], events: list[Event], texts: Texts) -> None:
         if events:
-            shared = texts_of(self.audience, events, texts)
+            # All of one audience, and so of one stream, speak in one way.
+            shared = subscriptions[0].texts_of(self.audience, events, texts)
             for subscription in subscriptions:
                 self.sendings.append(partial(subscription.tell, events, shared))
 
@@ -234,6 +251,9 @@ class Telling:
             subscription.judge(arrival.evaluation, arrival.identity)
             subscription.audience = self.audience
             self.audience.subscriptions.add(subscription)
+        if subscription.is_over:
+            # Ended meanwhile, on the loop, which may have looked for it elsewhere.
+            self.audience.subscriptions.discard(subscription)
 
     def _snapshot(self, subscription: Subscription, texts: Texts) -> str:
         if not subscription.options.snapshot:
@@ -248,7 +268,7 @@ class Telling:
         changed = self._changed_since(arrival)
         if changed is None:
             self.sendings += [
-                partial(subscription.acknowledge, target, is_resumed=False, data="null"),
+                partial(subscription.acknowledge, None, is_resumed=False, data="null"),
                 partial(subscription.reset, target, self._snapshot(subscription, texts)),
             ]
             return
@@ -268,13 +288,15 @@ class Telling:
         place = positions.decode(subscription.options.since, subscription.seal)
         if place is None:
             return None
-        if place not in self._missed:
-            self._missed[place] = self._read_since(place, arrival.evaluation)
-        changed = self._missed[place]
-        is_blind = subscription.options.held is None and not self.audience.is_row
-        if changed is not None and is_blind and (changed.keys is None or changed.is_judged_anew):
-            # Rows may be gone that nobody knows this client to hold.
-            return None
+        missed = place, arrival.evaluation
+        if missed not in self._missed:
+            self._missed[missed] = self._read_since(*missed)
+        changed = self._missed[missed]
+        if changed is not None and subscription.options.held is None:
+            is_unknown = changed.keys is None and not self.audience.is_row
+            if is_unknown or self.audience.is_concerned(self.moment.pending):
+                # Rows may be gone that nobody knows this client to hold.
+                return None
         return changed
 
     def _read_since(self, place: Place, evaluation: Evaluation) -> Changed | None:
@@ -282,11 +304,12 @@ class Telling:
         if entries is None:
             return None
         changes = Changes.by_label(entries)
+        is_judged_anew = is_judged_by(evaluation, changes)
         return Changed(
             place,
-            self.audience.concerned_keys(changes),
+            # What decides who sees a row may decide how it looks.
+            None if is_judged_anew else self.audience.concerned_keys(changes),
             changes.get(self.audience.label, Changes()).of_key,
-            is_judged_by(evaluation, changes),
         )
 
     def _events_since(
@@ -326,13 +349,12 @@ class Telling:
 class Changed:
     """
     What became of a topic's rows since `place`: those of `keys`, None for all, were concerned by
-    the entries of `own`, or by others. `is_judged_anew` where it also concerned who may see them.
+    the entries of `own`, or by others.
     """
 
     place: Place
     keys: set[str] | None
     own: Mapping[str, Sequence[Any]]
-    is_judged_anew: bool
 
 
 def _by_owner(subscriptions: Iterable[Subscription], reach: int) -> Iterable[list[Subscription]]:

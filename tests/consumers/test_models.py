@@ -107,6 +107,12 @@ def test_a_queryset_says_which_rows_there_are(open_socket, rooms):
     assert len(socket.list().data) == 5
 
 
+def test_subscriptions_end_as_on_viewsets(open_socket, rooms):
+    socket = open_socket(CRUDConsumers.as_routes(model=Room))
+    assert socket.request("subscribe").status_code == 201
+    assert socket.request("unsubscribe").status_code == 204
+
+
 # Pages
 
 

@@ -9,6 +9,7 @@ from django.core.cache import cache
 from django.core.handlers.asgi import ASGIRequest
 
 from rest_channels import viewsets
+from rest_channels.live import log
 from rest_channels.request import MessageRequest
 from tests.differential.compare import Site
 
@@ -16,6 +17,8 @@ from tests.differential.compare import Site
 @pytest.fixture
 def site(db: None) -> Iterator[Site]:
     """HTTP below `/api/`, sockets below `/ws/`, nothing registered yet."""
+    # Looked up once a process, with the first write: not a query of whoever makes that.
+    assert log.is_installed("default")
     with Site() as site:
         yield site
 

@@ -63,13 +63,17 @@ class InThread(threading.Thread):
 def wait_for_a_waiting_lock() -> None:
     """Until another connection waits for what this one has locked."""
     sql = {
-        "postgresql": "SELECT count(*) FROM pg_locks WHERE NOT granted",
-        "mysql": "SELECT count(*) FROM information_schema.innodb_lock_waits",
+        "postgresql": "SELECT count(*) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        "mysql": "SHOW STATUS LIKE 'Innodb_row_lock_current_waits'",
     }[connection.vendor]
     with connection.cursor() as cursor:
         while True:
+            if connection.vendor == "postgresql":
+                # Else a transaction sees the same activity over and over.
+                cursor.execute("SELECT pg_stat_clear_snapshot()")
             cursor.execute(sql)
-            if cursor.fetchone()[0]:
+            if int(cursor.fetchone()[-1]):
                 return
 
 

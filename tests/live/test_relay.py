@@ -9,9 +9,11 @@ import os
 import threading
 
 import pytest
+import redis
 from channels.layers import get_channel_layer
 
 from rest_channels.live import relay
+from tests import services
 from tests.live.layers import QuietLayer
 from tests.servers import Server, answer, reply, run_in_process
 
@@ -70,6 +72,15 @@ def warnings(caplog):
 # Over Redis
 
 
+@pytest.fixture
+def require_redis():
+    if not services.has_redis():
+        if services.are_required():
+            pytest.fail("no Redis at 127.0.0.1:6379", pytrace=False)
+        pytest.skip("no Redis at 127.0.0.1:6379")
+
+
+@pytest.mark.usefixtures("require_redis")
 @pytest.mark.parametrize("kind", REDIS)
 def test_heard_over_redis(kind, settings):
     settings.CHANNEL_LAYERS = {"default": REDIS[kind]}
@@ -104,9 +115,11 @@ WRITE = "from tests.models import Room\nRoom.objects.create(name={name!r})\n"
 
 
 @pytest.mark.parametrize("kind", LAYERS)
-def test_a_write_of_another_process_reaches_a_socket_of_a_server(kind):
+def test_a_write_of_another_process_reaches_a_socket_of_a_server(kind, request):
     """By the doorbell alone where there is one; by the poll alone where there is none."""
     layer = LAYERS[kind]
+    if layer is not None:
+        request.getfixturevalue("require_redis")
     layers = {} if layer is None else {"default": layer}
     poll = 0.1 if layer is None else 3600
     with (
@@ -116,8 +129,6 @@ def test_a_write_of_another_process_reaches_a_socket_of_a_server(kind):
         subscribed = answer(socket, "subscribe", request_id="s", snapshot=True)
         assert (subscribed["response_status"], subscribed["data"]) == (201, []), subscribed
         if layer is not None:
-            # It has joined when a ring of its own is heard by everybody; who is subscribed is
-            # told what was written before.
             wait_for_member(layer, server)
         server.run(WRITE.format(name="lobby"))
         created = reply(socket)
@@ -125,8 +136,7 @@ def test_a_write_of_another_process_reaches_a_socket_of_a_server(kind):
 
 
 def wait_for_member(layer, server):
-    import redis
-
+    """Until the server listens: Redis knows."""
     prefix = layer["CONFIG"]["prefix"]
     with redis.Redis() as client:
         for _ in range(10_000):
@@ -329,12 +339,15 @@ def test_a_forked_child_rings():
         "class Ear(relay.Listener):\n"
         "    def on_ring(self, alias): print('heard', alias, flush=True)\n"
         "relay.add_listener(Ear())\n"
+        "assert len(relay._listeners) == 2\n"
         "relay._publisher._lock.acquire()\n"
         "relay._lock.acquire()\n"
         "pid = os.fork()\n"
         "if pid == 0:\n"
         "    relay.ring('child')\n"
         "    relay._publisher.flush()\n"
+        "    from rest_channels.live.housekeeping import housekeeper\n"
+        "    assert relay._listeners == (housekeeper,)\n"
         "    relay.add_listener(Ear())\n"
         "    os._exit(0)\n"
         "assert os.waitpid(pid, 0)[1] == 0\n"

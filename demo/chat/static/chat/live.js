@@ -48,7 +48,7 @@ export class Live {
     });
   }
 
-  #receive({ request_id, action, response_status, errors, data, position, previous, resumed }) {
+  #receive({ request_id, action, response_status, errors, data, position, previous }) {
     if (request_id !== this.#id) return;
     if (response_status === 429 || response_status === 503) {
       // Too much at once, or no database: again, and not all clients at the same moment.
@@ -60,8 +60,7 @@ export class Live {
     } else if (action === "subscribe") {
       this.#isAsking = false;
       if (data !== null) this.#replace(data);
-      // Neither resumed nor a snapshot: `reset` brings one, and until then there is no position.
-      this.#position = resumed || data !== null ? position : null;
+      this.#position = position;
     } else if (this.#isAsking) {
       // An event of the subscription that is being replaced: what comes next tells it again.
     } else if (action === "reset") {

@@ -1,0 +1,315 @@
+"""
+Server processes as threads, driven step by step.
+
+Each `Process` has an event loop and so a hub of its own. No doorbell rings: a hub looks at the log
+when a test says so, and `look` returns once it has nothing left to do. `at` lets something happen
+between two steps of its next pass. A `Clock` stands for the time that leases are measured by.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from channels.testing import WebsocketCommunicator
+from django.db import connections
+from django.db.backends.signals import connection_created
+from django.test import override_settings
+
+from rest_channels import authentication, leases, threads
+from rest_channels.live import evaluations, hub, log, passes, relay
+from rest_channels.live.sequencer import sequence
+
+#: Between which steps of a pass something may happen; see `Process.at`.
+MOMENTS = [
+    "before sequencing",
+    "before the snapshot",
+    "after the head",
+    "after the entries",
+    "before the rows",
+    "after the rows",
+    "before sending",
+]
+
+# Nothing takes as long, unless it never comes.
+SECONDS = 20
+
+
+class Clock:
+    """Monotonic time that goes on when told to; in place of `time` in a module."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(time, name)
+
+
+class Processes:
+    """What the processes of one test share: a clock, and a thread that writes."""
+
+    def __init__(self) -> None:
+        self.clock = Clock()
+        self.writer = ThreadPoolExecutor(1, "writer")
+        self.hooks: dict[str, Callable[[], None]] = {}
+        self._all: list[Process] = []
+        #: All that were opened meanwhile.
+        self.connections: list[Any] = []
+        # Who waits until a follower has nothing left to do.
+        self.idle: set[hub.Follower] = set()
+        self.waiting: dict[hub.Follower, list[asyncio.Future[None]]] = {}
+
+    def start(self) -> Process:
+        """One more process."""
+        process = Process(self)
+        self._all.append(process)
+        return process
+
+    def write(self, function: Callable[[], Any]) -> Any:
+        """Call `function` in the thread that writes, on a connection of its own."""
+        return self.writer.submit(function).result(SECONDS)
+
+    def at(self, moment: str, function: Callable[[], Any], *, is_sequenced: bool = False) -> None:
+        """
+        Write by `function` once a pass of any process has come to `moment`; another process may
+        have sequenced it by then.
+        """
+        assert moment in MOMENTS
+
+        def hook() -> None:
+            self.write(function)
+            if is_sequenced:
+                self.write(lambda: sequence("default"))
+
+        self.hooks[moment] = hook
+
+    def reach(self, moment: str) -> None:
+        if (hook := self.hooks.pop(moment, None)) is not None:
+            hook()
+
+    def stop(self) -> None:
+        for process in self._all:
+            process.stop()
+        self.writer.shutdown()
+        for pool in (threads.workers, threads.drawers, hub.followers):
+            executor, pool._executor = pool._executor, None
+            if executor is not None:
+                executor.shutdown(wait=True)
+        for connection in self.connections:
+            # Its thread is gone.
+            connection.inc_thread_sharing()
+            connection.close()
+
+
+class Process:
+    """An event loop in a thread. Its methods are called from the test's."""
+
+    def __init__(self, shared: Processes) -> None:
+        self.shared = shared
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(SECONDS)
+
+    def connect(self, application: Any, path: str, headers: dict[str, str]) -> Socket:
+        return self.run(self._connect(application, path, headers))
+
+    def look(self) -> None:
+        """Let the hub look at the log, until it has nothing left to do."""
+        self.run(self._look())
+
+    def settle(self) -> None:
+        """Let the hub finish what it is about."""
+        self.run(self._settle())
+
+    def stop(self) -> None:
+        self.run(self._cancel_all())
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(SECONDS)
+        self.loop.close()
+
+    async def _connect(self, application: Any, path: str, headers: dict[str, str]) -> Socket:
+        named = {"host": "testserver", **headers}
+        encoded = [(name.encode(), value.encode()) for name, value in named.items()]
+        communicator = WebsocketCommunicator(application, path, headers=encoded)
+        is_open, code = await communicator.connect(timeout=SECONDS)
+        assert is_open, f"refused with {code}"
+        return Socket(self, communicator)
+
+    async def _look(self) -> None:
+        for follower in list(hub.current_hub()._followers.values()):
+            quiet = self.loop.create_future()
+            self.shared.waiting.setdefault(follower, []).append(quiet)
+            follower.look()
+            await quiet
+
+    async def _settle(self) -> None:
+        for follower in list(hub.current_hub()._followers.values()):
+            if follower not in self.shared.idle:
+                quiet = self.loop.create_future()
+                self.shared.waiting.setdefault(follower, []).append(quiet)
+                await quiet
+
+    async def _cancel_all(self) -> None:
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Socket:
+    """One client's socket in a process."""
+
+    def __init__(self, process: Process, communicator: WebsocketCommunicator) -> None:
+        self.process = process
+        self._communicator = communicator
+        self._count = 0
+        self.close_code: int | None = None
+
+    def ask(self, action: str, **keys: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        """What came before the reply to a frame, and the reply."""
+        return self.process.run(self._ask(action, keys))
+
+    def drain(self) -> list[dict[str, Any]]:
+        """All that was sent."""
+        return self.ask("unsubscribe")[0]
+
+    def leave(self) -> None:
+        self.process.run(self._leave())
+
+    async def _ask(
+        self, action: str, keys: dict[str, Any]
+    ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        self._count += 1
+        asked = {"action": action, "request_id": f"ask {self._count}", **keys}
+        before: list[dict[str, Any]] = []
+        if self.close_code is not None:
+            return before, {}
+        await self._communicator.send_to(text_data=json.dumps(asked))
+        while True:
+            message = await self._communicator.receive_output(SECONDS)
+            if message["type"] == "websocket.close":
+                self.close_code = message["code"]
+                return before, {}
+            payload = json.loads(message["text"])
+            is_reply = payload["request_id"] == asked["request_id"]
+            if is_reply and payload["action"] == action:
+                return before, payload
+            before.append(payload)
+
+    async def _leave(self) -> None:
+        if not self._communicator.future.done():
+            await self._communicator.send_input({"type": "websocket.disconnect", "code": 1000})
+        await self._communicator.wait(SECONDS)
+
+
+@contextmanager
+def running() -> Iterator[Processes]:
+    """Processes that look when they are told to, and databases that wait for no disk."""
+    shared = Processes()
+    patch = pytest.MonkeyPatch()
+    for module in (evaluations, authentication, passes, hub, leases):
+        patch.setattr(module, "time", shared.clock)
+    patch.setattr(relay, "ring", lambda alias: None)
+    patch.setattr(leases.leases, "hint", lambda concerns: None)
+    patch.setattr(leases.leases, "_schedule", lambda loop: None)
+    patch.setattr(passes, "_REFRESH_DELAY", 0)
+    _hook_into_passes(patch, shared)
+    _keep_connections(patch, shared)
+    bounds = {"POLL_SECONDS": 3600, "FRAME_RATE": 1e6, "FRAME_BURST": 10**6}
+    try:
+        with override_settings(REST_CHANNELS=bounds):
+            yield shared
+            shared.stop()
+    finally:
+        connection_created.disconnect(dispatch_uid="processes")
+        patch.undo()
+
+
+def _hook_into_passes(patch: pytest.MonkeyPatch, shared: Processes) -> None:
+    head, since = log.head, log.since
+    read_rows = passes.read_rows
+    send, wait, end = hub.Follower._send, hub.Follower._wait, hub.Hub._on_end
+
+    def sequencing(alias: str) -> int:
+        shared.reach("before sequencing")
+        count = sequence(alias)
+        shared.reach("before the snapshot")
+        return count
+
+    def heading(alias: str) -> Any:
+        found = head(alias)
+        shared.reach("after the head")
+        return found
+
+    def reading_log(*args: Any, **kwargs: Any) -> Any:
+        found = since(*args, **kwargs)
+        shared.reach("after the entries")
+        return found
+
+    def reading_rows(wanted: Any) -> Any:
+        shared.reach("before the rows")
+        found = read_rows(wanted)
+        shared.reach("after the rows")
+        return found
+
+    async def sending(self: hub.Follower, outcome: Any) -> None:
+        await asyncio.to_thread(shared.reach, "before sending")
+        await send(self, outcome)
+
+    def wake(follower: hub.Follower) -> None:
+        for quiet in shared.waiting.pop(follower, ()):
+            quiet.set_result(None)
+
+    async def waiting(self: hub.Follower, refresh_at: float | None) -> None:
+        if refresh_at is None and not self._is_rung.is_set():
+            shared.idle.add(self)
+            wake(self)
+        await wait(self, refresh_at)
+        shared.idle.discard(self)
+
+    def ending(self: hub.Hub, follower: hub.Follower) -> None:
+        shared.idle.discard(follower)
+        wake(follower)
+        end(self, follower)
+
+    patch.setattr(hub, "sequence", sequencing)
+    patch.setattr(log, "head", heading)
+    patch.setattr(log, "since", reading_log)
+    patch.setattr(passes, "read_rows", reading_rows)
+    patch.setattr(hub.Follower, "_send", sending)
+    patch.setattr(hub.Follower, "_wait", waiting)
+    patch.setattr(hub.Hub, "_on_end", ending)
+
+
+def _keep_connections(patch: pytest.MonkeyPatch, shared: Processes) -> None:
+    """
+    Connections that stay open until the end. SQLite's have a log of writes, so that a pass may go
+    on while somebody writes, and wait for no disk.
+    """
+    here = connections["default"]
+    patch.setitem(here.settings_dict, "CONN_MAX_AGE", None)
+
+    def on_created(connection: Any, **kwargs: Any) -> None:
+        if connection is not here:
+            shared.connections.append(connection)
+        if connection.vendor == "sqlite":
+            with connection.cursor() as cursor:
+                cursor.execute("PRAGMA journal_mode = WAL")
+                cursor.execute("PRAGMA synchronous = OFF")
+
+    connection_created.connect(on_created, dispatch_uid="processes", weak=False)
+    if here.connection is not None:
+        on_created(here)

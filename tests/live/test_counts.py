@@ -1,0 +1,222 @@
+"""What a change costs: queries, serializations and encodings, for one subscriber and a thousand."""
+
+from __future__ import annotations
+
+import collections
+
+import pytest
+from django.contrib.auth.models import User
+from django.db.backends.utils import CursorWrapper
+from rest_framework import renderers, serializers
+from rest_framework.permissions import IsAuthenticated
+
+from rest_channels.live.passes import Pass
+from rest_channels.viewsets import ModelConsumerViewSet
+from tests.live.processes import running
+from tests.live.stories import ByHeader, as_user, routes
+from tests.models import Ban, Room
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
+
+MANY = 1_000
+SUBSCRIPTIONS_OF_A_SOCKET = 125
+
+
+class RoomSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = Room
+        fields = ["id", "name"]
+
+
+class Rooms(ModelConsumerViewSet):
+    queryset = Room.objects.order_by("id")
+    serializer_class = RoomSerializer
+    authentication_classes = [ByHeader]
+    permission_classes = []
+    filterset_fields = ["name", "is_staff_only"]
+
+
+class MembersRooms(Rooms):
+    permission_classes = [IsAuthenticated]
+
+
+@pytest.fixture
+def processes():
+    with running() as shared:
+        yield shared
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """What is done, by what it is: of all threads."""
+    counts = collections.Counter()
+
+    def count(owner, name, what):
+        original = getattr(owner, name)
+
+        def counting(self, *args, **kwargs):
+            counts[what] += 1
+            return original(self, *args, **kwargs)
+
+        monkeypatch.setattr(owner, name, counting)
+
+    count(CursorWrapper, "execute", "queries")
+    count(CursorWrapper, "executemany", "queries")
+    count(Pass, "run", "passes")
+    count(RoomSerializer, "to_representation", "serializations")
+    count(renderers.JSONRenderer, "render", "encodings")
+    return counts
+
+
+def subscribed(process, application, number, topic=lambda index: {}):
+    """`number` subscriptions to what `topic` says, of a few sockets."""
+    sockets = []
+    for index in range(number):
+        if index % SUBSCRIPTIONS_OF_A_SOCKET == 0:
+            sockets.append(process.connect(application, "/", {}))
+        _, reply = sockets[-1].ask("subscribe", request_id=index, **topic(index))
+        assert reply["response_status"] == 201, reply
+    return sockets
+
+
+def cost(processes, process, counted, write):
+    """What a pass does to tell of `write`, and what was told."""
+    process.look()
+    processes.write(write)
+    counted.clear()
+    process.look()
+    return dict(counted)
+
+
+def drained(sockets):
+    return [frame for socket in sockets for frame in socket.drain()]
+
+
+def change(room):
+    def write():
+        room.is_staff_only = not room.is_staff_only
+        room.save()
+
+    return write
+
+
+def test_a_thousand_of_one_audience_cost_what_one_does(processes, counted):
+    room = processes.write(lambda: Room.objects.create(name="lobby"))
+    process = processes.start()
+    application = routes(Rooms)
+    one = subscribed(process, application, 1)
+    cost_of_one = cost(processes, process, counted, change(room))
+    many = subscribed(process, application, MANY)
+    drained([*one, *many])
+    cost_of_many = cost(processes, process, counted, change(room))
+    assert cost_of_many == cost_of_one
+    assert (cost_of_many["serializations"], cost_of_many["encodings"]) == (1, 1)
+    assert cost_of_many["queries"] <= 20
+    frames = drained([*one, *many])
+    assert len(frames) == MANY + 1
+    assert {frame["action"] for frame in frames} == {"update"}
+
+
+def test_a_thousand_audiences_cost_batched_queries(processes, counted):
+    rooms = processes.write(
+        lambda: [Room.objects.create(name=f"room-{number}") for number in range(MANY)]
+    )
+    process = processes.start()
+    application = routes(Rooms)
+    sockets = subscribed(
+        process, application, MANY, lambda number: {"query": {"name": f"room-{number}"}}
+    )
+    told = cost(processes, process, counted, change(rooms[7]))
+    assert told["queries"] <= 40
+    assert (told["serializations"], told["encodings"]) == (1, 1)
+    (event,) = drained(sockets)
+    assert (event["request_id"], event["data"]["name"]) == (7, "room-7")
+
+
+def test_audiences_that_see_nothing_are_read_with_the_others(processes, counted):
+    class SomeRooms(Rooms):
+        def get_queryset(self):
+            numbers = self.request.query_params.getlist("number")
+            return super().get_queryset().filter(pk__in=numbers)
+
+    room = processes.write(lambda: Room.objects.create(name="lobby"))
+    process = processes.start()
+    topics = [{"query": {"number": [room.pk] * count}} for count in range(6)]
+    sockets = subscribed(process, routes(SomeRooms), 6, topics.__getitem__)
+    told = cost(processes, process, counted, change(room))
+    assert told["passes"] == 1
+    frames = drained(sockets)
+    assert sorted(frame["request_id"] for frame in frames) == [1, 2, 3, 4, 5]
+
+
+def test_a_thousand_users_share_what_is_the_same_for_all(processes, counted):
+    users = processes.write(
+        lambda: User.objects.bulk_create(User(username=f"user {n}") for n in range(MANY))
+    )
+    room = processes.write(lambda: Room.objects.create(name="lobby"))
+    process = processes.start()
+    application = routes(MembersRooms)
+    sockets = [process.connect(application, "/", as_user(user)) for user in users]
+    for socket in sockets:
+        assert socket.ask("subscribe", request_id="s")[1]["response_status"] == 201
+    told = cost(processes, process, counted, change(room))
+    assert (told["serializations"], told["encodings"]) == (1, 1)
+    assert told["queries"] <= 20
+    assert len(drained(sockets)) == MANY
+
+
+def test_who_arrives_costs_those_who_are_there_nothing(processes, counted):
+    class Greeting(RoomSerializer):
+        """Everybody gets a text of their own."""
+
+        reader = serializers.CharField(source="name")
+
+        class Meta(RoomSerializer.Meta):
+            fields = [*RoomSerializer.Meta.fields, "reader"]
+
+        def to_representation(self, room):
+            return {**super().to_representation(room), "reader": str(self.context["request"].user)}
+
+    users = processes.write(
+        lambda: User.objects.bulk_create(User(username=f"user {n}") for n in range(20))
+    )
+    processes.write(lambda: [Room.objects.create(name=f"room-{n}") for n in range(10)])
+    process = processes.start()
+    application = routes(Rooms, serializer_class=Greeting)
+    *sockets, last = [process.connect(application, "/", as_user(user)) for user in users]
+    for socket in sockets:
+        socket.ask("subscribe", request_id="s", snapshot=True)
+    counted.clear()
+    _, reply = last.ask("subscribe", request_id="s", snapshot=True)
+    assert len(reply["data"]) == 10
+    assert counted["serializations"] == 10
+    assert drained(sockets) == []
+
+
+def test_what_concerns_nobody_is_not_read(processes, counted):
+    process = processes.start()
+    application = routes(Rooms)
+    sockets = subscribed(process, application, 1)
+    quiet = cost(processes, process, counted, lambda: None)
+    user = processes.write(lambda: User.objects.create(username="ann"))
+    told = cost(processes, process, counted, lambda: Ban.objects.create(user=user))
+    assert "serializations" not in told
+    # To put it into the log, and to read it there.
+    assert told["queries"] <= quiet["queries"] + 10
+    assert drained(sockets) == []
+
+
+def test_without_subscribers_there_is_the_pending_change_and_no_more(processes, counted):
+    room = processes.write(lambda: Room.objects.create(name="lobby"))
+    process = processes.start()
+    application = routes(Rooms)
+    for socket in subscribed(process, application, 1):
+        socket.leave()
+    process.look()
+    counted.clear()
+    processes.write(change(room))
+    with_log = counted["queries"]
+    process.look()
+    # The UPDATE, the change, and the transaction around them.
+    assert with_log <= 4
+    assert counted["queries"] == with_log

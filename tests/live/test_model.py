@@ -1,0 +1,151 @@
+"""
+Random programs: who writes, subscribes, leaves, comes back, while passes run on two processes.
+
+Whatever happens, afterwards every client holds what `list` or `retrieve` would show it, the
+chain of its positions has no gap, and never was anybody shown what they could not see at any
+moment between the beginning of the step and the arrival.
+"""
+
+from __future__ import annotations
+
+import os
+import pprint
+import random
+from contextlib import contextmanager
+from importlib import import_module
+
+import pytest
+from django.conf import settings
+from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
+from rest_framework.authtoken.models import Token
+
+from rest_channels.live import audiences, capture, passes, subscriptions, telling
+from rest_channels.live.evaluations import EVERYBODY
+from rest_channels.live.log import Kind
+from tests.live.processes import running
+from tests.live.programs import USERS, Broken, Run, generate, shortened
+
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
+
+IS_POSTGRESQL = os.environ.get("TEST_DATABASE") == "postgresql"
+PROGRAMS = int(os.environ.get("TEST_PROGRAMS", 300 if IS_POSTGRESQL else 1_000))
+
+
+def headers_of(name):
+    """Two ways to be `name`: a token, on the first process, and a session, on the second."""
+    user = get_user_model().objects.create(username=name)
+    token = Token.objects.create(user=user)
+    session = import_module(settings.SESSION_ENGINE).SessionStore()
+    session[SESSION_KEY] = str(user.pk)
+    session[BACKEND_SESSION_KEY] = settings.AUTHENTICATION_BACKENDS[0]
+    session[HASH_SESSION_KEY] = user.get_session_auth_hash()
+    session.save()
+    return [
+        {"authorization": f"Token {token.key}"},
+        {"cookie": f"{settings.SESSION_COOKIE_NAME}={session.session_key}"},
+    ]
+
+
+@contextmanager
+def stage():
+    """Runs a program on two processes; gives what went wrong, or None."""
+    with running() as shared:
+        processes = [shared.start(), shared.start()]
+        headers = {name: headers_of(name) for name in USERS}
+
+        def failure(program):
+            try:
+                Run(shared, processes, headers).run(program)
+            except Exception as exc:
+                return exc
+            return None
+
+        yield failure
+
+
+def seeds(count):
+    rng = random.SystemRandom()
+    return [rng.randrange(2**32) for _ in range(count)]
+
+
+def first_failure(failure, seeds):
+    """The first of `seeds` whose program fails, the program and how."""
+    for seed in seeds:
+        program = generate(random.Random(seed))
+        found = failure(program)
+        if found is not None:
+            return seed, program, found
+    return None
+
+
+def test_what_clients_hold_and_are_shown():
+    given = os.environ.get("TEST_SEED")
+    with stage() as failure:
+        found = first_failure(failure, seeds(PROGRAMS) if given is None else [int(given)])
+        if found is None:
+            return
+        seed, program, exc = found
+        short = shortened(program, lambda p: type(failure(p)) is type(exc), tries=200)
+        exc = failure(short) or exc
+        raise AssertionError(f"TEST_SEED={seed}:\n{pprint.pformat(short)}\n{exc}") from exc
+
+
+# Rules left out: the programs have to notice
+
+
+def without_doubt(patch):
+    """Rely on an answer although what it was made of was written to."""
+    patch.setattr(passes.Pass, "_doubt", lambda self, changes: None)
+
+
+def without_object_permissions(patch):
+    patch.setattr(audiences, "_may_see", lambda view, instance: True)
+
+
+def without_deletions(patch):
+    record = capture.record
+
+    def record_writes(alias, *writes):
+        record(alias, *(write for write in writes if write.kind != Kind.DELETE))
+
+    patch.setattr(capture, "record", record_writes)
+
+
+def with_texts_for_everybody(patch):
+    """Give the text that was made for one user to all."""
+    show = telling.show
+    patch.setattr(telling, "show", lambda *args, **kwargs: (show(*args, **kwargs)[0], EVERYBODY))
+
+
+def with_wrong_previous(patch):
+    def address(request_id, position, previous):
+        return f'{request_id}, "position": "{position}", "previous": "{position}"}}'
+
+    patch.setattr(subscriptions.Message, "address", staticmethod(address))
+
+
+def without_removals_on_resume(patch):
+    changes = telling.of_state
+
+    def told(*args):
+        return [event for event in changes(*args) if event.kind != Kind.DELETE]
+
+    patch.setattr(telling, "of_state", told)
+
+
+@pytest.mark.parametrize(
+    "leave_out",
+    [
+        without_doubt,
+        without_object_permissions,
+        without_deletions,
+        with_texts_for_everybody,
+        with_wrong_previous,
+        without_removals_on_resume,
+    ],
+)
+def test_programs_notice_what_is_left_out(leave_out, monkeypatch):
+    with stage() as failure:
+        leave_out(monkeypatch)
+        seed, _, exc = first_failure(failure, seeds(400))
+        assert isinstance(exc, Broken), seed

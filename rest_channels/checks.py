@@ -64,7 +64,7 @@ _NUMBERS = {
 }
 
 # 0 switches off.
-_PAUSES = {"SHUTDOWN_SECONDS"}
+_PAUSES = {"SHUTDOWN_SECONDS", "STATS_SECONDS"}
 
 # Origins are compared as text: they have no path and no capitals.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/*A-Z]+")

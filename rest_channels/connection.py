@@ -15,8 +15,10 @@ from typing import Any
 
 from django.urls.resolvers import RegexPattern, RoutePattern
 
+from rest_channels import reports
 from rest_channels.admission import admits
 from rest_channels.authentication import Credentials, UnreadableCredentials
+from rest_channels.counters import counters
 from rest_channels.daphne import full_send
 from rest_channels.exceptions import FrameError
 from rest_channels.hosting import Guest, HostedStream
@@ -103,6 +105,7 @@ class Connection(ABC):
             if await self.shake_hands(credentials):
                 await self.accept()
                 current_departures().enter(self)
+                reports.begin()
                 await self.finish(await self.receive_all())
             else:
                 await self.refuse()
@@ -177,6 +180,7 @@ class Connection(ABC):
 
     def on_message(self, text: str | None) -> None:
         """Take one message of the client's, right or wrong."""
+        counters.frames += 1
         verdict = self.rate.take()
         self._is_excess = verdict is Verdict.REFUSE
         if verdict is Verdict.CLOSE:

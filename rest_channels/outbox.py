@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from rest_channels.counters import counters
 from rest_channels.eager import is_servers_own, start
 from rest_channels.faults import reply_to_fault
 from rest_channels.protocol import MISSING, CloseCode, Missing, Reply, byte_length, in_envelope
@@ -28,7 +29,8 @@ class Outbox:
     all of it waits: for the socket to open.
 
     Events of subscriptions are sent while there `has_room`, which is half of it: the rest is for
-    replies. What waits of them elsewhere, merged, is counted in `backlog_bytes`.
+    replies. What waits of them elsewhere, merged, is counted in `backlog_bytes`, what waits here
+    in `waiting_bytes`.
     """
 
     def __init__(self, send: Send, max_bytes: int) -> None:
@@ -36,7 +38,7 @@ class Outbox:
         self.is_closed = False
         self._max_bytes = max_bytes
         self._queue: deque[tuple[Mapping[str, Any], Instead]] = deque()
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
         self._is_plain = is_servers_own(send)
         self._is_writing = False
         # The task of the writing, where it waits.
@@ -49,7 +51,7 @@ class Outbox:
     @property
     def has_room(self) -> bool:
         """Whether what need not be sent now may be."""
-        return self._waiting_bytes * 2 <= self._max_bytes
+        return self.waiting_bytes * 2 <= self._max_bytes
 
     @property
     def is_behind(self) -> bool:
@@ -96,12 +98,14 @@ class Outbox:
 
     def give_up_client(self) -> None:
         """Forget what waits, and close the socket of a client that is too slow to read it."""
+        if not self.is_closed:
+            counters.too_slow += 1
         self._forget_queue()
         self.close(CloseCode.TOO_SLOW)
 
     def offer(self, text: str) -> None:
         """Send `text` if the client is keeping up; what it does not matter to lose."""
-        if self._waiting_bytes <= self._max_bytes // 4:
+        if self.waiting_bytes <= self._max_bytes // 4:
             self.post(text)
 
     def close(self, code: int) -> None:
@@ -124,16 +128,16 @@ class Outbox:
     def _forget_queue(self) -> None:
         self._queue.clear()
         self._on_room.clear()
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
         self._sent.set()
 
     def _is_full(self, text: str) -> bool:
         waits = self._is_writing or bool(self._queue)
-        return waits and self._waiting_bytes + byte_length(text) > self._max_bytes
+        return waits and self.waiting_bytes + byte_length(text) > self._max_bytes
 
     def _append(self, text: str, instead: Instead = None) -> None:
         if not self.is_closed:
-            self._waiting_bytes += byte_length(text)
+            self.waiting_bytes += byte_length(text)
             self._enqueue({"type": "websocket.send", "text": text}, instead)
 
     def _enqueue(self, message: Mapping[str, Any], instead: Instead) -> None:
@@ -158,7 +162,7 @@ class Outbox:
                     self._on_refused(message, instead, exc)
                 # Below zero never: the queue may have been forgotten meanwhile.
                 sent = byte_length(message.get("text", ""))
-                self._waiting_bytes = max(0, self._waiting_bytes - sent)
+                self.waiting_bytes = max(0, self.waiting_bytes - sent)
                 self._sent.set()
                 while self._on_room and self.has_room:
                     self._on_room.popleft()()
@@ -176,7 +180,7 @@ class Outbox:
                 self._queue.append(({"type": "websocket.close", "code": code}, None))
         elif instead is not None:
             text = instead(exc)
-            self._waiting_bytes += byte_length(text)
+            self.waiting_bytes += byte_length(text)
             self._queue.appendleft(({"type": "websocket.send", "text": text}, None))
         else:
             logger.error("The server failed to send: the socket is closed.", exc_info=exc)

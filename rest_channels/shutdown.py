@@ -17,6 +17,8 @@ from types import FrameType
 from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
+from rest_channels.counters import watch
+from rest_channels.outbox import Outbox
 from rest_channels.settings import socket_settings
 
 # Sockets that are closed in a second at least: so few clients that connect again are no storm.
@@ -30,6 +32,8 @@ _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
 
 class Leaver(Protocol):
     """A socket."""
+
+    outbox: Outbox
 
     def leave(self) -> bool:
         """Take no more frames; close, and say so, where all that were taken are answered."""
@@ -45,6 +49,16 @@ class Departures:
         self.loop = loop
         self.sockets: set[Leaver] = set()
         self._leaving: asyncio.Task[None] | None = None
+        watch(self)
+
+    def gauges(self) -> dict[str, int]:
+        """The sockets, and what waits for their clients."""
+        outboxes = [socket.outbox for socket in list(self.sockets)]
+        return {
+            "connections": len(outboxes),
+            "queue_bytes": sum(outbox.waiting_bytes for outbox in outboxes),
+            "backlog_bytes": sum(outbox.backlog_bytes for outbox in outboxes),
+        }
 
     def enter(self, socket: Leaver) -> None:
         """`socket` is open."""

@@ -161,7 +161,7 @@ def test_e002_nonsense(name, value, check, settings):
     [
         DEFAULTS,
         {"FRAME_RATE": 0.5, "LEASE_SECONDS": 1, "MAX_IN_FLIGHT": 1},
-        {"SHUTDOWN_SECONDS": 0},
+        {"SHUTDOWN_SECONDS": 0, "STATS_SECONDS": 0.5},
         {"ALLOWED_ORIGINS": ["https://example.com", "http://localhost:3000", "capacitor://host"]},
         {"CONNECTION_CLASS": StreamConnection},
         {"CONNECTION_CLASS": "rest_channels.connection.StreamConnection"},

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from rest_channels.counters import counters
 from rest_channels.live.log import Kind
 from rest_channels.live.positions import Place
 from rest_channels.outbox import Outbox
@@ -56,6 +57,7 @@ class Backlog:
     def add(self, kind: Kind, key: str, shared: str, place: Place | None) -> None:
         """`shared` is the text of the event that says what became of the row `key`."""
         waiting = self._entries.get(key)
+        counters.merged += waiting is not None
         is_held = kind != Kind.CREATE if waiting is None else waiting.kind != Kind.CREATE
         if kind == Kind.DELETE and not is_held:
             # Come and gone, and the client was told of neither.

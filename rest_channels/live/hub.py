@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 from django.db import InterfaceError, OperationalError
 
+from rest_channels.counters import counters, watch
 from rest_channels.faults import reply_to_fault
 from rest_channels.live import log, relay
 from rest_channels.live.passes import Outcome, Pass, ProjectError, ReadingError, State
@@ -50,6 +51,16 @@ class Hub(relay.Listener):
         self._loop = loop
         self._followers: dict[str, Follower] = {}
         self._ear: asyncio.Task[None] | None = None
+        watch(self)
+
+    def gauges(self) -> dict[str, int]:
+        """The subscriptions, and audiences, of all databases."""
+        states = [follower.state for follower in list(self._followers.values())]
+        audiences = [audience for state in states for audience in list(state.audiences.values())]
+        return {
+            "audiences": len(audiences),
+            "subscriptions": sum(len(audience.subscriptions) for audience in audiences),
+        }
 
     def add(self, subscription: Subscription) -> None:
         """Begin a subscription, whose `settled` says when the client has been answered."""
@@ -129,6 +140,7 @@ class Follower:
         joining = self._joining[:_JOINING_AT_A_TIME]
         del self._joining[:_JOINING_AT_A_TIME]
         asking, self._asking = self._asking, []
+        counters.passes += 1
         try:
             outcome = await followers.run(self._run, joining, asking)
             self._is_failing = False

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from rest_channels.counters import counters
 from rest_channels.live import positions
 from rest_channels.live.audiences import Audience, Texts
 from rest_channels.live.backlog import Backlog, Credit
@@ -140,6 +141,7 @@ class Subscription:
 
     def reset(self, place: Place, data: str) -> None:
         """What the client knows is of no use; `data` is what it would see, null where unasked."""
+        counters.resets += 1
         shared = self.shared(Message("reset", 205, data))
         if self._keeps_up:
             self._send(shared, place)
@@ -170,6 +172,7 @@ class Subscription:
         if self._credit is not None:
             self.last = positions.numbered(self._token, self._credit.next_number())
         if not (self.is_over or self.topic.credentials.has_ended):
+            counters.deliveries += 1
             self.wire.outbox.post(f"{self._before}{shared}{self._own(previous)}{self._after}")
 
     # How it is said

@@ -298,7 +298,7 @@ def test_a_client_that_is_too_far_behind_is_closed_and_resumes():
             for number in range(50):
                 await written(Room.objects.create, name=f"{number}:" + "x" * 200)
                 await keeping_up(witness, 1)
-                waiting = [box.backlog_bytes + box._waiting_bytes for box in outboxes()]
+                waiting = [box.backlog_bytes + box.waiting_bytes for box in outboxes()]
                 most = max(most, *waiting)
             # Half of the queue, what waits beside it, and one event that found it full.
             assert 8_000 < most < 4_000 + 8_000 + 2 * 600

@@ -175,6 +175,7 @@ class Follower:
                 cause = failure.__cause__ or failure
                 failures.sendings += self._on_error(failed, cause).sendings
                 joining = [s for s in joining if s not in failed]
+                asking = [s for s in asking if s not in failed]
             else:
                 outcome.sendings[:0] = failures.sendings
                 return outcome

@@ -62,7 +62,9 @@ def decode(token: object, expected_seal: str) -> Place | None:
     if not isinstance(token, str):
         return None
     encoded, _, rest = token.partition(".")
-    given_seal = rest.partition(".")[0]
+    given_seal, dot, number = rest.partition(".")
+    if dot and not (number.isascii() and number.isdigit()):
+        return None
     if not hmac.compare_digest(given_seal.encode(), expected_seal.encode()):
         return None
     try:

@@ -85,7 +85,7 @@ class Announcements(Subscription):
             return "}"
         return f', "position": "{self.last}", "previous": "{previous}"}}'
 
-    def acknowledge(self, place: Place, *, is_resumed: bool, data: str) -> None:
+    def acknowledge(self, place: Place | None, *, is_resumed: bool, data: str) -> None:
         super().acknowledge(place, is_resumed=is_resumed, data=data)
         self._lane.on_acknowledged(self)
 

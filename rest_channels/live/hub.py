@@ -14,7 +14,7 @@ from functools import partial
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, connections
 
 from rest_channels.counters import counters, watch
 from rest_channels.faults import reply_to_fault
@@ -168,9 +168,11 @@ class Follower:
                 with log.snapshot(self.alias):
                     looking = Pass(self.state, reads_apart=reads_apart)
                     outcome = looking.run(joining, asking)
-            except ReadingError:
+            except ReadingError as failure:
+                self._raise_absence(failure.__cause__)
                 reads_apart = True
             except ProjectError as failure:
+                self._raise_absence(failure.__cause__)
                 failed = failure.subscriptions
                 cause = failure.__cause__ or failure
                 failures.sendings += self._on_error(failed, cause).sendings
@@ -179,6 +181,16 @@ class Follower:
             else:
                 outcome.sendings[:0] = failures.sendings
                 return outcome
+
+    def _raise_absence(self, cause: BaseException | None) -> None:
+        """
+        Raise `cause` where the database is gone. Where it is there, a query that it refused, or
+        took too long for, is the project's own error.
+        """
+        if isinstance(cause, (OperationalError, InterfaceError)):
+            is_busy = "locked" in str(cause)
+            if is_busy or not connections[self.alias].is_usable():
+                raise cause
 
     async def _send(self, outcome: Outcome) -> None:
         for number, sending in enumerate(outcome.sendings, 1):

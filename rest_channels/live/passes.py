@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from django.db import InterfaceError, OperationalError
-
 from rest_channels.live import log
 from rest_channels.live.audiences import Audience, Changes, judges_rows
 from rest_channels.live.evaluations import (
@@ -299,8 +297,6 @@ class Pass:
             return
         try:
             found = read_rows(wanted)
-        except (OperationalError, InterfaceError):
-            raise
         except Exception as exc:
             # The transaction may be of no use any more.
             raise ReadingError from exc
@@ -324,7 +320,5 @@ def _blaming(subscriptions: Iterable[Subscription]) -> Iterator[None]:
     """What the project's code raises is an error of these subscriptions alone."""
     try:
         yield
-    except (OperationalError, InterfaceError):
-        raise
     except Exception as exc:
         raise ProjectError(list(subscriptions)) from exc

@@ -62,8 +62,8 @@ def decode(token: object, expected_seal: str) -> Place | None:
     if not isinstance(token, str):
         return None
     encoded, _, rest = token.partition(".")
-    given_seal, dot, number = rest.partition(".")
-    if dot and not (number.isascii() and number.isdigit()):
+    given_seal, dot, of_several = rest.partition(".")
+    if dot and not (of_several.isascii() and of_several.isdigit()):
         return None
     if not hmac.compare_digest(given_seal.encode(), expected_seal.encode()):
         return None

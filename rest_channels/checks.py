@@ -63,6 +63,9 @@ _NUMBERS = {
     "RETENTION_SECONDS",
 }
 
+# 0 switches off.
+_PAUSES = {"SHUTDOWN_SECONDS", "STATS_SECONDS"}
+
 # Origins are compared as text: they have no path and no capitals.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/*A-Z]+")
 
@@ -107,6 +110,8 @@ def _nonsense(name: str, value: Any) -> str | None:
         return "an integer of at least 1 is needed"
     if name in _NUMBERS and not ((is_integer or isinstance(value, float)) and value > 0):
         return "a number above 0 is needed"
+    if name in _PAUSES and not ((is_integer or isinstance(value, float)) and value >= 0):
+        return "a number is needed, 0 or above"
     if name == "THREAD_SENSITIVE" and not isinstance(value, bool):
         return "True or False is needed"
     if name == "CAPTURE" and value not in (None, "signals"):

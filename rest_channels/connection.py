@@ -15,8 +15,10 @@ from typing import Any
 
 from django.urls.resolvers import RegexPattern, RoutePattern
 
+from rest_channels import reports
 from rest_channels.admission import admits
 from rest_channels.authentication import Credentials, UnreadableCredentials
+from rest_channels.counters import counters
 from rest_channels.daphne import full_send
 from rest_channels.exceptions import FrameError
 from rest_channels.hosting import Guest, HostedStream
@@ -28,6 +30,7 @@ from rest_channels.protocol import SUBPROTOCOL, CloseCode, Frame, Reply, byte_le
 from rest_channels.rates import RateLimit, Verdict
 from rest_channels.request import Handshake, Scope, activate_script_prefix
 from rest_channels.settings import socket_settings
+from rest_channels.shutdown import current_departures
 from rest_channels.streams import Stream
 from rest_channels.threads import workers
 
@@ -58,8 +61,9 @@ class Connection(ABC):
         self.outbox.hold()
         self.rate = RateLimit(socket_settings.FRAME_RATE, socket_settings.FRAME_BURST)
         self._lanes: dict[AnyStream, Lane | Guest] = {}
-        self.memberships = Memberships(self.count_groups)
+        self.memberships = Memberships(self.count_groups, self.rate.give_back)
         self._is_excess = False
+        self._is_leaving = False
         self._main: asyncio.Task[Any] | None = None
         self._crash: BaseException | None = None
 
@@ -100,6 +104,8 @@ class Connection(ABC):
         try:
             if await self.shake_hands(credentials):
                 await self.accept()
+                current_departures().enter(self)
+                reports.begin()
                 await self.finish(await self.receive_all())
             else:
                 await self.refuse()
@@ -110,6 +116,7 @@ class Connection(ABC):
             raise self._crash from None
         finally:
             leases.forget(credentials)
+            current_departures().exit(self)
             self.memberships.close()
             for lane in self._lanes.values():
                 lane.abandon()
@@ -173,6 +180,7 @@ class Connection(ABC):
 
     def on_message(self, text: str | None) -> None:
         """Take one message of the client's, right or wrong."""
+        counters.frames += 1
         verdict = self.rate.take()
         self._is_excess = verdict is Verdict.REFUSE
         if verdict is Verdict.CLOSE:
@@ -215,12 +223,15 @@ class Connection(ABC):
         The refusal of one frame too many; None where it may be answered.
 
         It is sent at once: it overtakes the replies before it, for it asks to wait for them.
-        `waits` is False for what would not be in flight: a `cancel`, which makes room.
+        `waits` is False for what would not be in flight: a `cancel`, which makes room, an `ack`.
         """
         if self._is_excess:
             retry = {"Retry-After": str(self.rate.retry_after)}
             detail = "Too many requests: slow down."
             return Reply.error(429, detail, "throttled", to=asked, headers=retry)
+        if waits and self._is_leaving:
+            detail = "The server goes away: connect again."
+            return Reply.error(503, detail, "unavailable", to=asked)
         if waits and sum(map(len, self._lanes.values())) >= socket_settings.MAX_IN_FLIGHT:
             detail = "Too many requests at once: wait for replies before sending more."
             return Reply.error(503, detail, "too_many_in_flight", to=asked)
@@ -252,6 +263,18 @@ class Connection(ABC):
 
     def on_guest_closed(self, stream: AnyStream, code: int) -> None:
         """A consumer has closed or failed: no other stream is touched by it."""
+
+    def leave(self) -> bool:
+        """The server goes away: take no more frames; close once those taken are answered."""
+        self._is_leaving = True
+        if any(map(len, self._lanes.values())):
+            return False
+        self.go()
+        return True
+
+    def go(self) -> None:
+        """The server is gone."""
+        self.outbox.close(CloseCode.SERVICE_RESTART)
 
     def on_credentials_end(self) -> None:
         """Signed out, expired, deactivated or deleted: nothing more is answered."""

@@ -61,13 +61,13 @@ class Lane:
         return len(self._waiting) + len(self._running)
 
     def answers_at_once(self, frame: Frame) -> bool:
-        """Whether `frame` is the connection's own `cancel`, which waits for no turn."""
-        return self._is_own("cancel", frame)
+        """Whether `frame` is the connection's own `cancel` or `ack`, which wait for no turn."""
+        return self._is_own("cancel", frame) or self._is_own("ack", frame)
 
     def take(self, frame: Frame, payload: Any) -> None:
         """Answer `frame` in its turn; the connection's own actions where the viewset has none."""
         if self.answers_at_once(frame):
-            self.wire.post(self._cancel(frame))
+            self._take_at_once(frame)
         elif any(self._is_own(action, frame) for action in ENDINGS):
             self._put(frame)
         elif self._is_own("authenticate", frame):
@@ -100,6 +100,15 @@ class Lane:
 
     def _is_own(self, action: str, frame: Frame) -> bool:
         return frame.action == action and action not in self.stream.actions
+
+    def _take_at_once(self, frame: Frame) -> None:
+        if frame.action == "cancel":
+            self.wire.post(self._cancel(frame))
+            return
+        try:
+            self.memberships.acknowledge(frame, self.wire)
+        except FrameError as error:
+            self.wire.post(Reply.refusal(error))
 
     def _cancel(self, frame: Frame) -> Reply:
         if not isinstance(frame.data, dict) or frame.data.get("request_id") is None:
@@ -147,6 +156,9 @@ class Lane:
     async def _answer(self, exchange: Exchange, reply: Reply) -> None:
         if exchange.subscribes is None:
             await self.wire.put(reply)
+        elif exchange.subscribes[1].credit is not None and "ack" in self.stream.actions:
+            detail = "No 'credit' here: 'ack' is an action of this stream's own."
+            await self.wire.put(Reply.error(400, detail, "invalid", to=exchange.frame))
         else:
             # Answered by those who know from where on the client will be told.
             subscription = Subscription(*exchange.subscribes, exchange.frame, self.wire)

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from rest_channels.counters import counters
+from rest_channels.eager import is_servers_own, start
 from rest_channels.faults import reply_to_fault
 from rest_channels.protocol import MISSING, CloseCode, Missing, Reply, byte_length, in_envelope
 
@@ -25,6 +27,10 @@ class Outbox:
 
     On the loop. After `close` or `discard` whatever is put is forgotten. From `hold` to `release`
     all of it waits: for the socket to open.
+
+    Events of subscriptions are sent while there `has_room`, which is half of it: the rest is for
+    replies. What waits of them elsewhere, merged, is counted in `backlog_bytes`, what waits here
+    in `waiting_bytes`.
     """
 
     def __init__(self, send: Send, max_bytes: int) -> None:
@@ -32,10 +38,35 @@ class Outbox:
         self.is_closed = False
         self._max_bytes = max_bytes
         self._queue: deque[tuple[Mapping[str, Any], Instead]] = deque()
-        self._waiting_bytes = 0
+        self.waiting_bytes = 0
+        self._is_plain = is_servers_own(send)
+        self._is_writing = False
+        # The task of the writing, where it waits.
         self._writer: asyncio.Task[None] | None = None
         self._is_held = False
         self._sent = asyncio.Event()
+        self.backlog_bytes = 0
+        self._on_room: deque[Callable[[], None]] = deque()
+
+    @property
+    def has_room(self) -> bool:
+        """Whether what need not be sent now may be."""
+        return self.waiting_bytes * 2 <= self._max_bytes
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether more waits elsewhere than a client may be behind."""
+        return self.backlog_bytes > self._max_bytes
+
+    def when_room(self, call: Callable[[], None]) -> None:
+        """Call `call` once when there is room; never, where the socket is closed before."""
+        self._on_room.append(call)
+
+    async def room(self) -> None:
+        """Wait until there is room, or the socket is closed."""
+        while not (self.has_room or self.is_closed):
+            self._sent.clear()
+            await self._sent.wait()
 
     def hold(self) -> None:
         """Send nothing until `release`: before a socket is accepted nothing may be sent."""
@@ -62,13 +93,19 @@ class Outbox:
     def post(self, text: str) -> None:
         """Send `text` without waiting; a client that has not read enough is closed with 4408."""
         if self._is_full(text):
-            self._forget_queue()
-            self.close(CloseCode.TOO_SLOW)
+            self.give_up_client()
         self._append(text)
+
+    def give_up_client(self) -> None:
+        """Forget what waits, and close the socket of a client that is too slow to read it."""
+        if not self.is_closed:
+            counters.too_slow += 1
+        self._forget_queue()
+        self.close(CloseCode.TOO_SLOW)
 
     def offer(self, text: str) -> None:
         """Send `text` if the client is keeping up; what it does not matter to lose."""
-        if self._waiting_bytes <= self._max_bytes // 4:
+        if self.waiting_bytes <= self._max_bytes // 4:
             self.post(text)
 
     def close(self, code: int) -> None:
@@ -90,16 +127,17 @@ class Outbox:
 
     def _forget_queue(self) -> None:
         self._queue.clear()
-        self._waiting_bytes = 0
+        self._on_room.clear()
+        self.waiting_bytes = 0
         self._sent.set()
 
     def _is_full(self, text: str) -> bool:
-        waits = self._writer is not None or bool(self._queue)
-        return waits and self._waiting_bytes + byte_length(text) > self._max_bytes
+        waits = self._is_writing or bool(self._queue)
+        return waits and self.waiting_bytes + byte_length(text) > self._max_bytes
 
     def _append(self, text: str, instead: Instead = None) -> None:
         if not self.is_closed:
-            self._waiting_bytes += byte_length(text)
+            self.waiting_bytes += byte_length(text)
             self._enqueue({"type": "websocket.send", "text": text}, instead)
 
     def _enqueue(self, message: Mapping[str, Any], instead: Instead) -> None:
@@ -107,8 +145,9 @@ class Outbox:
         self._begin()
 
     def _begin(self) -> None:
-        if self._writer is None and self._queue and not self._is_held:
-            self._writer = asyncio.ensure_future(self._write())
+        if self._queue and not (self._is_writing or self._is_held):
+            self._is_writing = True
+            self._writer = start(self._write(), is_plain=self._is_plain)
 
     async def _write(self) -> None:
         try:
@@ -123,9 +162,12 @@ class Outbox:
                     self._on_refused(message, instead, exc)
                 # Below zero never: the queue may have been forgotten meanwhile.
                 sent = byte_length(message.get("text", ""))
-                self._waiting_bytes = max(0, self._waiting_bytes - sent)
+                self.waiting_bytes = max(0, self.waiting_bytes - sent)
                 self._sent.set()
+                while self._on_room and self.has_room:
+                    self._on_room.popleft()()
         finally:
+            self._is_writing = False
             self._writer = None
 
     def _on_refused(self, message: Mapping[str, Any], instead: Instead, exc: Exception) -> None:
@@ -138,7 +180,7 @@ class Outbox:
                 self._queue.append(({"type": "websocket.close", "code": code}, None))
         elif instead is not None:
             text = instead(exc)
-            self._waiting_bytes += byte_length(text)
+            self.waiting_bytes += byte_length(text)
             self._queue.appendleft(({"type": "websocket.send", "text": text}, None))
         else:
             logger.error("The server failed to send: the socket is closed.", exc_info=exc)

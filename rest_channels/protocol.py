@@ -31,6 +31,7 @@ class CloseCode(enum.IntEnum):
 
     FRAME_TOO_LONG = 1009
     SERVER_ERROR = 1011
+    SERVICE_RESTART = 1012
     CREDENTIALS_ENDED = 4401
     NOT_ALLOWED = 4403
     NO_SUCH_ROUTE = 4404
@@ -203,10 +204,13 @@ class Event:
     @property
     def shared(self) -> str:
         """The text that all subscribers get; `address` makes it one's own."""
-        return (
-            f'{{"errors": {self.errors}, "data": {self.data}, "action": "{self.action}", '
-            f'"response_status": {self.status}, "request_id": '
-        )
+        ending = self.ending(self.action, self.status)
+        return f'{{"errors": {self.errors}, "data": {self.data}{ending}'
+
+    @staticmethod
+    def ending(action: str, status: int) -> str:
+        """What `shared` ends with: the same for all events of a kind."""
+        return f', "action": "{action}", "response_status": {status}, "request_id": '
 
     @staticmethod
     def address(request_id: str, position: str, previous: str) -> str:

@@ -41,6 +41,10 @@ class RateLimit:
             return Verdict.ANSWER
         return Verdict.REFUSE if self._tokens >= -self.burst else Verdict.CLOSE
 
+    def give_back(self) -> None:
+        """Do not count the last frame: what it answers to has its own pace."""
+        self._tokens = min(self.burst, self._tokens + 1)
+
     @property
     def retry_after(self) -> int:
         """Seconds, whole, until a frame would be answered again."""

@@ -58,6 +58,12 @@ DEFAULTS: dict[str, Any] = {
     "RETENTION_SECONDS": 24 * 60 * 60,
     # Rows of one subscription; a larger collection is refused with 400: filter it.
     "MAX_SUBSCRIPTION_ROWS": 10_000,
+    # How long a server that is told to stop may take to close its sockets, each after its replies:
+    # less than what it is killed after, which is 10 seconds with Docker, 30 with Kubernetes. 0:
+    # they end as the server ends them.
+    "SHUTDOWN_SECONDS": 5,
+    # How often rest_channels.stats() is logged, by the logger rest_channels.stats; 0: never.
+    "STATS_SECONDS": 0,
     # Origins, beside the site's own and CSRF_TRUSTED_ORIGINS, whose pages may open a socket.
     "ALLOWED_ORIGINS": [],
     # Named sets of permissions, for as_routes(perms="private") of class-based consumers.

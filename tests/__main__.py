@@ -1,15 +1,20 @@
 """
 Run the tests on every database there is: `python -m tests [pytest's arguments]`.
 
-SQLite always; PostgreSQL too where it answers, unless TEST_DATABASES names the ones to take. What
-is not there is said at the end, and is an error with REQUIRE_SERVICES=1.
+SQLite always; PostgreSQL too where it answers, unless TEST_DATABASES names the ones to take. They
+run side by side, each on a processor if there are as many; what the second says is printed once
+the first has ended. What is not there is said at the end, and is an error with
+REQUIRE_SERVICES=1.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import tempfile
+from typing import IO, Any
 
 from tests import services
 
@@ -21,18 +26,35 @@ def main(arguments: list[str]) -> int:
         return 1
     there = ["sqlite"] + (["postgresql"] if services.has_postgresql() else [])
     databases = os.environ.get("TEST_DATABASES", " ".join(there)).split()
-    status = 0
-    for database in databases:
-        print(f"\n=== {database} ===", flush=True)
-        run = subprocess.run(
-            # -r s: say what was skipped, and why.
-            [sys.executable, "-X", "dev", "-m", "pytest", "-r", "s", *arguments],
-            env={**os.environ, "TEST_DATABASE": database},
-        )
-        status = status or run.returncode
+    with contextlib.ExitStack() as stack:
+        runs = []
+        for database in databases:
+            output = stack.enter_context(tempfile.TemporaryFile("w+")) if runs else None
+            runs.append((database, begin(database, arguments, output), output))
+        status = max([finish(*run) for run in runs], default=0)
     for reason in absent:
         print(f"Not tested: {reason}")
     return status
+
+
+def finish(database: str, run: subprocess.Popen[Any], output: IO[str] | None) -> int:
+    """Wait for the end of a run, whose output is printed by itself or kept in `output`."""
+    print(f"\n=== {database} ===", flush=True)
+    status = run.wait()
+    if output is not None:
+        output.seek(0)
+        print(output.read(), flush=True)
+    return abs(status)
+
+
+def begin(database: str, arguments: list[str], output: IO[str] | None) -> subprocess.Popen[Any]:
+    return subprocess.Popen(
+        # -r s: say what was skipped, and why.
+        [sys.executable, "-X", "dev", "-m", "pytest", "-r", "s", *arguments],
+        env={**os.environ, "TEST_DATABASE": database},
+        stdout=output,
+        stderr=subprocess.STDOUT if output is not None else None,
+    )
 
 
 if __name__ == "__main__":

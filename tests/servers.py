@@ -110,6 +110,18 @@ class Server:
         self._reader.join()
         self._process.stdout.close()
 
+    def terminate(self) -> None:
+        """Tell the process to stop, as a supervisor does."""
+        self._process.terminate()
+
+    def has_ended(self) -> bool:
+        """Wait until the process has ended, or for too long."""
+        try:
+            self._process.wait(20)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
     @property
     def output(self) -> str:
         """All that the process has written."""
@@ -267,13 +279,13 @@ def answer(socket: Any, action: str, **keys: Any) -> dict[str, Any]:
     return reply(socket)
 
 
-def close_code(socket: Any) -> int:
+def close_code(socket: Any) -> int | None:
     """Read until the server closes the socket."""
     try:
         while True:
             socket.recv(20)
     except ConnectionClosed as closed:
-        return closed.rcvd.code
+        return closed.rcvd and closed.rcvd.code
 
 
 def account(server: Server, username: str, *, by: str = "token") -> dict[str, Any]:

@@ -132,6 +132,8 @@ def test_e002_every_setting_is_looked_at(name, check, settings):
         ("FRAME_RATE", "100/s"),
         ("FRAME_RATE", float("nan")),
         ("LEASE_SECONDS", -5),
+        ("SHUTDOWN_SECONDS", -1),
+        ("SHUTDOWN_SECONDS", None),
         ("THREAD_SENSITIVE", "yes"),
         ("ALLOWED_ORIGINS", "https://example.com"),
         ("ALLOWED_ORIGINS", ["example.com"]),
@@ -159,6 +161,7 @@ def test_e002_nonsense(name, value, check, settings):
     [
         DEFAULTS,
         {"FRAME_RATE": 0.5, "LEASE_SECONDS": 1, "MAX_IN_FLIGHT": 1},
+        {"SHUTDOWN_SECONDS": 0, "STATS_SECONDS": 0.5},
         {"ALLOWED_ORIGINS": ["https://example.com", "http://localhost:3000", "capacitor://host"]},
         {"CONNECTION_CLASS": StreamConnection},
         {"CONNECTION_CLASS": "rest_channels.connection.StreamConnection"},

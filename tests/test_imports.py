@@ -15,7 +15,7 @@ ROOT = Path(rest_channels.__file__).parent
 
 # Imports run down or stay in a line, without a circle. A new module belongs somewhere here.
 RANKS = [
-    ["test", "checks", "apps", "management", "pytest_plugin"],
+    ["test", "checks", "apps", "management", "pytest_plugin", "__init__"],
     ["routers", "consumers"],
     ["connection", "demultiplexer", "lanes"],
     ["viewsets", "mixins", "fields"],
@@ -23,11 +23,11 @@ RANKS = [
     ["live", "models", "migrations"],
     [
         *["threads", "origin", "request", "authentication", "response"],
-        *["permissions", "outbox", "daphne", "leases"],
+        *["permissions", "outbox", "daphne", "leases", "shutdown"],
     ],
     [
         *["protocol", "exceptions", "settings", "rates", "faults", "negotiation"],
-        *["keywords", "pool", "scheduling"],
+        *["keywords", "pool", "scheduling", "eager", "counters", "reports"],
     ],
 ]
 HEIGHT = {module: -depth for depth, rank in enumerate(RANKS) for module in rank}

@@ -304,3 +304,46 @@ def test_a_wire_puts_replies_in_the_envelope_of_its_stream():
         assert payload == {"stream": "rooms", "payload": {"a": 1}}
 
     asyncio.run(story())
+
+
+def test_who_waits_for_room_is_called_once_and_sends_before_others_are():
+    async def story():
+        reads, sent = asyncio.Semaphore(0), []
+
+        async def send(message):
+            await reads.acquire()
+            sent.append(message["text"])
+
+        outbox = Outbox(send, 20)
+        outbox.post("x" * 11)
+        called = []
+        outbox.when_room(lambda: called.append("first") or outbox.post("y" * 11))
+        outbox.when_room(lambda: called.append("second"))
+        waiting = asyncio.create_task(outbox.room())
+        await idle()
+        assert not (outbox.has_room or called or waiting.done())
+        reads.release()
+        await idle()
+        assert called == ["first"]
+        reads.release()
+        await idle()
+        assert called == ["first", "second"] and waiting.done() and len(sent) == 2
+
+    asyncio.run(story())
+
+
+def test_nobody_is_called_when_the_socket_is_closed():
+    async def story():
+        client = Client(reads=False)
+        outbox = Outbox(client.send, 20)
+        outbox.post("x" * 20)
+        called = []
+        outbox.when_room(lambda: called.append(1))
+        waiting = asyncio.create_task(outbox.room())
+        await idle()
+        outbox.discard()
+        client.read()
+        await idle()
+        assert called == [] and waiting.done()
+
+    asyncio.run(story())

@@ -55,6 +55,9 @@ class Announcements(Subscription):
     `asked` for it. Whatever ends it ends the socket, for silence would look like no change.
     """
 
+    # An update may tell only what was saved.
+    merges = False
+
     def __init__(
         self, topic: Topic, options: Options, frame: Frame, wire: Wire, lane: SubscriptionLane
     ) -> None:

@@ -16,6 +16,7 @@ from django.http import Http404
 from rest_framework.exceptions import APIException
 from rest_framework.permissions import BasePermission
 
+from rest_channels.counters import counters
 from rest_channels.live.capture import key_of, label_of
 from rest_channels.live.dependencies import dependencies
 from rest_channels.live.evaluations import EVERYBODY, ONE_SOCKET, Evaluation, reach_of
@@ -152,6 +153,7 @@ def _texts(evaluation: Evaluation, instances: list[Any], is_row: bool) -> Texts:
     else:
         seen = instances
         data = view.get_serializer(seen, many=True).data if seen else []
+    counters.encodes += len(data)
     if len(data) != len(seen):
         raise ImproperlyConfigured(
             f"{evaluation.serializer_class.__name__} with many=True gave {len(data)} items for "

@@ -23,6 +23,7 @@ from django.urls import get_script_prefix, set_script_prefix
 from django.utils import timezone, translation
 
 from rest_channels.authentication import Credentials
+from rest_channels.counters import counters
 from rest_channels.live.topics import Review, Topic
 from rest_channels.live.watch import SOCKET, USER
 from rest_channels.settings import socket_settings
@@ -68,6 +69,7 @@ class Evaluation:
     def __init__(
         self, topic: Topic, review: Review, alias: str, tables: set[str], as_of: float
     ) -> None:
+        counters.evaluations += 1
         self.status = review.status
         self.view: Any = review.view
         self.queryset: Any = None

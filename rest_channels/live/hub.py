@@ -14,8 +14,9 @@ from functools import partial
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from django.db import InterfaceError, OperationalError
+from django.db import InterfaceError, OperationalError, connections
 
+from rest_channels.counters import counters, watch
 from rest_channels.faults import reply_to_fault
 from rest_channels.live import log, relay
 from rest_channels.live.passes import Outcome, Pass, ProjectError, ReadingError, State
@@ -50,6 +51,16 @@ class Hub(relay.Listener):
         self._loop = loop
         self._followers: dict[str, Follower] = {}
         self._ear: asyncio.Task[None] | None = None
+        watch(self)
+
+    def gauges(self) -> dict[str, int]:
+        """The subscriptions, and audiences, of all databases."""
+        states = [follower.state for follower in list(self._followers.values())]
+        audiences = [audience for state in states for audience in list(state.audiences.values())]
+        return {
+            "audiences": len(audiences),
+            "subscriptions": sum(len(audience.subscriptions) for audience in audiences),
+        }
 
     def add(self, subscription: Subscription) -> None:
         """Begin a subscription, whose `settled` says when the client has been answered."""
@@ -60,6 +71,7 @@ class Hub(relay.Listener):
             if self._ear is None:
                 relay.add_listener(self)
                 self._ear = self._loop.create_task(relay.listen(self._on_far_ring))
+        subscription.ask = follower.ask
         follower.join(subscription)
 
     def remove(self, subscription: Subscription) -> None:
@@ -93,6 +105,7 @@ class Follower:
         self.state = State(alias)
         self._on_end = on_end
         self._joining: list[Subscription] = []
+        self._asking: list[Subscription] = []
         self._is_rung = asyncio.Event()
         self._pruned_at = self._synced_at = time.monotonic()
         self._is_failing = False
@@ -101,6 +114,11 @@ class Follower:
     def join(self, subscription: Subscription) -> None:
         """Let `subscription` in with the next pass."""
         self._joining.append(subscription)
+        self.look()
+
+    def ask(self, subscription: Subscription) -> None:
+        """Have the next pass judge `subscription` anew, and call its `go_on`."""
+        self._asking.append(subscription)
         self.look()
 
     def look(self) -> None:
@@ -121,20 +139,23 @@ class Follower:
     async def _pass(self) -> Outcome:
         joining = self._joining[:_JOINING_AT_A_TIME]
         del self._joining[:_JOINING_AT_A_TIME]
+        asking, self._asking = self._asking, []
+        counters.passes += 1
         try:
-            outcome = await followers.run(self._run, joining)
+            outcome = await followers.run(self._run, joining, asking)
             self._is_failing = False
             if outcome.has_more:
                 # Let in once the end of the log is reached.
                 self._joining[:0] = [s for s in joining if not s.is_over]
         except (OperationalError, InterfaceError):
             outcome = self._on_absent(joining)
+            self._asking += asking
         except Exception as exc:
             outcome = self._on_error([*joining, *self._all()], exc)
             self.state = State(self.alias)
         return outcome
 
-    def _run(self, joining: list[Subscription]) -> Outcome:
+    def _run(self, joining: list[Subscription], asking: list[Subscription]) -> Outcome:
         """In the follower's thread. Raises what the database raises."""
         if time.monotonic() - self._pruned_at >= _SECONDS_BETWEEN_PRUNINGS:
             self._pruned_at = time.monotonic()
@@ -145,17 +166,31 @@ class Follower:
         while True:
             try:
                 with log.snapshot(self.alias):
-                    outcome = Pass(self.state, reads_apart=reads_apart).run(joining)
-            except ReadingError:
+                    looking = Pass(self.state, reads_apart=reads_apart)
+                    outcome = looking.run(joining, asking)
+            except ReadingError as failure:
+                self._raise_absence(failure.__cause__)
                 reads_apart = True
             except ProjectError as failure:
+                self._raise_absence(failure.__cause__)
                 failed = failure.subscriptions
                 cause = failure.__cause__ or failure
                 failures.sendings += self._on_error(failed, cause).sendings
                 joining = [s for s in joining if s not in failed]
+                asking = [s for s in asking if s not in failed]
             else:
                 outcome.sendings[:0] = failures.sendings
                 return outcome
+
+    def _raise_absence(self, cause: BaseException | None) -> None:
+        """
+        Raise `cause` where the database is gone. Where it is there, a query that it refused, or
+        took too long for, is the project's own error.
+        """
+        if isinstance(cause, (OperationalError, InterfaceError)):
+            is_busy = "locked" in str(cause)
+            if is_busy or not connections[self.alias].is_usable():
+                raise cause
 
     async def _send(self, outcome: Outcome) -> None:
         for number, sending in enumerate(outcome.sendings, 1):

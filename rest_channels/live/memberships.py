@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable
 from typing import Any
 
+from rest_channels.exceptions import FrameError
 from rest_channels.live.hub import current_hub
 from rest_channels.live.subscriptions import Subscription
 from rest_channels.outbox import Wire
@@ -17,11 +18,17 @@ from rest_channels.settings import socket_settings
 class Memberships:
     """
     On the loop. `count_others` says how many subscriptions of another kind the socket has: all of
-    them together are at most `MAX_SUBSCRIPTIONS`.
+    them together are at most `MAX_SUBSCRIPTIONS`. `on_acknowledged` is called for each frame that
+    acknowledges something.
     """
 
-    def __init__(self, count_others: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        count_others: Callable[[], int],
+        on_acknowledged: Callable[[], None] = lambda: None,
+    ) -> None:
         self._count_others = count_others
+        self._on_acknowledged = on_acknowledged
         self._known: dict[Hashable, Subscription] = {}
 
     def __len__(self) -> int:
@@ -43,8 +50,29 @@ class Memberships:
         self._known[key] = subscription
         current_hub().add(subscription)
         await subscription.settled.wait()
-        if subscription.is_over:
-            self._known.pop(key, None)
+        # What it was told may be long; the next one in this lane comes after it.
+        await subscription.wire.outbox.room()
+        # Where frames are answered side by side, another one may have its name by now.
+        if subscription.is_over and self._known.get(key) is subscription:
+            del self._known[key]
+
+    def acknowledge(self, frame: Frame, wire: Wire) -> None:
+        """
+        The client has the events of the frame's `request_id` up to a position; nothing new where
+        there is no such subscription, or no such event. Raises `FrameError`.
+        """
+        position = frame.data.get("position") if isinstance(frame.data, dict) else None
+        if not isinstance(position, str):
+            raise FrameError(
+                "'data' has the 'position' of an event.",
+                code="required",
+                action=frame.action,
+                request_id=frame.request_id,
+            )
+        subscription = self._known.get(_key(wire, frame.request_id))
+        if subscription is not None and subscription.take_acknowledgement(position):
+            # Paced by what was sent: the bound of frames a second is for what is not.
+            self._on_acknowledged()
 
     def remove(self, frame: Frame, wire: Wire) -> Reply:
         """

@@ -15,8 +15,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
-from django.db import InterfaceError, OperationalError
-
 from rest_channels.live import log
 from rest_channels.live.audiences import Audience, Changes, judges_rows
 from rest_channels.live.evaluations import (
@@ -96,9 +94,10 @@ class Pass:
         self._judged: dict[Subscription, Evaluation] = {}
         self._has_doubts = False
 
-    def run(self, joining: Sequence[Subscription]) -> Outcome:
+    def run(self, joining: Sequence[Subscription], asking: Sequence[Subscription] = ()) -> Outcome:
         """
-        Follow the log to its end, or by a page; let `joining` in once that is reached. Raises
+        Follow the log to its end, or by a page; let `joining` in once that is reached; judge
+        `asking` anew, for whom something waits. Raises
         `ProjectError`, `ReadingError`, after which another pass `reads_apart` to find out whose
         fault it is, or what the database raises: then nothing has changed.
         """
@@ -117,11 +116,12 @@ class Pass:
         is_all_read = target == end and not is_lost and len(pending) < log.PAGE_SIZE
         self._doubt(Changes.by_label([*entries, *pending]) if is_all_read else None)
         self._find_concerned(is_lost)
-        self._judge_all()
+        self._judge_all(asking)
         if target == end:
             for subscription in joining:
                 self._let_in(subscription)
         self._tell_all()
+        self.outcome.sendings += [subscription.go_on for subscription in asking]
         self._commit()
         self.outcome.has_more = target != end
         return self.outcome
@@ -187,16 +187,22 @@ class Pass:
 
     # Who may see it
 
-    def _judge_all(self) -> None:
+    def _judge_all(self, asking: Sequence[Subscription]) -> None:
         """
         Ask DRF anew about subscribers who are to be told something and whose lease is over, and
         about those whose answer is in doubt.
         """
+        for subscription in asking:
+            audience = subscription.audience
+            if audience is not None and not (subscription.is_over or subscription.is_judged):
+                self._judge(subscription, audience)
         for audience in self.state.audiences.values():
             is_told = audience in self.work
             if not (is_told or self._has_doubts):
                 continue
             for subscription in list(audience.subscriptions):
+                if subscription in self._left or subscription in self._judged:
+                    continue
                 if subscription.is_in_doubt or (is_told and not subscription.is_judged):
                     self._judge(subscription, audience)
 
@@ -291,8 +297,6 @@ class Pass:
             return
         try:
             found = read_rows(wanted)
-        except (OperationalError, InterfaceError):
-            raise
         except Exception as exc:
             # The transaction may be of no use any more.
             raise ReadingError from exc
@@ -316,7 +320,5 @@ def _blaming(subscriptions: Iterable[Subscription]) -> Iterator[None]:
     """What the project's code raises is an error of these subscriptions alone."""
     try:
         yield
-    except (OperationalError, InterfaceError):
-        raise
     except Exception as exc:
         raise ProjectError(list(subscriptions)) from exc

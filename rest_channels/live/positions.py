@@ -43,11 +43,28 @@ def seal(user: str, topic: str) -> str:
     return _text(digest.digest()[:_SEAL_BYTES])
 
 
+def numbered(token: str, number: int) -> str:
+    """`token` for one of several messages that may name the same place."""
+    return f"{token}.{number}"
+
+
+def number_of(token: object, expected_seal: str) -> str:
+    """What `numbered` a token; empty where it is none of this user's and topic's."""
+    if not isinstance(token, str):
+        return ""
+    _, _, rest = token.partition(".")
+    given_seal, _, number = rest.partition(".")
+    return number if hmac.compare_digest(given_seal.encode(), expected_seal.encode()) else ""
+
+
 def decode(token: object, expected_seal: str) -> Place | None:
     """The place that `token` names; None where it is none of this user's and topic's."""
     if not isinstance(token, str):
         return None
-    encoded, _, given_seal = token.partition(".")
+    encoded, _, rest = token.partition(".")
+    given_seal, dot, of_several = rest.partition(".")
+    if dot and not (of_several.isascii() and of_several.isdigit()):
+        return None
     if not hmac.compare_digest(given_seal.encode(), expected_seal.encode()):
         return None
     try:

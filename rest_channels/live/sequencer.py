@@ -15,7 +15,9 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db import connections, models, transaction
+from django.utils import timezone
 
+from rest_channels.counters import counters, note_lag
 from rest_channels.live import log
 
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ _BATCH_SIZE: Final = 500
 def sequence(alias: str) -> int:
     """Move what is pending to the log; returns how many changes. In a worker thread."""
     if not log.pending(alias).exists():
+        note_lag(alias, 0.0, 0)
         return 0
     entry: Any = log.entries(alias).model
     # `durable` would be right, if it were not for tests in a transaction.
@@ -51,6 +54,8 @@ def sequence(alias: str) -> int:
         ]
         if not entries:
             return 0
+        waited = (timezone.now() - pending[0].created_at).total_seconds()
+        note_lag(alias, max(0.0, waited), len(entries))
         log.entries(alias).bulk_create(entries, batch_size=_BATCH_SIZE)
         for start in range(0, len(pending), _BATCH_SIZE):
             batch = [change.pk for change in pending[start : start + _BATCH_SIZE]]
@@ -59,6 +64,7 @@ def sequence(alias: str) -> int:
         last = entries[-1]
         # No `save()`: it would call the project's receivers of signals.
         log.heads(alias).filter(pk=log.HEAD_ID).update(position=last.position, mark=last.mark)
+    counters.sequenced += len(entries)
     return len(entries)
 
 

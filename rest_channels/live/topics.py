@@ -70,12 +70,14 @@ class Topic:
 class Options:
     """
     How a subscription begins. `since` is a position's token, MISSING where none is given;
-    `held` maps the keys of rows the client says it holds, as text, to what it called them.
+    `held` maps the keys of rows the client says it holds, as text, to what it called them;
+    `credit` is how many events it takes before it has acknowledged any, None where it does not say.
     """
 
     snapshot: bool = False
     since: Any = MISSING
     held: Mapping[str, Any] | None = None
+    credit: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +101,7 @@ class Subscribe:
                 # Whatever it is: what is no position leads to a reset.
                 since=MISSING if keys.get("since") is None else keys["since"],
                 held=_held(keys.get("held")),
+                credit=_credit(keys.get("credit")),
             ),
             is_row,
         )
@@ -112,3 +115,9 @@ def _held(value: Any) -> dict[str, Any] | None:
     ):
         raise ValidationError({"held": ["Must be a list of primary keys."]})
     return {str(key): key for key in value}
+
+
+def _credit(value: Any) -> int | None:
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise ValidationError({"credit": ["Must be a positive integer."]})
+    return value

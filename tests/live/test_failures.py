@@ -1,0 +1,101 @@
+"""What goes wrong while subscribers are told: for whom, and what they hear of it."""
+
+from __future__ import annotations
+
+import pytest
+from django.db import OperationalError, connection
+from rest_framework import serializers
+
+from rest_channels.viewsets import ModelConsumerViewSet
+from tests.live.stories import event, routes, run, subscribed, told, written
+from tests.models import Room
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+class RoomNames(serializers.ModelSerializer):
+    class Meta:
+        model = Room
+        fields = ["name"]
+
+
+class Rooms(ModelConsumerViewSet):
+    queryset = Room.objects.order_by("id")
+    serializer_class = RoomNames
+    authentication_classes = []
+    permission_classes = []
+    filterset_fields = ["is_staff_only"]
+
+
+def fails_for(name, fail):
+    """A viewset whose serializer fails for the room of that name."""
+
+    class Failing(RoomNames):
+        def to_representation(self, room):
+            if room.name == name:
+                fail()
+            return super().to_representation(room)
+
+    return type("FailingRooms", (Rooms,), {"serializer_class": Failing})
+
+
+def raise_value_error():
+    raise ValueError("no")
+
+
+def refuse_in_the_database():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT nothing FROM nowhere")
+
+
+def say_it_took_too_long():
+    # What a statement_timeout raises: the database is there.
+    raise OperationalError("canceling statement due to statement timeout")
+
+
+@pytest.mark.parametrize("fail", [raise_value_error, refuse_in_the_database, say_it_took_too_long])
+def test_who_cannot_be_told_is_told_so_and_nobody_else_is_touched(fail, caplog):
+    async def story():
+        application = routes(fails_for("bad", fail))
+        async with told(application) as all_rooms, told(application) as others:
+            await subscribed(all_rooms)
+            await subscribed(others, query={"is_staff_only": True})
+            await written(Room.objects.create, name="bad")
+            revoked = await all_rooms.receive()
+            assert (revoked["action"], revoked["response_status"]) == ("revoke", 500)
+            await written(Room.objects.create, name="good", is_staff_only=True)
+            assert await event(others) == ("create", {"name": "good"})
+            # Who begins meets it too.
+            reply = await all_rooms.ask("subscribe", request_id="again", snapshot=True)
+            assert reply["response_status"] == 500
+            error_id = revoked["errors"][0].partition("(error ")[2].rstrip(").")
+            assert error_id in caplog.text
+
+    run(story)
+
+
+def test_a_database_that_is_gone_is_waited_for(settings, monkeypatch, caplog):
+    settings.REST_CHANNELS = {"POLL_SECONDS": 0.01}
+    from rest_channels.live import hub
+
+    sequence, is_gone = hub.sequence, []
+
+    def gone(alias):
+        if is_gone:
+            raise OperationalError("the connection is lost")
+        return sequence(alias)
+
+    monkeypatch.setattr(hub, "sequence", gone)
+
+    async def story():
+        async with told(routes(Rooms)) as socket:
+            await subscribed(socket)
+            is_gone.append(True)
+            reply = await socket.ask("subscribe", request_id="other")
+            assert (reply["response_status"], reply["codes"]) == (503, ["unavailable"])
+            await written(Room.objects.create, name="meanwhile")
+            is_gone.clear()
+            assert await event(socket) == ("create", {"name": "meanwhile"})
+
+    run(story)
+    assert caplog.text.count("cannot be read") == 1

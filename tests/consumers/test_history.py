@@ -221,15 +221,36 @@ def test_an_announcement_that_is_lost_costs_no_message():
     run(story)
 
 
-def test_more_than_one_page_is_told_in_order(monkeypatch):
+def test_more_than_one_page_is_told_in_order(monkeypatch, settings):
     monkeypatch.setattr(history, "PAGE_SIZE", 2)
+    settings.REST_CHANNELS = {"POLL_SECONDS": 600}
 
     async def story():
         async with open_socket(ROUTES, "/ann") as ann:
             await do(ann, "join")
             said = [str(number) for number in range(7)]
             await written(put, *said)
+            running_hub().feeds.ring(GROUP)
             assert await heard(ann, 7) == said
+
+    run(story)
+
+
+def test_what_is_announced_before_the_layer_knows_of_a_member_is_told(monkeypatch, settings):
+    settings.REST_CHANNELS = {"POLL_SECONDS": 600}
+
+    async def story():
+        knows = asyncio.Event()
+
+        async def settle(groups):
+            await knows.wait()
+
+        async with open_socket(ROUTES, "/ann") as ann:
+            monkeypatch.setattr(running_hub(), "settle", settle)
+            await do(ann, "join")
+            await written(put, "one")
+            knows.set()
+            assert await heard(ann) == ["one"]
 
     run(story)
 

@@ -12,6 +12,7 @@ from django.db import OperationalError, connection, transaction
 from rest_framework.exceptions import ValidationError
 
 from rest_channels.consumers import RoomConsumers, history
+from rest_channels.consumers.feeds import readers
 from rest_channels.consumers.hub import running_hub
 from rest_channels.models import RoomHead, RoomMessage
 from rest_channels.test import SocketClient
@@ -248,6 +249,9 @@ def test_what_is_announced_before_the_layer_knows_of_a_member_is_told(monkeypatc
         async with open_socket(ROUTES, "/ann") as ann:
             monkeypatch.setattr(running_hub(), "settle", settle)
             await do(ann, "join")
+            await do(ann, "presence")
+            # Behind whatever is read already.
+            await readers.run(int)
             await written(put, "one")
             knows.set()
             assert await heard(ann) == ["one"]

@@ -179,15 +179,20 @@ async def broadcast(
     sent_at: dict[int, float] = {}
     missing: dict[int, int] = {}
     state = {"next": 0, "deliveries": 0, "is_measured": False}
+    # What the members of an earlier run have said may still be on its way.
+    run = os.urandom(8).hex()
+    mark = run.encode()
 
     def send() -> None:
         number = state["next"]
         state["next"] += 1
         missing[number], sent_at[number] = members, time.perf_counter()
-        content = {"number": number, "text": "word " * 20}
+        content = {"number": number, "run": run, "text": "word " * 20}
         clients[0].write(0x81, json.dumps(content).encode())
 
     def on_message(client: Client, latency: float, payload: bytes) -> None:
+        if mark not in payload:
+            return
         number = json.loads(payload)["number"] if client is clients[-1] else None
         state["deliveries"] += state["is_measured"]
         # Of each member messages come in order: most need not be read to be known.

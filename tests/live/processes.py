@@ -117,7 +117,7 @@ class Process:
     def __init__(self, shared: Processes) -> None:
         self.shared = shared
         self.loop = asyncio.new_event_loop()
-        # With asyncio's debug mode, which `-X dev` turns on, cancelled tasks of this loop do not end.
+        # In asyncio's debug mode, which `-X dev` turns on, cancelled tasks do not end here.
         self.loop.set_debug(False)
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()

@@ -9,7 +9,7 @@ from rest_channels.live.querysets import LiveManager
 
 
 class Room(models.Model):
-    name = models.SlugField(unique=True)
+    name = models.SlugField(max_length=100_000, unique=True)
     is_staff_only = models.BooleanField(default=False)
 
 

@@ -190,10 +190,10 @@ def test_triggers_that_somebody_switched_off_are_missing(by_triggers):
 
 
 def test_a_table_that_refuses_them(by_triggers, monkeypatch, caplog):
-    good = triggers._definitions("default", triggers._BACKENDS[connection.vendor])
+    good = triggers.definitions("default")
     bad = Definition("tests.Message", "rest_channels_capture_x", 3, ("CREATE nonsense",), ())
     triggers.remove("default")
-    monkeypatch.setattr(triggers, "_definitions", lambda *args: [bad, *good])
+    monkeypatch.setattr(triggers, "definitions", lambda *args: [bad, *good])
     with caplog.at_level(logging.WARNING, "rest_channels"):
         triggers.sync("default")
     assert [r.getMessage() for r in caplog.records] == [

@@ -17,9 +17,10 @@ from importlib import import_module
 import pytest
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
+from django.db import connection
 from rest_framework.authtoken.models import Token
 
-from rest_channels.live import audiences, capture, passes, subscriptions, telling
+from rest_channels.live import audiences, capture, passes, subscriptions, telling, triggers
 from rest_channels.live.evaluations import EVERYBODY
 from rest_channels.live.log import Kind
 from tests.live.processes import running
@@ -47,9 +48,9 @@ def headers_of(name):
 
 
 @contextmanager
-def stage():
+def stage(capture="signals"):
     """Runs a program on two processes; gives what went wrong, or None."""
-    with running() as shared:
+    with running(capture) as shared:
         processes = [shared.start(), shared.start()]
         headers = {name: headers_of(name) for name in USERS}
 
@@ -78,16 +79,29 @@ def first_failure(failure, seeds):
     return None
 
 
-def test_what_clients_hold_and_are_shown():
+@pytest.mark.parametrize(
+    ("by", "programs"), [("signals", PROGRAMS), ("triggers", min(PROGRAMS, 25))]
+)
+def test_what_clients_hold_and_are_shown(by, programs):
     given = os.environ.get("TEST_SEED")
-    with stage() as failure:
-        found = first_failure(failure, seeds(PROGRAMS) if given is None else [int(given)])
+    with stage(by) as failure:
+        found = first_failure(failure, seeds(programs) if given is None else [int(given)])
         if found is None:
             return
         seed, program, exc = found
         short = shortened(program, lambda p: type(failure(p)) is type(exc), tries=200)
         exc = failure(short) or exc
         raise AssertionError(f"TEST_SEED={seed}:\n{pprint.pformat(short)}\n{exc}") from exc
+
+
+def test_programs_notice_a_table_without_triggers():
+    with stage("triggers") as failure:
+        [notes] = [d for d in triggers.definitions("default") if d.label == "tests.Note"]
+        with connection.cursor() as cursor:
+            for statement in triggers.dropping("default", notes.name):
+                cursor.execute(statement)
+        seed, _, exc = first_failure(failure, seeds(400))
+        assert isinstance(exc, Broken), seed
 
 
 # Rules left out: the programs have to notice

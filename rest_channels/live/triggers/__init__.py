@@ -48,14 +48,12 @@ def is_supported(alias: str) -> bool:
 
 def differences(alias: str) -> Differences:
     """What `sync` would do; two queries for the whole database."""
-    connection: Any = connections[alias]
     if not is_supported(alias):
         return Differences([], [])
-    backend = _BACKENDS[connection.vendor]
     wanted = {}
     if capture.is_by_triggers() and log.is_installed(alias):
-        wanted = {definition.name: definition for definition in _definitions(alias, backend)}
-    there = backend.installed(connection)
+        wanted = {definition.name: definition for definition in definitions(alias)}
+    there = _installed(alias)
     return Differences(
         [d for d in wanted.values() if there.get(d.name) != d.count],
         [name for name in there if name not in wanted],
@@ -68,14 +66,15 @@ def sync(alias: str) -> Differences:
     do. A table of which the database refuses it is logged, and the others go on.
     """
     found = differences(alias)
-    connection: Any = connections[alias]
+    if not (found.missing or found.left):
+        return found
     # One table at a time, so that who writes to others does not wait; but SQLite has one lock.
-    whole = transaction.atomic(using=alias) if connection.vendor == "sqlite" else nullcontext()
-    with whole if found.missing or found.left else nullcontext():
+    is_one = connections[alias].vendor == "sqlite"
+    with transaction.atomic(using=alias) if is_one else nullcontext():
         for name in found.left:
-            _change(alias, name, _BACKENDS[connection.vendor].dropping(connection, name))
+            _change(alias, name, dropping(alias, name))
         for definition in found.missing:
-            drop = _BACKENDS[connection.vendor].dropping(connection, definition.name)
+            drop = dropping(alias, definition.name)
             # What was written while they were not there nobody has noted.
             statements = (*drop, *definition.statements, *definition.markers)
             _change(alias, definition.label, statements)
@@ -84,20 +83,31 @@ def sync(alias: str) -> Differences:
 
 def remove(alias: str) -> int:
     """Remove all of them, whatever the settings say; returns of how many tables."""
-    connection: Any = connections[alias]
     if not is_supported(alias):
         return 0
-    backend = _BACKENDS[connection.vendor]
-    names = list(backend.installed(connection))
-    with transaction.atomic(using=alias), connection.cursor() as cursor:
+    names = list(_installed(alias))
+    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
         for name in names:
-            _execute(cursor, backend.dropping(connection, name))
+            _execute(cursor, dropping(alias, name))
     return len(names)
 
 
-def _definitions(alias: str, backend: ModuleType) -> list[Definition]:
+def definitions(alias: str) -> list[Definition]:
+    """What belongs to the tables of this database, by the settings for models."""
     tables = [t for t in captured_tables() if router.allow_migrate_model(alias, t.model)]
-    return list(backend.definitions(connections[alias], tables))
+    connection: Any = connections[alias]
+    return list(_BACKENDS[connection.vendor].definitions(connection, tables))
+
+
+def dropping(alias: str, name: str) -> list[str]:
+    """Statements that remove what has the `name` of a definition."""
+    connection: Any = connections[alias]
+    return list(_BACKENDS[connection.vendor].dropping(connection, name))
+
+
+def _installed(alias: str) -> dict[str, int]:
+    connection: Any = connections[alias]
+    return dict(_BACKENDS[connection.vendor].installed(connection))
 
 
 def _change(alias: str, what: str, statements: Iterable[str]) -> None:

@@ -90,15 +90,18 @@ class SocketSettings:
             raise AttributeError(
                 f"REST_CHANNELS has no setting {name!r}; there are {', '.join(sorted(DEFAULTS))}."
             )
+        # Whoever reloads meanwhile, in another thread, puts another dictionary in its place: what
+        # was read before is kept in one that nobody looks at.
+        known = self.__dict__
         value = self.user_settings.get(name, DEFAULTS[name])
         if name in IMPORT_STRINGS and isinstance(value, str):
             value = import_string(value)
         # Found without __getattr__ from now on: settings are read for every frame.
-        self.__dict__[name] = value
+        known[name] = value
         return value
 
     def reload(self) -> None:
-        self.__dict__.clear()
+        self.__dict__ = {}
 
 
 socket_settings = SocketSettings()

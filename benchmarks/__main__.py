@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import groups, requests
+from benchmarks import fanout, groups, requests
 
-PARTS = {"requests": requests.run, "groups": groups.run}
+PARTS = {"requests": requests.run, "groups": groups.run, "fanout": fanout.run}
 
 
 def main() -> None:
@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--no-slow", dest="slow", action="store_false")
     parser.add_argument("--members", nargs="*", type=int, default=[*groups.TARGETS])
+    parser.add_argument("--subscribers", nargs="*", type=int, default=[*fanout.TARGETS])
     parser.add_argument("--no-memory", dest="memory", action="store_false")
     parser.add_argument("--no-growth", dest="growth", action="store_false")
     options = parser.parse_args()

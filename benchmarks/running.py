@@ -15,7 +15,7 @@ import socket
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,14 +31,20 @@ class Server:
     process: subprocess.Popen[str]
 
     def cpu_seconds(self) -> float:
-        with open(f"/proc/{self.process.pid}/stat") as stat:
-            fields = stat.read().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
+        return cpu_seconds(self.process.pid)
 
-    def resident_kib(self) -> int:
+    def resident_kib(self, *, peak: bool = False) -> int:
+        name = "VmHWM" if peak else "VmRSS"
         with open(f"/proc/{self.process.pid}/status") as status:
-            line = next(line for line in status if line.startswith("VmRSS"))
+            line = next(line for line in status if line.startswith(name))
         return int(line.split()[1])
+
+
+def cpu_seconds(pid: int) -> float:
+    """What a process has used so far, all its threads, its own time and the system's."""
+    with open(f"/proc/{pid}/stat") as stat:
+        fields = stat.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
 
 
 def pinned(cpu: int) -> list[str]:
@@ -47,13 +53,21 @@ def pinned(cpu: int) -> list[str]:
 
 @contextlib.contextmanager
 def serving(
-    subject: str, database: str, settings: dict[str, Any], fields: int = 0
+    subject: str,
+    database: str,
+    settings: dict[str, Any],
+    fields: int = 0,
+    *,
+    site: str = "benchmarks.site",
+    cpu: int = 0,
+    **environment: str,
 ) -> Iterator[Server]:
+    """A server of `subject`, whose process has what `environment` says beside the rest."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     process = subprocess.Popen(
-        [*pinned(0), sys.executable, "-m", "uvicorn", "benchmarks.site:application"]
+        [*pinned(cpu), sys.executable, "-m", "uvicorn", f"{site}:application", "--factory"]
         + ["--port", str(port), "--log-level", "info", "--no-access-log", "--lifespan", "off"],
         env={
             **os.environ,
@@ -61,6 +75,7 @@ def serving(
             "BENCH_DATABASE": database,
             "BENCH_SETTINGS": json.dumps(settings),
             "BENCH_FIELDS": str(fields),
+            **environment,
         },
         stderr=subprocess.PIPE,
         text=True,
@@ -120,27 +135,39 @@ def compare(
     servers: list[Server], kind: str, options: dict[str, Any], rounds: int, seconds: float
 ) -> dict[str, dict[str, float]]:
     """Medians over rounds in which every server has its turn."""
-    figures: dict[str, list[dict[str, Any]]] = {server.subject: [] for server in servers}
-    for number in range(rounds):
-        turn = servers if number % 2 == 0 else servers[::-1]
-        for server in turn:
-            figures[server.subject].append(ask(server, kind, options, seconds))
+    by_subject = {server.subject: server for server in servers}
+    return medians(
+        by_subject, rounds, lambda subject: ask(by_subject[subject], kind, options, seconds)
+    )
+
+
+def medians(
+    subjects: Iterable[str], rounds: int, figures: Callable[[str], dict[str, Any]]
+) -> dict[str, dict[str, float]]:
+    """Of `figures`, asked for in turns, every other round the other way round."""
+    turn = list(subjects)
+    found: dict[str, list[dict[str, Any]]] = {subject: [] for subject in turn}
+    for _ in range(rounds):
+        for subject in turn:
+            found[subject].append(figures(subject))
+        turn.reverse()
     return {
         subject: {
             name: statistics.median(figure[name] or 0 for figure in of)
-            for name in ("throughput", "p50", "p99", "cpu_us", "client_busy")
+            for name in of[0]
+            if name != "count"
         }
-        for subject, of in figures.items()
+        for subject, of in found.items()
     }
 
 
 def show(
-    title: str, medians: dict[str, dict[str, float]], *, against: str = "dcrf", unit: str = "req/s"
+    title: str, found: dict[str, dict[str, float]], *, against: str = "dcrf", unit: str = "req/s"
 ) -> None:
     print(f"\n{title}")
     print(f"  {'':14} {unit:>8} {'p50 ms':>8} {'p99 ms':>8} {'cpu us':>8}   against {against}")
-    base = medians.get(against)
-    for subject, m in medians.items():
+    base = found.get(against)
+    for subject, m in found.items():
         line = (
             f"  {subject:14} {m['throughput']:8.0f} {1e3 * m['p50']:8.2f} {1e3 * m['p99']:8.2f} "
             f"{m['cpu_us']:8.0f}"

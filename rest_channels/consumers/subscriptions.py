@@ -24,8 +24,8 @@ from rest_framework.relations import PrimaryKeyRelatedField
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from rest_channels.consumers.deliveries import Delivery
 from rest_channels.consumers.models import ModelConsumers, ModelLane, ModelStream
-from rest_channels.consumers.sockets import Delivery
 from rest_channels.exchange import Exchange
 from rest_channels.live.audiences import Audience, Texts
 from rest_channels.live.events import Event

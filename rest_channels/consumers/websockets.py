@@ -22,10 +22,11 @@ from django.urls.resolvers import RegexPattern
 from rest_framework.settings import api_settings
 
 from rest_channels.consumers.base import Consumers, Routes
+from rest_channels.consumers.deliveries import Delivery
 from rest_channels.consumers.filters import resolved
 from rest_channels.consumers.layers import message as layer_message
 from rest_channels.consumers.layers import send_to_layer, to_json
-from rest_channels.consumers.sockets import ConsumersLane, ConsumersStream, Delivery
+from rest_channels.consumers.sockets import ConsumersLane, ConsumersStream
 from rest_channels.settings import socket_settings
 
 if TYPE_CHECKING:

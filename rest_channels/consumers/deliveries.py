@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -194,3 +195,25 @@ class Delivery(Exchange):
         name = f"on_{self.event}"
         kwargs = accepted_keywords(getattr(type(instance), name), instance.kwargs)
         return partial(getattr(instance, name), instance.message, **kwargs)
+
+
+class Review(Delivery):
+    """
+    Asks what was found before: whether the gate lets the socket in, then whether its consumers let
+    it hear what `content` names. Nobody's message, so it counts against no throttle.
+    """
+
+    def __init__(self, lane: ConsumersLane, content: dict[str, Any]) -> None:
+        super().__init__(lane, "connect", Frame(content.get("action"), data=content))
+        #: Whether the gate lets the socket in.
+        self.is_admitted = False
+        # What is said meanwhile answers no message.
+        self._is_over = True
+
+    def _call(self, frame: Frame) -> Call:
+        return replace(super()._call(frame), is_review=True)
+
+    def perform(self, request: Request) -> Any:
+        self.is_admitted = True
+        self.instance(request).check_hearing()
+        return Response()

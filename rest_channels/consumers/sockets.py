@@ -14,15 +14,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from rest_framework import routers
+from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
 
-from rest_channels.consumers.deliveries import Delivery, Gate
+from rest_channels.consumers.deliveries import Delivery, Gate, Review
 from rest_channels.consumers.handlers import Handler
+from rest_channels.consumers.hearing import Hearing, Place, Refusal
 from rest_channels.consumers.hub import running_hub
 from rest_channels.exceptions import ConsumerError
 from rest_channels.keywords import subclass
 from rest_channels.lanes import Lane
-from rest_channels.protocol import Frame, Reply
+from rest_channels.protocol import CloseCode, Frame, Reply
 from rest_channels.request import Call, Handshake
 from rest_channels.settings import socket_settings
 from rest_channels.streams import Stream
@@ -97,6 +99,12 @@ class ConsumersStream(Stream):
         return self.consumers.lane_class(connection, self)
 
     @property
+    def is_guarded(self) -> bool:
+        """Whether what a socket may hear can change while it is open."""
+        policy = self.consumers.get_permission_classes()
+        return any(item is not AllowAny for item in policy) or self.consumers.guards_places()
+
+    @property
     def handlers(self) -> list[Handler]:
         """Those that the socket's messages are for."""
         table = self.consumers.table()
@@ -138,7 +146,8 @@ class ConsumersLane(Lane):
         self.is_open = False
         self._ending: asyncio.Future[None] | None = None
         self.groups: set[str] = set()
-        self._is_gone = False
+        self._hearing = Hearing(self) if stream.is_guarded else None
+        self.is_gone = False
         #: The last DRF request: whose user `on_disconnect` sees.
         self.last_request: Request | None = None
 
@@ -148,17 +157,21 @@ class ConsumersLane(Lane):
         content = {"path": self.handshake.scope["path"]}
         connecting = Delivery(self, "connect", Content(None, data=content))
         task = asyncio.ensure_future(self._serve_connect(connecting))
-        await asyncio.wait([task], timeout=_SECONDS_TO_OPEN)
-        if not task.done():
-            logger.warning("%r did not accept its socket in time: it is closed.", self.stream)
-            connecting.stop()
-            task.cancel()
+        try:
+            await asyncio.wait([task], timeout=_SECONDS_TO_OPEN)
+            if not task.done():
+                logger.warning("%r did not accept its socket in time: it is closed.", self.stream)
+        finally:
+            # In time, or given up by the server.
+            if not task.done():
+                connecting.stop()
+                task.cancel()
         self.is_open = task.done() and task.result()
         if self.is_open:
             # What others send once the socket is open reaches it.
             await self.hub.settle(self.groups)
         else:
-            self._is_gone = True
+            self.is_gone = True
             self.hub.leave(self)
         return self.is_open
 
@@ -184,13 +197,59 @@ class ConsumersLane(Lane):
     def post(self, text: str) -> None:
         """Send what answers no message: closes a client that does not read with 4408."""
         # What comes before the socket is open waits in the outbox.
-        if not self._is_gone:
+        if not self.is_gone:
             self.wire.post_payload(text)
 
     def offer(self, text: str) -> None:
         """Send what may be lost, if the client keeps up."""
-        if not self._is_gone:
+        if not self.is_gone:
             self.wire.offer_payload(text)
+
+    def hear(self, group: str, text: str, *, may_be_lost: bool = False) -> None:
+        """Send what was said in a group, if the client may still have it."""
+        if self._hearing is not None and not self.is_gone:
+            self._hearing.hear(self.place_of(group), text, may_be_lost=may_be_lost)
+        elif may_be_lost:
+            self.offer(text)
+        else:
+            self.post(text)
+
+    def place_of(self, group: str) -> Place:
+        """What permission to hear `group` is asked for."""
+        return None
+
+    async def review(self, place: Place) -> Refusal | None:
+        """Why the client may not hear `place` any more; None where it may."""
+        review = Review(self, self.review_content(place))
+        try:
+            reply = await review.reply()
+        except Exception as exc:
+            # As DEBUG_PROPAGATE_EXCEPTIONS asks.
+            self.connection.on_crash(exc)
+            reply = None
+        if reply is not None and reply.status < 400:
+            return None
+        reply = reply or Reply.error(500, "Server error.", "error")
+        return Refusal(reply, is_total=not review.is_admitted)
+
+    def review_content(self, place: Place) -> dict[str, Any]:
+        """What the consumers are asked about, as a message would have it."""
+        return {}
+
+    def on_refused(self, place: Place, refusal: Refusal) -> None:
+        """The client may not hear `place` any more."""
+        self.revoke(refusal.reply)
+
+    def on_unknown(self) -> None:
+        """It takes too long to find out what the client may hear."""
+        self.revoke(Reply.error(500, "Permissions cannot be read.", "error"))
+
+    def revoke(self, reply: Reply) -> None:
+        """Tell the client that what it was told is told no more, and close: silence says less."""
+        reply.action = "revoke"
+        self.post(reply.encode())
+        is_ours = reply.status >= 500
+        self.close(CloseCode.SERVER_ERROR if is_ours else CloseCode.NOT_ALLOWED)
 
     def require_room(self) -> None:
         if self.connection.count_subscriptions() >= socket_settings.MAX_SUBSCRIPTIONS:
@@ -203,12 +262,12 @@ class ConsumersLane(Lane):
     def close(self, code: int) -> None:
         """Close the socket, where others share it this stream of it alone."""
         if self.is_open:
-            self.is_open, self._is_gone = False, True
+            self.is_open, self.is_gone = False, True
             self.connection.on_guest_closed(self.stream, code)
             self._ending = asyncio.ensure_future(self._end(code))
 
     async def finish(self, code: int) -> None:
-        self._is_gone = True
+        self.is_gone = True
         if self.is_open:
             self.is_open = False
             self._ending = asyncio.ensure_future(self._end(code))
@@ -219,7 +278,7 @@ class ConsumersLane(Lane):
 
     def abandon(self) -> None:
         super().abandon()
-        self.is_open, self._is_gone = False, True
+        self.is_open, self.is_gone = False, True
         if self._ending is not None:
             self._ending.cancel()
         self.hub.leave(self)

@@ -204,13 +204,6 @@ class SubscriptionLane(ModelLane):
         if before is not None:
             self.memberships.discard(before)
 
-    def revoke(self, reply: Reply) -> None:
-        """The subscription was ended, and so is the socket: silence would look like no change."""
-        reply.action = "revoke"
-        self.post(reply.encode())
-        is_ours = reply.status >= 500
-        self.close(CloseCode.SERVER_ERROR if is_ours else CloseCode.NOT_ALLOWED)
-
     @property
     def _is_silent(self) -> bool:
         return self._subscription is None or self._subscription.is_over

@@ -76,6 +76,11 @@ class WebsocketConsumers(Consumers):
         return cls.permission_classes
 
     @classmethod
+    def guards_places(cls) -> bool:
+        """Whether `check_hearing` has anything to say."""
+        return cls.check_hearing is not WebsocketConsumers.check_hearing
+
+    @classmethod
     def get_queryset(cls) -> Any:
         """The rows that permissions by model are about; None where there are none."""
         return None
@@ -103,6 +108,13 @@ class WebsocketConsumers(Consumers):
         )
         origin = {"origin": to_json(self.serialize_origin())}
         return send_to_layer(self.get_channel_name(), {**sent, **origin})
+
+    def check_hearing(self) -> None:
+        """
+        Raise PermissionDenied where the socket may not have any more what is sent to its groups:
+        it is closed with 4403. Asked before something is sent that comes more than `LEASE_SECONDS`
+        after the last answer; in a worker thread.
+        """
 
     def send(self, content: Any) -> None:
         """Send `content` to the socket: what `reply` does, where nothing was asked."""

@@ -90,7 +90,7 @@ class Delivery(Exchange):
         self._loop = asyncio.get_running_loop()
         # The request has the user.
         self.user_pk = None
-        self.session_key: str | None = lane.id
+        self.session_key: str | None = lane.session_key
         self.is_last = event == "disconnect"
         self._instance: WebsocketConsumers | None = None
         # Text, the code to close with, and None at the end.
@@ -105,6 +105,11 @@ class Delivery(Exchange):
     @property
     def address(self) -> str | None:
         return self.lane.hub.address(self.lane)
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether the instance raised something, whatever `at_exception` made of it."""
+        return self._instance is not None and self._instance.has_failed
 
     def say(self, text: str) -> None:
         self._loop.call_soon_threadsafe(self._on_said, text)

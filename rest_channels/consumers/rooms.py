@@ -113,6 +113,11 @@ class RoomConsumers(UserMixin, WebsocketConsumers):
     presence_grace: float = 5
 
     lane_class = RoomLane
+    _sync_hooks = (
+        *WebsocketConsumers._sync_hooks,
+        *("get_room", "check_room_permission", "get_message_data"),
+        *("get_user_key", "get_user_data", "get_group_name"),
+    )
 
     @classmethod
     def get_routes(cls, prefix: str | None = None) -> Routes:

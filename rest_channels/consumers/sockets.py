@@ -142,6 +142,8 @@ class ConsumersLane(Lane):
         )
         self.connection = connection
         self.id = uuid.uuid4().hex
+        #: Under which the socket's own session is stored: whoever knows its address has not this.
+        self.session_key = uuid.uuid4().hex
         self.hub = running_hub()
         self.is_open = False
         self._ending: asyncio.Future[None] | None = None
@@ -180,7 +182,7 @@ class ConsumersLane(Lane):
         async for item in connecting.replies():
             is_refused |= isinstance(item, Reply)
             await self._send(item)
-        return not is_refused
+        return not (is_refused or connecting.has_failed)
 
     def take(self, frame: Frame, payload: Any) -> None:
         if not self.is_open:

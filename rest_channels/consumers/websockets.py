@@ -13,8 +13,9 @@ Consumers of websockets.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLPattern
@@ -56,9 +57,17 @@ class WebsocketConsumers(Consumers):
     stream_class: type[ConsumersStream] = ConsumersStream
     lane_class: type[ConsumersLane] = ConsumersLane
 
+    #: Hooks that are called where nothing is awaited: a coroutine would be taken for an answer.
+    _sync_hooks: ClassVar[tuple[str, ...]] = ("check_hearing",)
+
     @classmethod
     def get_routes(cls, prefix: str | None = None) -> Routes:
         """The socket of a configured class; `prefix` is the stream's name on a shared one."""
+        for name in cls._sync_hooks:
+            if inspect.iscoroutinefunction(getattr(cls, name)):
+                raise ImproperlyConfigured(
+                    f"{cls.__name__}.{name} is async, and nobody would wait for it: let it be def."
+                )
         if cls.internal and not cls.table().is_named:
             raise ImproperlyConfigured(
                 f"{cls.__name__} is internal and sends to no channel: give it a channel_name."

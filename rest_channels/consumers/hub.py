@@ -61,8 +61,8 @@ class Member(Protocol):
     def post(self, text: str) -> None:
         """Send JSON text to the client at once; on the loop."""
 
-    def offer(self, text: str) -> None:
-        """Send JSON text if the client is keeping up; on the loop."""
+    def hear(self, group: str, text: str, *, may_be_lost: bool = False) -> None:
+        """Send JSON text said in a group, if the client may still have it; on the loop."""
 
     def require_room(self) -> None:
         """Raises `ConsumerError` where its socket may be in no more groups."""
@@ -205,12 +205,12 @@ class Hub:
     def send_to_group(self, group: str, text: str) -> None:
         """Send text to the members of this loop."""
         for member in list(self._groups.get(group, ())):
-            member.post(text)
+            member.hear(group, text)
 
     def offer_to_group(self, group: str, text: str) -> None:
         """Send text to the members of this loop that keep up."""
         for member in list(self._groups.get(group, ())):
-            member.offer(text)
+            member.hear(group, text, may_be_lost=True)
 
     def tell_others(self, kind: str, group: str, **content: Any) -> None:
         """Send a message of that kind to other hubs that have members of `group`, soon."""

@@ -180,6 +180,28 @@ def test_a_sockets_session_is_its_own_is_saved_and_ends_with_it(ann):
     assert Session.objects.count() == before
 
 
+def test_who_knows_a_sockets_address_has_not_its_session(ann):
+    keys = []
+
+    class Addressed(SessionMixin, WebsocketConsumers):
+        @consumer
+        def told(self, message):
+            self.session["secret"] = True
+            keys.append(self._outlet.session_key)
+            self.reply(self.reply_channel.name)
+
+    layer = InMemoryChannelLayer()
+    before = channel_layers.set("default", layer)
+    try:
+        with client_of(Addressed.as_routes()) as client:
+            address = ask(client, {})
+            stored = [session.session_key for session in Session.objects.all()]
+            assert keys == stored
+            assert stored[0] not in address
+    finally:
+        channel_layers.set("default", before)
+
+
 def test_the_http_session_is_that_of_the_cookie_and_is_saved(ann):
     client = client_of(Counting.as_routes(), ann)
     assert [ask(client, {"kind": "http"}) for _ in range(2)] == [1, 2]
@@ -302,6 +324,22 @@ def test_an_unknown_set_and_no_permission_are_refused_when_routes_are_made(setti
         Members.as_routes(perms="secret")
     with pytest.raises(ImproperlyConfigured, match="neither a permission class nor callable"):
         Members.as_routes(permissions=[True])
+
+
+class AsyncCallable:
+    async def __call__(self, request, view):
+        return False
+
+
+async def nobody(request, view):
+    return False
+
+
+@pytest.mark.parametrize("permission", [nobody, AsyncCallable()])
+def test_a_permission_that_would_have_to_be_awaited_is_refused(permission):
+    """A coroutine is true, and would let everybody in."""
+    with pytest.raises(ImproperlyConfigured, match="is async"):
+        Members.as_routes(permissions=[permission])
 
 
 def test_the_permissions_of_the_settings_hold_besides(ann):

@@ -329,6 +329,21 @@ def test_users_are_those_of_the_request_and_strangers_each_one(django_user_model
         assert signed_in.receive()["data"]["event"] == "joined"
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["get_room", "check_room_permission", "get_message_data", "get_user_key", "get_user_data",
+     "check_hearing"],
+)  # fmt: skip
+def test_a_hook_that_would_have_to_be_awaited_is_refused(name):
+    """A coroutine that nobody awaits forbids nothing."""
+
+    async def hook(self, *args):
+        raise PermissionDenied
+
+    with pytest.raises(ImproperlyConfigured, match=f"{name} is async"):
+        type("Async", (Chat,), {name: hook}).as_routes()
+
+
 def test_rooms_cannot_be_internal():
     with pytest.raises(ImproperlyConfigured, match="internal"):
         Chat.as_routes(channel_name="chat", internal=True)

@@ -19,7 +19,8 @@ from rest_framework.exceptions import PermissionDenied
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response
 
-from rest_channels.consumers import Channel, ConsumerError, WebsocketConsumers, consumer
+from rest_channels.consumers import Channel, ConsumerError, Group, WebsocketConsumers, consumer
+from rest_channels.consumers.hub import running_hub
 from rest_channels.routers import ChannelRouter, DefaultRouter, SimpleRouter, find_sockets
 from rest_channels.test import SocketClient
 from tests.consumers.sockets import open_socket
@@ -158,18 +159,171 @@ def test_what_on_connect_raises_refuses_the_socket(exc, is_async):
 
 
 def test_an_on_connect_that_hangs_refuses_the_socket(monkeypatch):
-    monkeypatch.setattr("rest_channels.consumers.sockets._SECONDS_TO_OPEN", 0.01)
-    stopped = []
+    monkeypatch.setattr("rest_channels.consumers.sockets._SECONDS_TO_OPEN", 0.1)
+    begun, stopped = [], []
 
     class Hanging(Open):
         async def on_connect(self, message, **kwargs):
+            begun.append(True)
             try:
                 await asyncio.Event().wait()
             finally:
                 stopped.append(True)
 
     assert asyncio.run(handshake(Hanging.as_routes())) is False
-    assert stopped == [True]
+    # On a machine that is busy it may not have begun in time.
+    assert stopped == begun
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_at_exception_deals_with_refuses_the_socket_all_the_same(is_async):
+    dealt = []
+
+    class Refusing(Open):
+        def on_connect(self, message, **kwargs):
+            raise PermissionDenied
+
+        def at_exception(self, exc):
+            dealt.append(exc)
+
+    class RefusingAsync(Refusing):
+        async def on_connect(self, message, **kwargs):
+            raise PermissionDenied
+
+    chosen = RefusingAsync if is_async else Refusing
+    assert asyncio.run(handshake(chosen.as_routes())) is False
+    assert len(dealt) == 1
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_on_connect_that_fails_half_way_leaves_no_group_behind(is_async):
+    joined = []
+
+    class Failing(Open):
+        def on_connect(self, message, **kwargs):
+            self.join_group("half")
+            joined.append(self._delivery.lane.groups == {"half"})
+            raise ZeroDivisionError
+
+    class FailingAsync(Failing):
+        async def on_connect(self, message, **kwargs):
+            Failing.on_connect(self, message)
+
+    async def story():
+        chosen = FailingAsync if is_async else Failing
+        assert await handshake(chosen.as_routes()) is False
+        assert (running_hub()._groups, running_hub()._members) == ({}, {})
+
+    asyncio.run(story())
+    assert joined == [True]
+
+
+def test_an_on_connect_that_the_server_gives_up_is_stopped_and_leaves_its_groups():
+    begun, stopped = asyncio.Event(), asyncio.Event()
+
+    class Waiting(Open):
+        async def on_connect(self, message, **kwargs):
+            self.join_group("waiting")
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                stopped.set()
+
+    async def story():
+        scope = {"type": "websocket", "path": "/", "headers": [], "query_string": b""}
+        given = asyncio.Queue()
+        given.put_nowait({"type": "websocket.connect"})
+        serving = asyncio.ensure_future(URLRouter(Waiting.as_routes())(scope, given.get, None))
+        await asyncio.wait_for(begun.wait(), 10)
+        assert len(running_hub()._groups) == 1
+        serving.cancel()
+        await asyncio.wait([serving], timeout=10)
+        await asyncio.wait_for(stopped.wait(), 10)
+        assert (running_hub()._groups, running_hub()._members) == ({}, {})
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_on_disconnect_that_raises_is_for_at_exception_and_the_log(is_async, caplog):
+    dealt = []
+
+    class Leaving(Open):
+        deals = True
+
+        def on_connect(self, message, **kwargs):
+            self.join_group("leaving")
+
+        def on_disconnect(self, message, **kwargs):
+            raise ZeroDivisionError
+
+        def at_exception(self, exc):
+            if not self.deals:
+                raise exc
+            dealt.append(exc)
+
+    class LeavingAsync(Leaving):
+        async def on_disconnect(self, message, **kwargs):
+            raise ZeroDivisionError
+
+    chosen = LeavingAsync if is_async else Leaving
+
+    async def story():
+        for deals in (True, False):
+            async with open_socket(chosen.as_routes(deals=deals)):
+                pass
+            assert (running_hub()._groups, running_hub()._members) == ({}, {})
+
+    asyncio.run(story())
+    assert len(dealt) == 1
+    [record] = [r for r in caplog.records if "failed to disconnect" in r.getMessage()]
+    assert record.exc_info[0] is ZeroDivisionError
+
+
+def test_a_group_joined_while_disconnecting_is_left():
+    class Confused(Open):
+        def on_disconnect(self, message, **kwargs):
+            self.join_group("late")
+
+    async def story():
+        async with open_socket(Confused.as_routes()):
+            pass
+        assert (running_hub()._groups, running_hub()._members) == ({}, {})
+
+    asyncio.run(story())
+
+
+# What channels and servers would understand
+HOSTILE = {
+    "type": "websocket.close", "code": 4999, "process": None, "group": "other", "texts": ["x"],
+    "channel": "other", "reply_channel": "specific!x#y", "kwargs": {"room": "other"},
+    "origin": {"user": 1}, "stream": "other", "payload": {}, "__class__": "x",
+}  # fmt: skip
+
+
+def test_no_key_of_a_message_means_anything_to_channels():
+    class Mirror(Open):
+        @consumer
+        def mirror(self, message, **kwargs):
+            self.reply(message.content)
+            Group("all").send({**message.content, "kwargs": kwargs})
+
+        def on_connect(self, message, **kwargs):
+            self.join_group("all")
+
+    async def story():
+        routes = Mirror.as_routes()
+        async with open_socket(routes) as ann, open_socket(routes) as bob:
+            await ann.give(HOSTILE)
+            got = [await ann.receive_message() for _ in range(2)]
+            assert HOSTILE in got
+            assert {**HOSTILE, "kwargs": {}} in got
+            assert await bob.receive_message() == {**HOSTILE, "kwargs": {}}
+            leave = {"type": "websocket.disconnect", "kwargs": {}}
+            assert await bob.ask(leave) == leave
+
+    asyncio.run(story())
 
 
 def test_replies_are_in_the_order_of_the_messages_and_of_saying():
@@ -679,6 +833,31 @@ def test_internal_messages_go_to_the_channel_with_kwargs_and_an_address():
             assert (error["response_status"], error["request_id"]) == (404, 3)
         # Nobody is there any more, and nobody is told.
         await Channel(message["reply_channel"]).asend("pushed")
+
+    try:
+        asyncio.run(story())
+    finally:
+        channel_layers.set("default", before)
+
+
+def test_a_client_forges_neither_whom_a_worker_replies_to_nor_who_it_is():
+    layer = InMemoryChannelLayer()
+    before = channel_layers.set("default", layer)
+    routes = Chat.as_routes(path=r"/(?P<room>\w+)", channel_name="chat", internal=True)
+    [worker] = ChannelRouter(routes).mapping.values()
+
+    async def story():
+        async with open_socket(routes, "/attic") as ann, open_socket(routes, "/attic") as eve:
+            await ann.give({"command": "echo"})
+            hers = await layer.receive("chat")
+            await eve.give({**HOSTILE, "command": "echo", "reply_channel": hers["reply_channel"]})
+            message = await layer.receive("chat")
+            assert message["reply_channel"] not in (hers["reply_channel"], "specific!x#y")
+            assert json.loads(message["kwargs"]) == {"room": "attic"}
+            assert json.loads(message["origin"]) == {}
+            await worker.serve(message)
+            assert (await eve.receive_message())[1] == {"room": "attic"}
+            assert ann.communicator.output_queue.empty()
 
     try:
         asyncio.run(story())

@@ -63,8 +63,8 @@ class Presence:
         self, group: str, key: str, user: Any, *, announce: Announce, grace: float
     ) -> list[Any]:
         """
-        One more socket of `user` is in `group`; returns all who are. `announce` is told of users
-        who come, and of those who have been gone for `grace` seconds.
+        One more socket of `user` is in `group`; returns all users who are. `announce` is told of
+        those who come, and of those who have been gone for `grace` seconds.
         """
         crowd = self._crowds.get(group)
         if crowd is None:
@@ -77,7 +77,7 @@ class Presence:
         if not self._is_beating:
             self._is_beating = True
             self._hub.call_later(SECONDS_BETWEEN_BEATS, self._beat)
-        return list(crowd.everybody().values())
+        return self.users(group)
 
     async def ask(self, group: str) -> None:
         """Ask the other hubs whom they have, once their answers reach this one."""
@@ -100,9 +100,12 @@ class Presence:
             del self._crowds[group]
 
     def users(self, group: str) -> list[Any]:
-        """All who are in a group that this hub has sockets in."""
+        """
+        All who are in a group that this hub has sockets in: those who have been told of and have
+        not left. So whoever is away for a moment is among them, and need not be told of again.
+        """
         crowd = self._crowds.get(group)
-        return [] if crowd is None else list(crowd.everybody().values())
+        return [] if crowd is None else list({**crowd.shown, **crowd.everybody()}.values())
 
     def take(self, message: Mapping[str, Any]) -> None:
         """Another hub says whom it has."""

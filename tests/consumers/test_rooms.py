@@ -122,6 +122,27 @@ def test_who_comes_back_within_the_grace_has_not_left():
     told_by(story)
 
 
+def test_who_joins_meanwhile_knows_of_who_comes_back():
+    routes = Chat.as_routes(presence_grace=60)
+
+    async def story():
+        async with open_socket(routes, "/ann") as ann:
+            await do(ann, "join")
+            async with open_socket(routes, "/bob") as bob:
+                await do(bob, "join")
+            users = [{"name": "ann"}, {"name": "bob"}, {"name": "eve"}]
+            async with open_socket(routes, "/eve") as eve:
+                assert (await do(eve, "join"))[1]["users"] == users
+                async with open_socket(routes, "/bob") as bob:
+                    await do(bob, "join")
+                    # Nothing had been told of him but that he is there.
+                    await all_is_quiet()
+                    assert eve.communicator.output_queue.empty()
+                    assert (await do(eve, "presence"))[1]["users"] == users
+
+    told_by(story)
+
+
 def test_several_rooms_a_socket_up_to_a_bound(settings):
     settings.REST_CHANNELS = {"MAX_SUBSCRIPTIONS": 2}
 
@@ -355,7 +376,7 @@ def test_users_of_another_process_come_and_go_as_it_says():
             assert await event(ann) == joined("bob")
             hub.on_message(said_by("c", group, "bob"))
             hub.on_message(said_by("b", group))
-            assert (await do(ann, "presence"))[1]["users"] == [{"name": "bob"}, {"name": "ann"}]
+            assert (await do(ann, "presence"))[1]["users"] == [{"name": "ann"}, {"name": "bob"}]
             hub.on_message(said_by("c", group))
             assert await event(ann) == presence_event("left", "bob")
 

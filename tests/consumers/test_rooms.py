@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import Http404
 from rest_framework.exceptions import ValidationError
 
-from rest_channels.consumers import RoomConsumers, consumer, presence
+from rest_channels.consumers import RoomConsumers, consumer
 from rest_channels.consumers.hub import running_hub
 from rest_channels.consumers.layers import GROUP_PRESENCE
 from rest_channels.test import SocketClient
@@ -383,9 +383,8 @@ def test_users_of_another_process_come_and_go_as_it_says():
     told_by(story)
 
 
-def test_a_process_that_says_nothing_any_more_is_gone(monkeypatch):
-    monkeypatch.setattr(presence, "SECONDS_BETWEEN_BEATS", 0.01)
-    monkeypatch.setattr(presence, "SECONDS_TO_DEATH", 0.05)
+def test_a_process_that_says_nothing_any_more_is_gone(settings):
+    settings.REST_CHANNELS = {"PRESENCE_SECONDS": 0.01}
 
     async def story():
         async with open_socket(ROUTES, "/ann") as ann:

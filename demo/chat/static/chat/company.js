@@ -12,7 +12,8 @@ export function showCompany(users, news, me) {
 export function showTyping(users, me) {
   const names = users.filter(({ id }) => id !== me.id).map(({ username }) => username);
   const all = new Intl.ListFormat("en").format(names);
-  $("typing").textContent = names.length && `${all} ${names.length > 1 ? "are" : "is"} typing`;
+  const what = names.length > 1 ? "are typing" : "is typing";
+  $("typing").textContent = names.length === 0 ? "" : `${all} ${what}`;
 }
 
 export function showAsides(asides) {

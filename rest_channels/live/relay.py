@@ -204,7 +204,8 @@ async def listen(on_ring: Callable[[str], None]) -> None:
 
 
 async def _listen(layer: Any, on_ring: Callable[[str], None]) -> None:
-    channel = await _within(layer.new_channel("rest_channels.hub"))
+    # The layer's own prefix: channels_redis hears one prefix a process at a time.
+    channel = await _within(layer.new_channel())
     try:
         await _within(layer.group_add(GROUP, channel))
         await _receive(layer, channel, on_ring)

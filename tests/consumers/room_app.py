@@ -1,4 +1,4 @@
-"""Rooms that several server processes share, over Redis."""
+"""Rooms that several server processes share, over Redis; and rows to subscribe to."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import django
 from channels.routing import URLRouter
 
 from rest_channels.consumers import RoomConsumers
-from rest_channels.routers import SameOrigin
+from rest_channels.routers import SameOrigin, SimpleRouter
 
 django.setup()
+
+from tests.abuse_app import TagViewSet  # noqa: E402
 
 
 class Chat(RoomConsumers):
@@ -23,6 +25,8 @@ class Chat(RoomConsumers):
         return {"name": self.kwargs["user"]}
 
 
-application = SameOrigin(
-    URLRouter([*Chat.as_routes(), *Chat.as_routes(path=r"/kept/(?P<user>\w+)", history=50)])
-)
+kept = Chat.as_routes(path=r"/kept/(?P<user>\w+)", history=50)
+rows = SimpleRouter()
+rows.register("tags", TagViewSet)
+
+application = SameOrigin(URLRouter([*Chat.as_routes(), *kept, *rows.urls]))

@@ -17,7 +17,7 @@ from rest_channels.consumers.layers import GROUP_PRESENCE
 from rest_channels.test import SocketClient
 from tests.consumers.sockets import open_socket
 from tests.consumers.test_websockets import all_is_quiet, unread
-from tests.servers import Server
+from tests.servers import Server, answer
 
 
 class Chat(RoomConsumers):
@@ -420,8 +420,13 @@ def test_two_server_processes_share_their_rooms():
     with (
         Server("uvicorn", application) as here,
         Server("uvicorn", application) as there,
+        here.connect("/tags/") as one,
+        there.connect("/tags/") as other,
         here.connect("/ann") as ann,
     ):
+        # They listen to the layer as well, and each hears its own.
+        for subscriber in (one, other):
+            assert answer(subscriber, "subscribe")["response_status"] == 201
         ann.send(join)
         assert json.loads(ann.recv(20))["data"]["users"] == [{"name": "ann"}]
         with there.connect("/bob") as bob:

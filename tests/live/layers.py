@@ -28,7 +28,7 @@ class QuietLayer(BaseChannelLayer):
     async def send_somehow(self, message: dict[str, Any]) -> None:
         pass
 
-    async def new_channel(self, prefix: str = "") -> str:
+    async def new_channel(self, prefix: str = "specific") -> str:
         self.channels += 1
         return f"{prefix}!{self.channels}"
 

@@ -271,7 +271,7 @@ def test_who_listens_joins_again_and_leaves_at_the_end(use, monkeypatch):
     monkeypatch.setattr(relay, "_SECONDS_BETWEEN_JOINS", 0.01)
     layer = use("QuietLayer")
     listen_until(lambda: len(layer.joined) >= 3)
-    assert {*layer.joined} == {*layer.left} == {"rest_channels.hub!1"}
+    assert {*layer.joined} == {*layer.left} == {"specific!1"}
 
 
 def test_who_cannot_hear_tries_again(use, settings, caplog):

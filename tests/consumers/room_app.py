@@ -5,10 +5,13 @@ from __future__ import annotations
 import django
 from channels.routing import URLRouter
 
-from rest_channels.consumers import RoomConsumers
+from rest_channels.consumers import RoomConsumers, presence
 from rest_channels.routers import SameOrigin
 
 django.setup()
+
+# A process that dies is noticed soon, for tests are impatient.
+presence.SECONDS_BETWEEN_BEATS, presence.SECONDS_TO_DEATH = 0.2, 2
 
 
 class Chat(RoomConsumers):

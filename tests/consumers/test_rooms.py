@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import ExitStack
 
 import pytest
 from channels.routing import URLRouter
@@ -394,24 +395,34 @@ def test_a_process_that_says_nothing_any_more_is_gone(monkeypatch):
 
 
 @pytest.mark.usefixtures("redis_layer")
-def test_two_server_processes_share_their_rooms():
+def test_two_server_processes_share_their_rooms_until_one_dies():
     application = "tests.consumers.room_app:application"
     join = json.dumps({"action": "join", "room": "attic"})
     with (
         Server("uvicorn", application) as here,
-        Server("uvicorn", application) as there,
         here.connect("/ann") as ann,
+        ExitStack() as outliving,
     ):
         ann.send(join)
         assert json.loads(ann.recv(20))["data"]["users"] == [{"name": "ann"}]
-        with there.connect("/bob") as bob:
-            bob.send(join)
-            json.loads(bob.recv(20))
+        with Server("uvicorn", application) as there:
+            with there.connect("/bob") as bob:
+                bob.send(join)
+                json.loads(bob.recv(20))
+                came = json.loads(ann.recv(20))["data"]
+                assert (came["event"], came["user"]) == ("joined", {"name": "bob"})
+                came = json.loads(bob.recv(20))["data"]
+                assert (came["event"], came["user"]) == ("joined", {"name": "ann"})
+                bob.send(json.dumps({"action": "send", "room": "attic", "data": "Hello"}))
+                assert json.loads(ann.recv(20))["data"]["data"] == "Hello"
+            left = json.loads(ann.recv(20))["data"]
+            assert (left["event"], left["user"]) == ("left", {"name": "bob"})
+            eve = outliving.enter_context(there.connect("/eve"))
+            eve.send(join)
             came = json.loads(ann.recv(20))["data"]
-            assert (came["event"], came["user"]) == ("joined", {"name": "bob"})
-            came = json.loads(bob.recv(20))["data"]
-            assert (came["event"], came["user"]) == ("joined", {"name": "ann"})
-            bob.send(json.dumps({"action": "send", "room": "attic", "data": "Hello"}))
-            assert json.loads(ann.recv(20))["data"]["data"] == "Hello"
+            assert (came["event"], came["user"]) == ("joined", {"name": "eve"})
+        # Killed: nobody says that eve has left.
         left = json.loads(ann.recv(20))["data"]
-        assert (left["event"], left["user"]) == ("left", {"name": "bob"})
+        assert (left["event"], left["user"]) == ("left", {"name": "eve"})
+        ann.send(json.dumps({"action": "presence", "room": "attic"}))
+        assert json.loads(ann.recv(20))["data"]["users"] == [{"name": "ann"}]

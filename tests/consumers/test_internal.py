@@ -69,12 +69,39 @@ def test_messages_of_one_sender_are_served_in_order_others_side_by_side():
     asyncio.run(story())
 
 
+def test_who_sends_much_at_once_keeps_nobody_waiting_and_is_refused_beyond_a_bound(settings):
+    settings.REST_CHANNELS = {"WORKER_THREADS": 2, "MAX_IN_FLIGHT": 3}
+    Gate.opened.clear()
+
+    async def story():
+        async with working(Gate.as_routes()) as (give, receive):
+            await give(asked({"kind": "wait"}, "ann#1"))
+            for number in range(5):
+                await give(asked({"kind": "quick", "request_id": number}, "ann#1"))
+            for name in ("bob", "eve"):
+                await give(asked({"kind": "quick"}, f"{name}#1"))
+                assert json.loads((await receive(name))["text"]) == "quick"
+            for number in (3, 4):
+                refused = json.loads((await receive("ann"))["text"])
+                assert (refused["response_status"], refused["request_id"]) == (503, number)
+                assert refused["codes"] == ["too_many_in_flight"]
+            Gate.opened.set()
+            replies = [json.loads((await receive("ann"))["text"]) for _ in range(4)]
+            assert replies == ["waited", *["quick"] * 3]
+            # Served and forgotten.
+            await give(asked({"kind": "quick"}, "ann#1"))
+            assert json.loads((await receive("ann"))["text"]) == "quick"
+
+    asyncio.run(story())
+
+
 def test_no_message_ends_the_worker(caplog):
     wrong = [
         {"type": "chat.message", "text": "somebody else's"},
         {"type": MESSAGE},
         {"type": MESSAGE, "content": "{", "kwargs": "{}"},
         {"type": MESSAGE, "content": None, "kwargs": "{}"},
+        {"type": MESSAGE, "content": "{}", "reply_channel": ["x"]},
         asked({"kind": "unknown"}),
         asked({"kind": "broken"}),
         asked({"kind": "quick"}),  # It replies, and there is nobody to reply to.
@@ -85,14 +112,15 @@ def test_no_message_ends_the_worker(caplog):
         for item in wrong:
             await application.serve(item)
         async with working(Gate.as_routes()) as (give, receive):
-            await give(wrong[0])
+            for item in wrong[:5]:
+                await give(item)
             await give(asked({"kind": "quick"}, "ann#1"))
             assert json.loads((await receive("ann"))["text"]) == "quick"
 
     with caplog.at_level(logging.WARNING, "rest_channels"):
         asyncio.run(story())
     logged = [record.getMessage() for record in caplog.records]
-    assert sum("Not a message for 'gate'" in line for line in logged) == 5
+    assert sum("Not a message for 'gate'" in line for line in logged) == 10
     assert sum("Server error" in line for line in logged) == 1
     assert sum("nobody to reply to" in line for line in logged) == 1
 

@@ -16,24 +16,10 @@ from rest_channels.consumers import RoomConsumers, consumer, presence
 from rest_channels.consumers.hub import running_hub
 from rest_channels.consumers.layers import GROUP_PRESENCE
 from rest_channels.test import SocketClient
+from tests.consumers.rooms import Chat
 from tests.consumers.sockets import open_socket
 from tests.consumers.test_websockets import all_is_quiet, unread
 from tests.servers import Server
-
-
-class Chat(RoomConsumers):
-    """Whoever comes says who they are by the path."""
-
-    authentication_classes = []
-    path = r"/(?P<user>\w+)"
-    presence_grace = 0
-
-    def get_user_key(self):
-        return self.kwargs["user"]
-
-    def get_user_data(self):
-        return {"name": self.kwargs["user"]}
-
 
 ROUTES = Chat.as_routes()
 
@@ -156,6 +142,36 @@ def test_a_room_is_named_by_text(action, room):
         async with open_socket(ROUTES, "/ann") as ann:
             reply = await ann.ask({"action": action, "room": room, "data": 1})
             assert (reply["response_status"], reply["codes"]) == (400, ["required"])
+
+    told_by(story)
+
+
+@pytest.mark.parametrize(
+    "history", [0, pytest.param(3, marks=pytest.mark.django_db(transaction=True))]
+)
+def test_a_room_may_have_any_name_and_is_no_other(history):
+    names = [
+        *("..", "../attic", "/", " ", "attic", "attic ", "Attic", "\u00e9", "e\u0301", "\0"),
+        *("日本" * 64, "x" * 128, "{user}", "%s", "\U0001f600", "a room b", "type"),
+    ]
+    # Of those with a history, which take a transaction each, fewer.
+    names = names[::4] if history else names
+    routes = Chat.as_routes(history=history)
+
+    async def story():
+        async with open_socket(routes, "/ann") as ann, open_socket(routes, "/bob") as bob:
+            for name in names:
+                assert (await do(ann, "join", name))[1]["room"] == name
+            assert len(running_hub()._groups) == len(names)
+            for name in names:
+                await do(bob, "join", name)
+                assert await event(ann) == joined("bob", name)
+                await ann.give({"action": "send", "room": name, "data": name})
+                assert (await event(bob))[1]["data"] == name
+                for _ in range(2):
+                    await ann.receive_message()
+                await do(bob, "leave", name)
+                assert await event(ann) == presence_event("left", "bob", name)
 
     told_by(story)
 

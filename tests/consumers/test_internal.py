@@ -9,11 +9,12 @@ import threading
 from contextlib import asynccontextmanager
 
 import pytest
-from channels.layers import InMemoryChannelLayer, channel_layers
+from channels.layers import InMemoryChannelLayer
 
 from rest_channels.consumers import Channel, ConsumerError, Consumers, consumer
 from rest_channels.consumers.layers import MESSAGE, SECONDS_TO_PUBLISH, message, to_json
 from rest_channels.routers import ChannelRouter
+from tests.consumers.channels import a_layer
 
 
 class Gate(Consumers):
@@ -37,16 +38,14 @@ class Gate(Consumers):
 @asynccontextmanager
 async def working(*routes):
     """A worker on the first channel of `routes`: give it messages, and receive from the layer."""
-    layer = InMemoryChannelLayer()
-    before = channel_layers.set("default", layer)
     given = asyncio.Queue()
     [(name, application), *_] = ChannelRouter(*routes).mapping.items()
     task = asyncio.create_task(application({"type": "channel", "channel": name}, given.get, None))
-    try:
-        yield given.put, lambda asker: asyncio.wait_for(layer.receive(asker), 10)
-    finally:
-        task.cancel()
-        channel_layers.set("default", before)
+    with a_layer() as layer:
+        try:
+            yield given.put, lambda asker: asyncio.wait_for(layer.receive(asker), 10)
+        finally:
+            task.cancel()
 
 
 def asked(content, asker=None):
@@ -152,21 +151,16 @@ def test_as_many_messages_are_served_at_once_as_there_are_threads(settings):
 
 
 def test_a_channel_is_sent_to_from_sync_and_async_code():
-    layer = InMemoryChannelLayer()
-    before = channel_layers.set("default", layer)
-
     async def received():
         await Channel("mail").asend([2], kwargs={"room": 5}, reply_channel=Channel("x#1"))
         return await layer.receive("mail")
 
-    try:
+    with a_layer() as layer:
         assert asyncio.run(received()) == {
             "type": MESSAGE, "content": "[2]", "kwargs": '{"room":5}', "reply_channel": "x#1",
         }  # fmt: skip
         Channel("mail").send({"to": "ann"})
         assert layer.channels["mail"].get_nowait()[1]["content"] == '{"to":"ann"}'
-    finally:
-        channel_layers.set("default", before)
 
 
 @pytest.mark.parametrize("exc", [ConnectionError("lost"), RuntimeError("full")])
@@ -175,13 +169,10 @@ def test_a_layer_that_fails_is_said_to_be_busy(exc):
         async def send(self, channel, message):
             raise exc
 
-    before = channel_layers.set("default", Failing())
-    try:
+    with a_layer(Failing()):
         with pytest.raises(ConsumerError) as refused:
             Channel("mail").send({})
         assert refused.value.status == 503
-    finally:
-        channel_layers.set("default", before)
 
 
 def test_a_layer_that_hangs_is_given_up(monkeypatch):
@@ -191,10 +182,6 @@ def test_a_layer_that_hangs_is_given_up(monkeypatch):
         async def send(self, channel, message):
             await asyncio.Event().wait()
 
-    before = channel_layers.set("default", Hanging())
-    try:
-        with pytest.raises(ConsumerError):
-            Channel("mail").send({})
-    finally:
-        channel_layers.set("default", before)
+    with a_layer(Hanging()), pytest.raises(ConsumerError):
+        Channel("mail").send({})
     assert SECONDS_TO_PUBLISH == 2

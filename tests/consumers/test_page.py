@@ -10,14 +10,14 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-from channels.layers import InMemoryChannelLayer, channel_layers
+from channels.layers import InMemoryChannelLayer
 from channels.routing import URLRouter
 from django.contrib.auth.models import User
 from rest_framework.permissions import IsAuthenticated
 
 from rest_channels.consumers import Group
 from rest_channels.test import SocketClient, SocketClosed
-from tests.consumers.channels import tells, told
+from tests.consumers.channels import a_layer, tells, told
 from tests.consumers.sockets import open_socket
 from tests.distribution import ROOT
 from tests.live.stories import written
@@ -132,8 +132,6 @@ def test_greeter():
 @pytest.mark.django_db(transaction=True)
 def test_reports():
     defined = example("class Reports")
-    layer = InMemoryChannelLayer()
-    before = channel_layers.set("default", layer)
 
     async def story():
         async with open_socket(defined["routes"], "/reports") as socket:
@@ -142,10 +140,8 @@ def test_reports():
             await defined["channels"].mapping["reports"].serve(message)
             assert await socket.receive_message() == {"report": "sales", "channel": "reports"}
 
-    try:
+    with a_layer() as layer:
         asyncio.run(story())
-    finally:
-        channel_layers.set("default", before)
 
 
 @pytest.mark.django_db(transaction=True)

@@ -93,6 +93,7 @@ class Pass:
         self._left: set[Subscription] = set()
         self._judged: dict[Subscription, Evaluation] = {}
         self._has_doubts = False
+        self._knows_pending = True
 
     def run(self, joining: Sequence[Subscription], asking: Sequence[Subscription] = ()) -> Outcome:
         """
@@ -113,7 +114,8 @@ class Pass:
             Changes.by_label(pending),
             {entry.position: entry.mark for entry in entries},
         )
-        is_all_read = target == end and not is_lost and len(pending) < log.PAGE_SIZE
+        self._knows_pending = len(pending) < log.PAGE_SIZE
+        is_all_read = target == end and not is_lost and self._knows_pending
         self._doubt(Changes.by_label([*entries, *pending]) if is_all_read else None)
         self._find_concerned(is_lost)
         self._judge_all(asking)
@@ -267,7 +269,23 @@ class Pass:
         work = self.work.setdefault(audience, Work())
         work.arrivals.append(arrival)
         if not audience.is_populated or arrival.needs_all or arrival.resumes:
-            work.reads_all = True
+            with _blaming([arrival.subscription, *audience.subscriptions]):
+                self._read_all(audience, work)
+
+    def _read_all(self, audience: Audience, work: Work) -> None:
+        """
+        Who is shown all rows of this snapshot may be shown what those who are there were not told
+        of yet: rows of a related table that wait to be read again, or that are pending. These are
+        told of it now as well, for all must hold the same when it changes again.
+        """
+        if work.reads_all:
+            return
+        work.reads_all = True
+        if audience.refresh_at is not None or not self._knows_pending:
+            work.keys = None
+        elif work.keys is not None and audience.is_concerned(self.moment.pending):
+            keys = audience.concerned_keys(self.moment.pending)
+            work.keys = None if keys is None else work.keys | keys
 
     # What they are told
 

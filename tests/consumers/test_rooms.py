@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import Http404
 from rest_framework.exceptions import ValidationError
 
-from rest_channels.consumers import RoomConsumers, consumer, presence
+from rest_channels.consumers import RoomConsumers, consumer
 from rest_channels.consumers.hub import running_hub
 from rest_channels.consumers.layers import GROUP_PRESENCE
 from rest_channels.test import SocketClient
@@ -105,6 +105,27 @@ def test_who_comes_back_within_the_grace_has_not_left():
             async with open_socket(routes, "/bob") as bob:
                 await do(bob, "join")
                 assert crowd.leaving == {}
+
+    told_by(story)
+
+
+def test_who_joins_meanwhile_knows_of_who_comes_back():
+    routes = Chat.as_routes(presence_grace=60)
+
+    async def story():
+        async with open_socket(routes, "/ann") as ann:
+            await do(ann, "join")
+            async with open_socket(routes, "/bob") as bob:
+                await do(bob, "join")
+            users = [{"name": "ann"}, {"name": "bob"}, {"name": "eve"}]
+            async with open_socket(routes, "/eve") as eve:
+                assert (await do(eve, "join"))[1]["users"] == users
+                async with open_socket(routes, "/bob") as bob:
+                    await do(bob, "join")
+                    # Nothing had been told of him but that he is there.
+                    await all_is_quiet()
+                    assert eve.communicator.output_queue.empty()
+                    assert (await do(eve, "presence"))[1]["users"] == users
 
     told_by(story)
 
@@ -387,16 +408,15 @@ def test_users_of_another_process_come_and_go_as_it_says():
             assert await event(ann) == joined("bob")
             hub.on_message(said_by("c", group, "bob"))
             hub.on_message(said_by("b", group))
-            assert (await do(ann, "presence"))[1]["users"] == [{"name": "bob"}, {"name": "ann"}]
+            assert (await do(ann, "presence"))[1]["users"] == [{"name": "ann"}, {"name": "bob"}]
             hub.on_message(said_by("c", group))
             assert await event(ann) == presence_event("left", "bob")
 
     told_by(story)
 
 
-def test_a_process_that_says_nothing_any_more_is_gone(monkeypatch):
-    monkeypatch.setattr(presence, "SECONDS_BETWEEN_BEATS", 0.01)
-    monkeypatch.setattr(presence, "SECONDS_TO_DEATH", 0.05)
+def test_a_process_that_says_nothing_any_more_is_gone(settings):
+    settings.REST_CHANNELS = {"PRESENCE_SECONDS": 0.01}
 
     async def story():
         async with open_socket(ROUTES, "/ann") as ann:

@@ -12,9 +12,8 @@ from channels.layers import BaseChannelLayer, InMemoryChannelLayer
 from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
 
-from rest_channels.consumers import Group, GroupConsumers, WebsocketConsumers, consumer
+from rest_channels.consumers import Group, GroupConsumers, WebsocketConsumers, consumer, others
 from rest_channels.consumers import channels as channels_module
-from rest_channels.consumers import hub as hub_module
 from rest_channels.consumers.hub import running_hub
 from rest_channels.consumers.layers import GROUP_TEXTS, group_on_layer, safe_name
 from rest_channels.routers import ChannelRouter, DefaultRouter
@@ -340,7 +339,7 @@ class SharedLayer(InMemoryChannelLayer):
 
 @contextmanager
 def layer_in_place(layer, monkeypatch):
-    monkeypatch.setattr(hub_module, "has_other_processes", lambda: True)
+    monkeypatch.setattr(others, "has_other_processes", lambda: True)
     with a_layer(layer):
         yield layer
 

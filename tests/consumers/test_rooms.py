@@ -433,15 +433,17 @@ def test_a_process_that_says_nothing_any_more_is_gone(settings):
 @pytest.mark.usefixtures("redis_layer")
 def test_two_server_processes_share_their_rooms_until_one_dies():
     application = "tests.consumers.room_app:application"
+    # Who says nothing for 2 seconds is dead.
+    beats = {"PRESENCE_SECONDS": 0.6}
     join = json.dumps({"action": "join", "room": "attic"})
     with (
-        Server("uvicorn", application) as here,
+        Server("uvicorn", application, **beats) as here,
         here.connect("/ann") as ann,
         ExitStack() as outliving,
     ):
         ann.send(join)
         assert json.loads(ann.recv(20))["data"]["users"] == [{"name": "ann"}]
-        with Server("uvicorn", application) as there:
+        with Server("uvicorn", application, **beats) as there:
             with there.connect("/bob") as bob:
                 bob.send(join)
                 json.loads(bob.recv(20))

@@ -150,6 +150,7 @@ class ConsumersLane(Lane):
         self.groups: set[str] = set()
         self._hearing = Hearing(self) if stream.is_guarded else None
         self.is_gone = False
+        self._revoked_with: CloseCode | None = None
         #: The last DRF request: whose user `on_disconnect` sees.
         self.last_request: Request | None = None
 
@@ -168,14 +169,17 @@ class ConsumersLane(Lane):
             if not task.done():
                 connecting.stop()
                 task.cancel()
-        self.is_open = task.done() and task.result()
-        if self.is_open:
+        is_let_in = self.is_open = task.done() and task.result()
+        if is_let_in:
             # What others send once the socket is open reaches it.
             await self.hub.settle(self.groups)
+            if self._revoked_with is not None:
+                # When there was nothing to close yet.
+                self.close(self._revoked_with)
         else:
             self.is_gone = True
             self.hub.leave(self)
-        return self.is_open
+        return is_let_in
 
     async def _serve_connect(self, connecting: Delivery) -> bool:
         is_refused = False
@@ -251,7 +255,8 @@ class ConsumersLane(Lane):
         reply.action = "revoke"
         self.post(reply.encode())
         is_ours = reply.status >= 500
-        self.close(CloseCode.SERVER_ERROR if is_ours else CloseCode.NOT_ALLOWED)
+        self._revoked_with = CloseCode.SERVER_ERROR if is_ours else CloseCode.NOT_ALLOWED
+        self.close(self._revoked_with)
 
     def require_room(self) -> None:
         if self.connection.count_subscriptions() >= socket_settings.MAX_SUBSCRIPTIONS:

@@ -165,13 +165,6 @@ class SubscriptionLane(ModelLane):
         self.own_frame = Frame(_subscribes_by(self.stream), request_id=self.id)
         self._subscription: Announcements | None = None
 
-    async def opens(self) -> bool:
-        is_open = await super().opens()
-        if is_open and self._is_silent:
-            # Revoked when there was nothing to close yet.
-            self.close(CloseCode.NOT_ALLOWED)
-        return is_open
-
     async def _serve_connect(self, connecting: Delivery) -> bool:
         if not await super()._serve_connect(connecting):
             return False

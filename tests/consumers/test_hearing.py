@@ -21,9 +21,11 @@ from rest_channels.consumers import (
     sockets,
 )
 from rest_channels.consumers.hub import running_hub
+from rest_channels.consumers.sockets import ConsumersLane
 from rest_channels.routers import DefaultRouter
+from tests.consumers.rooms import Chat
 from tests.consumers.sockets import open_socket
-from tests.consumers.test_rooms import Chat, do, event, presence_event
+from tests.consumers.test_rooms import do, event, presence_event
 from tests.consumers.test_websockets import all_is_quiet
 from tests.sockets import happened
 
@@ -289,6 +291,35 @@ def test_a_listener_whose_permission_ends_is_told_and_closed():
             revoked = await socket.receive_message()
             assert (revoked["action"], revoked["response_status"]) == ("revoke", 403)
             assert await socket.closed_with() == 4403
+
+    asyncio.run(story())
+
+
+@pytest.mark.usefixtures("always")
+def test_a_permission_that_ends_while_the_socket_opens_closes_it():
+    answers = [True, False]
+
+    class Early(News):
+        permissions = [lambda request, view: answers.pop(0)]
+
+        def on_connect(self, message, **kwargs):
+            super().on_connect(message, **kwargs)
+            self.broadcast("not for you")
+            assert refused.wait(20)
+
+    refused = threading.Event()
+    revoke = ConsumersLane.revoke
+
+    def revoking(lane, reply):
+        revoke(lane, reply)
+        refused.set()
+
+    async def story():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(ConsumersLane, "revoke", revoking)
+            async with open_socket(Early.as_routes()) as socket:
+                assert (await socket.receive_message())["action"] == "revoke"
+                assert await socket.closed_with() == 4403
 
     asyncio.run(story())
 

@@ -8,7 +8,7 @@ import json
 import threading
 
 import pytest
-from channels.layers import InMemoryChannelLayer, channel_layers
+from channels.layers import InMemoryChannelLayer
 from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
 from django.core.exceptions import ImproperlyConfigured
@@ -18,11 +18,13 @@ from rest_framework.decorators import action
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response
+from rest_framework.throttling import SimpleRateThrottle
 
 from rest_channels.consumers import Channel, ConsumerError, Group, WebsocketConsumers, consumer
 from rest_channels.consumers.hub import running_hub
 from rest_channels.routers import ChannelRouter, DefaultRouter, SimpleRouter, find_sockets
 from rest_channels.test import SocketClient
+from tests.consumers.channels import a_layer
 from tests.consumers.sockets import open_socket
 from tests.sockets import OpenViewSet, happened
 
@@ -209,10 +211,16 @@ def test_an_on_connect_that_fails_half_way_leaves_no_group_behind(is_async):
         async def on_connect(self, message, **kwargs):
             Failing.on_connect(self, message)
 
+    router = DefaultRouter()
+    router.register("failing", FailingAsync if is_async else Failing)
+    router.register("chat", Chat)
+
     async def story():
-        chosen = FailingAsync if is_async else Failing
-        assert await handshake(chosen.as_routes()) is False
-        assert (running_hub()._groups, running_hub()._members) == ({}, {})
+        # The socket goes on without that stream.
+        async with open_socket(router.as_asgi()) as socket:
+            assert (await socket.receive_message())["payload"]["response_status"] == 500
+            assert running_hub()._groups == {}
+            assert len(running_hub()._members) == 1
 
     asyncio.run(story())
     assert joined == [True]
@@ -683,6 +691,26 @@ def test_a_socket_whose_user_is_gone_is_closed_with_4401(ann, settings):
     assert left == [{"code": 4401}]
 
 
+def test_throttles_are_drfs_and_count_the_handshake_too():
+    class ThreeADay(SimpleRateThrottle):
+        rate = "3/day"
+
+        def get_cache_key(self, request, view):
+            return "consumers"
+
+    async def story():
+        ThreeADay.cache.delete("consumers")
+        async with open_socket(Chat.as_routes(throttle_classes=[ThreeADay])) as socket:
+            hello = {"command": "greet", "name": "ann", "request_id": 1}
+            for _ in range(2):
+                assert await socket.ask(hello) == {"text": "Hello, ann"}
+            refused = await socket.ask(hello)
+            assert (refused["response_status"], refused["request_id"]) == (429, 1)
+            assert refused["headers"].keys() == {"Retry-After"}
+
+    asyncio.run(story())
+
+
 def test_a_page_of_another_origin_is_refused():
     router = SimpleRouter()
     router.register("chat", Chat)
@@ -810,8 +838,6 @@ def test_cancel_is_the_connections_own_unless_a_handler_takes_it():
 
 
 def test_internal_messages_go_to_the_channel_with_kwargs_and_an_address():
-    layer = InMemoryChannelLayer()
-    before = channel_layers.set("default", layer)
     routes = Chat.as_routes(path=r"/(?P<room>\w+)", channel_name="chat", internal=True)
     [worker] = ChannelRouter(routes).mapping.values()
 
@@ -834,15 +860,11 @@ def test_internal_messages_go_to_the_channel_with_kwargs_and_an_address():
         # Nobody is there any more, and nobody is told.
         await Channel(message["reply_channel"]).asend("pushed")
 
-    try:
+    with a_layer() as layer:
         asyncio.run(story())
-    finally:
-        channel_layers.set("default", before)
 
 
 def test_a_client_forges_neither_whom_a_worker_replies_to_nor_who_it_is():
-    layer = InMemoryChannelLayer()
-    before = channel_layers.set("default", layer)
     routes = Chat.as_routes(path=r"/(?P<room>\w+)", channel_name="chat", internal=True)
     [worker] = ChannelRouter(routes).mapping.values()
 
@@ -859,10 +881,8 @@ def test_a_client_forges_neither_whom_a_worker_replies_to_nor_who_it_is():
             assert (await eve.receive_message())[1] == {"room": "attic"}
             assert ann.communicator.output_queue.empty()
 
-    try:
+    with a_layer() as layer:
         asyncio.run(story())
-    finally:
-        channel_layers.set("default", before)
 
 
 def test_with_a_channel_name_alone_messages_are_handled_here():
@@ -879,15 +899,11 @@ def test_internal_without_a_channel_is_refused():
 
 
 def test_a_full_channel_is_answered_503():
-    before = channel_layers.set("default", InMemoryChannelLayer(capacity=1))
-
     async def story():
         async with open_socket(Chat.as_routes(channel_name="chat", internal=True)) as socket:
             await socket.give({"n": 1})
             busy = await socket.ask({"n": 2, "request_id": 2})
             assert (busy["response_status"], busy["request_id"]) == (503, 2)
 
-    try:
+    with a_layer(InMemoryChannelLayer(capacity=1)):
         asyncio.run(story())
-    finally:
-        channel_layers.set("default", before)

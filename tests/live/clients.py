@@ -7,6 +7,7 @@ from typing import Any
 
 from websockets.exceptions import ConnectionClosed
 
+from tests.live.processes import SECONDS
 from tests.live.stories import as_user
 from tests.servers import Address, answer, ask, reply
 
@@ -55,9 +56,9 @@ class Client:
             self.socket.close()
             self.socket = None
 
-    def take(self) -> str:
-        """Wait for the next event, and return its action."""
-        payload = reply(self.socket)
+    def take(self, seconds: float = SECONDS) -> str:
+        """Wait for the next event, and return its action. Raises `TimeoutError`."""
+        payload = json.loads(self.socket.recv(seconds))
         assert payload["request_id"] == "rooms", payload
         self._follow(payload)
         return payload["action"]

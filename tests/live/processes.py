@@ -132,6 +132,10 @@ class Process:
         """Let the hub look at the log, until it has nothing left to do."""
         self.run(self._look())
 
+    def hear(self, ring: Callable[[], bool]) -> None:
+        """Let its doorbell ring, if `ring` does so, and the hub do all that there is to do."""
+        self.run(self._look(ring))
+
     def settle(self) -> None:
         """Let the hub finish what it is about."""
         self.run(self._settle())
@@ -150,11 +154,14 @@ class Process:
         assert is_open, f"refused with {code}"
         return Socket(self, communicator)
 
-    async def _look(self) -> None:
+    async def _look(self, ring: Callable[[], bool] | None = None) -> None:
         for follower in list(hub.current_hub()._followers.values()):
             quiet = self.loop.create_future()
             self.shared.waiting.setdefault(follower, []).append(quiet)
-            follower.look()
+            if ring is None:
+                follower.look()
+            elif not ring():
+                return
             await quiet
 
     async def _settle(self) -> None:

@@ -112,7 +112,8 @@ class OwnPostgreSQL:
     @property
     def database(self) -> dict[str, Any]:
         """What Django's settings say of it."""
-        return {"NAME": "postgres", "USER": "postgres", "HOST": "127.0.0.1", "PORT": self.port}
+        where = {"HOST": "127.0.0.1", "PORT": self.port}
+        return {"NAME": "postgres", "USER": "postgres", "CONN_MAX_AGE": None, **where}
 
     def start(self) -> None:
         log = str(self._directory / "log")

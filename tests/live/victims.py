@@ -24,6 +24,7 @@ from typing import Any
 
 import pytest
 import uvicorn
+from django.core.management import call_command
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import override_settings
@@ -193,6 +194,10 @@ def number(stage: Stage) -> None:
     """Give what is pending its numbers."""
     _stop_at_statements(stage)
     sequence("default")
+
+
+def migrate(stage: Stage) -> None:
+    call_command("migrate", run_syncdb=True, verbosity=0)
 
 
 def serve(stage: Stage) -> None:

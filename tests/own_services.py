@@ -82,6 +82,7 @@ class OwnPostgreSQL:
 
     def __init__(self) -> None:
         self.port = free_port()
+        self._is_running = False
         self._programs = _programs()
         # Its server refuses to run as root.
         self._user = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
@@ -106,7 +107,8 @@ class OwnPostgreSQL:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self.stop()
+        if self._is_running:
+            self.stop()
         shutil.rmtree(self._directory)
 
     @property
@@ -118,9 +120,11 @@ class OwnPostgreSQL:
     def start(self) -> None:
         log = str(self._directory / "log")
         self._run("pg_ctl", "start", "--wait", "--log", log)
+        self._is_running = True
 
     def stop(self) -> None:
         """At once, as a crash would."""
+        self._is_running = False
         self._run("pg_ctl", "stop", "--wait", "--mode", "immediate")
 
     def _run(self, program: str, *arguments: str) -> None:

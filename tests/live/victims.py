@@ -29,6 +29,7 @@ from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
 from django.test import override_settings
 
+from rest_channels.live import relay
 from rest_channels.live.sequencer import sequence
 from tests.live.processes import SECONDS, hook_into_passes
 from tests.live.rooms_app import application
@@ -188,6 +189,20 @@ def write(stage: Stage, *names: str) -> None:
     with transaction.atomic():
         for name in names:
             Room.objects.create(name=name)
+
+
+def rewrite(stage: Stage, names: list[str]) -> None:
+    """As a command would: rooms are hidden and shown, renamed, deleted and made, by each name."""
+    for count, name in enumerate(names):
+        with transaction.atomic():
+            rooms = list(Room.objects.select_for_update().order_by("id"))
+            room = rooms[count % len(rooms)]
+            room.name, room.is_staff_only = name, not room.is_staff_only
+            room.save()
+            if count % 5 == 4:
+                rooms[0].delete()
+                Room.objects.create(name=f"new-{name}")
+    relay._publisher.flush()
 
 
 def number(stage: Stage) -> None:

@@ -15,6 +15,7 @@ the moment that it is to stop at, it stays there for ever.
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import socket
 import threading
@@ -157,6 +158,8 @@ def _live(
     function: Callable[..., None],
     args: tuple[Any, ...],
 ) -> None:
+    # `-X dev` would have every future note where it was made, which takes most of the time.
+    asyncio.coroutines._is_debug_mode = lambda: False
     connections["default"].settings_dict.update(database)
     with override_settings(**settings):
         function(Stage(pipe, stop_at), *args)

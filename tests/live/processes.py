@@ -271,7 +271,7 @@ def hook_into_passes(patch: pytest.MonkeyPatch, reach: Callable[[str], None]) ->
 
     def reading_rows(wanted: Any) -> Any:
         reach("before the rows")
-        found = read_rows(wanted)
+        found = list(read_rows(wanted))
         reach("after the rows")
         return found
 

@@ -26,6 +26,8 @@ def own_postgresql():
 
 
 def is_unavailable(refused):
+    if refused["response_status"] == 503:
+        assert int(refused["headers"]["Retry-After"]) > 0
     return (refused["response_status"], refused.get("codes")) == (503, ["unavailable"])
 
 

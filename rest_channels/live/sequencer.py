@@ -74,8 +74,8 @@ def sequence(alias: str) -> int:
 def without_many(pending: list[PendingChange]) -> list[PendingChange]:
     """
     One change of the table for the rows of a statement that are too many to be read one by one.
-    Most writers know how many they are; a trigger of SQLite's sees one row at a time, but the same
-    time for all.
+    Most writers know how many they are; a trigger of SQLite's sees one row at a time, but all of
+    them at the same second.
     """
     if len(pending) <= capture.MAX_ROWS:
         return pending

@@ -187,7 +187,7 @@ class Ways:
 
     def many(self):
         models.QuerySet(self.model).bulk_create(self.model(name=n) for n in range(MANY))
-        # Sequenced first: what SQLite writes in one millisecond may seem to be one statement.
+        # Sequenced first: what SQLite writes in one second may seem to be one statement.
         sequence("default")
         forget_log()
         return {

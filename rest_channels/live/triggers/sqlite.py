@@ -95,10 +95,9 @@ class _Writing:
         self._pending = self.quote(log.pending(connection.alias).model._meta.db_table)
 
     def insert(self, rows: Sequence[str]) -> str:
-        # As Django reads a time; the same for all rows of one statement.
-        now = "strftime('%Y-%m-%d %H:%M:%f', 'now'{})".format(
-            "" if settings.USE_TZ else ", 'localtime'"
-        )
+        # As Django reads a time; the same for all rows of one statement. To the second: the
+        # fraction would cost as much as the rest of the trigger.
+        now = "CURRENT_TIMESTAMP" if settings.USE_TZ else "datetime('now', 'localtime')"
         values = ", ".join(f"({row}, NULL, {now}, NULL)" for row in rows)
         columns = 'model, "key", kind, fields, created_at, "transaction"'
         return f"INSERT INTO {self._pending} ({columns}) VALUES {values}"

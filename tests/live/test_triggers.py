@@ -74,7 +74,7 @@ class Odd(models.Model):
 
     class Meta:
         app_label = "tests"
-        db_table = "Odd table's {deleted}"
+        db_table = "Odd table, {deleted}"
 
 
 class Player(models.Model):

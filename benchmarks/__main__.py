@@ -1,276 +1,34 @@
 """
-Requests, side by side: this package, djangochannelsrestframework, a consumer written by hand on
-Channels, and a bare ASGI echo. And broadcasts: `GroupConsumers` beside a plain consumer of
-Channels' groups, with what `TARGETS` asks of it. `python -m benchmarks --help`.
-
-All servers run at once; a round asks each for the same for some seconds, in turn, and what is
-printed are medians over the rounds and their ratios to djangochannelsrestframework. Where the
-machine has two processors, servers and client have one each.
+Load against this package and its peers, side by side. What each part measures is said at the top
+of its module.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import json
-import os
-import socket
-import statistics
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
-PEERS = ["rest_channels", "dcrf", "plain"]
-# By members of the group: how many times the deliveries of a plain consumer.
-TARGETS = {100: 5, 1000: 12, 3000: 25}
-CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
+from benchmarks import fanout, groups, requests
 
-
-@dataclass
-class Server:
-    """One uvicorn process."""
-
-    subject: str
-    port: int
-    process: subprocess.Popen[str]
-
-    def cpu_seconds(self) -> float:
-        with open(f"/proc/{self.process.pid}/stat") as stat:
-            fields = stat.read().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
-
-    def resident_kib(self) -> int:
-        with open(f"/proc/{self.process.pid}/status") as status:
-            line = next(line for line in status if line.startswith("VmRSS"))
-        return int(line.split()[1])
-
-
-def pinned(cpu: int) -> list[str]:
-    return ["taskset", "-c", str(cpu)] if (os.cpu_count() or 1) > 1 else []
-
-
-@contextlib.contextmanager
-def serving(
-    subject: str, database: str, settings: dict[str, Any], fields: int = 0
-) -> Iterator[Server]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    process = subprocess.Popen(
-        [*pinned(0), sys.executable, "-m", "uvicorn", "benchmarks.site:application"]
-        + ["--port", str(port), "--log-level", "info", "--no-access-log", "--lifespan", "off"],
-        env={
-            **os.environ,
-            "BENCH_SUBJECT": subject,
-            "BENCH_DATABASE": database,
-            "BENCH_SETTINGS": json.dumps(settings),
-            "BENCH_FIELDS": str(fields),
-        },
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    seen = []
-    for line in process.stderr:
-        seen.append(line)
-        if "Uvicorn running" in line:
-            break
-    else:
-        raise RuntimeError("".join(seen))
-    # What it says later would fill the pipe.
-    drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
-    try:
-        yield Server(subject, port, process)
-    finally:
-        process.terminate()
-        process.wait()
-        drain.wait()
-
-
-def fill(database: str) -> None:
-    if database == "postgresql":
-        create = ["psql", "-qh", os.environ.get("PGHOST", "127.0.0.1"), "-U", "postgres"]
-        subprocess.run(
-            [*create, "-c", "CREATE DATABASE rest_channels_bench"], stderr=subprocess.DEVNULL
-        )
-    subprocess.run(
-        [sys.executable, "-c", "from benchmarks.site import fill; fill()"],
-        env={**os.environ, "BENCH_DATABASE": database},
-        check=True,
-    )
-
-
-def ask(server: Server, kind: str, options: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Load one server; its figures, with the CPU seconds a request cost it."""
-    arguments = [f"--{name}={value}" for name, value in options.items()]
-    before = server.cpu_seconds()
-    run = subprocess.run(
-        [*pinned(1), sys.executable, "-m", "benchmarks.client", str(server.port), kind]
-        + [f"--seconds={seconds}", *arguments],
-        capture_output=True,
-        text=True,
-    )
-    if run.returncode:
-        raise RuntimeError(f"{server.subject}, {kind}: {run.stderr[-2000:]}")
-    figures = json.loads(run.stdout)
-    # The warm-up's requests cost as much as the measured ones.
-    share = seconds / (seconds + 0.5)
-    cpu = (server.cpu_seconds() - before) * share
-    figures["cpu_us"] = 1e6 * cpu / figures["count"] if figures["count"] else None
-    return figures
-
-
-def compare(
-    servers: list[Server], kind: str, options: dict[str, Any], rounds: int, seconds: float
-) -> dict[str, dict[str, float]]:
-    """Medians over rounds in which every server has its turn."""
-    figures: dict[str, list[dict[str, Any]]] = {server.subject: [] for server in servers}
-    for number in range(rounds):
-        turn = servers if number % 2 == 0 else servers[::-1]
-        for server in turn:
-            figures[server.subject].append(ask(server, kind, options, seconds))
-    return {
-        subject: {
-            name: statistics.median(figure[name] or 0 for figure in of)
-            for name in ("throughput", "p50", "p99", "cpu_us", "client_busy")
-        }
-        for subject, of in figures.items()
-    }
-
-
-def show(
-    title: str, medians: dict[str, dict[str, float]], *, against: str = "dcrf", unit: str = "req/s"
-) -> None:
-    print(f"\n{title}")
-    print(f"  {'':14} {unit:>8} {'p50 ms':>8} {'p99 ms':>8} {'cpu us':>8}   against {against}")
-    base = medians.get(against)
-    for subject, m in medians.items():
-        line = (
-            f"  {subject:14} {m['throughput']:8.0f} {1e3 * m['p50']:8.2f} {1e3 * m['p99']:8.2f} "
-            f"{m['cpu_us']:8.0f}"
-        )
-        if base and subject not in (against, "echo"):
-            line += (
-                f"   {m['throughput'] / base['throughput']:5.2f} x throughput, "
-                f"{base['p99'] / m['p99']:5.2f} x lower p99"
-            )
-        if m["client_busy"] > 0.8:
-            line += f"   (the client is busy: {m['client_busy']:.0%} of a processor)"
-        print(line, flush=True)
-
-
-def idle_memory(subject: str, database: str, connections: int = 1000) -> float:
-    """KiB of resident memory an idle connection, of a server just started."""
-    with serving(subject, database, {}) as server:
-        ask(server, "retrieve" if subject != "echo" else "list", {"connections": 8}, 0.5)
-        before = server.resident_kib()
-        client = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.client", str(server.port), "hold"]
-            + [f"--connections={connections}"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert client.stdout is not None and client.stdin is not None
-        client.stdout.readline()
-        time.sleep(1)
-        grown = server.resident_kib() - before
-        client.stdin.close()
-        client.wait()
-    return grown / connections
-
-
-def requests(options: argparse.Namespace) -> None:
-    for database in options.databases:
-        fill(database)
-        with contextlib.ExitStack() as stack:
-            subjects = [*options.subjects]
-            servers = [stack.enter_context(serving(s, database, {})) for s in subjects]
-            for kind in options.kinds:
-                for connections in options.connections:
-                    medians = compare(
-                        servers, kind, {"connections": connections}, options.rounds, options.seconds
-                    )
-                    show(f"{kind}, {connections} connections, {database}", medians)
-            slow = {"connections": 64}
-            if options.slow:
-                medians = compare(servers, "slow:0.005", slow, options.rounds, options.seconds)
-                show(f"a query of 5 ms, 64 connections, {database}", medians)
-                beside = {"connections": 16, "beside": "slow:0.1", "many": 16}
-                medians = compare(servers, "retrieve", beside, options.rounds, options.seconds)
-                show(f"retrieve, 16 connections, beside 16 of 100 ms queries, {database}", medians)
-        if options.slow:
-            with contextlib.ExitStack() as stack:
-                wide = {"WORKER_THREADS": 32, "MAX_THREADS_PER_USER": 32}
-                servers = [
-                    stack.enter_context(serving("rest_channels", database, wide)),
-                    stack.enter_context(serving("dcrf", database, {})),
-                ]
-                medians = compare(servers, "slow:0.005", slow, options.rounds, options.seconds)
-                show(f"a query of 5 ms, WORKER_THREADS = 32, 64 connections, {database}", medians)
-
-
-def growth(options: argparse.Namespace) -> None:
-    """How cost grows with connections, page size and fields; beside djangochannelsrestframework."""
-    database = options.databases[-1]
-    fill(database)
-
-    def measure(title: str, kind: str, connections: int, fields: int = 0) -> None:
-        with contextlib.ExitStack() as stack:
-            servers = [
-                stack.enter_context(serving(subject, database, {}, fields))
-                for subject in ("rest_channels", "dcrf")
-            ]
-            load = {"connections": connections}
-            show(title, compare(servers, kind, load, options.rounds, options.seconds))
-
-    for connections in (1, 16, 64, 256):
-        measure(f"growth: retrieve, {connections} connections", "retrieve", connections)
-    for size in (1, 25, 100):
-        measure(f"growth: list of {size}, 16 connections", f"list:{size}", 16)
-    for fields in (0, 10, 30):
-        measure(f"growth: retrieve of {7 + fields} fields, 16 connections", "retrieve", 16, fields)
-
-
-def broadcasts(options: argparse.Namespace) -> None:
-    """One process each, the layer in memory; a message goes when all have one of those before."""
-    for members in options.members:
-        with contextlib.ExitStack() as stack:
-            servers = [
-                stack.enter_context(serving(s, "sqlite", {})) for s in ("group", "plain_group")
-            ]
-            medians = compare(
-                servers, "broadcast", {"connections": members}, options.rounds, options.seconds
-            )
-        target = f", target {TARGETS[members]} x" if members in TARGETS else ""
-        title = f"broadcast to a group of {members:,}{target}"
-        show(title, medians, against="plain_group", unit="deliv/s")
+PARTS = {"requests": requests.run, "groups": groups.run, "fanout": fanout.run}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=[*PARTS], help="parts to run")
     parser.add_argument("--databases", nargs="*", default=["sqlite", "postgresql"])
-    parser.add_argument("--subjects", nargs="+", default=PEERS)
+    parser.add_argument("--subjects", nargs="+", default=["rest_channels", "dcrf", "plain"])
     parser.add_argument("--kinds", nargs="*", default=["retrieve", "list", "create", "update"])
     parser.add_argument("--connections", nargs="+", type=int, default=[1, 16, 64])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2)
     parser.add_argument("--no-slow", dest="slow", action="store_false")
-    parser.add_argument("--members", nargs="*", type=int, default=[*TARGETS])
+    parser.add_argument("--members", nargs="*", type=int, default=[*groups.TARGETS])
+    parser.add_argument("--subscribers", nargs="*", type=int, default=[*fanout.TARGETS])
     parser.add_argument("--no-memory", dest="memory", action="store_false")
     parser.add_argument("--no-growth", dest="growth", action="store_false")
     options = parser.parse_args()
-    requests(options)
-    broadcasts(options)
-    if options.growth:
-        growth(options)
-    if options.memory:
-        print("\nmemory an idle connection, KiB (1,000 of them)")
-        for subject in [*options.subjects, "echo"]:
-            print(f"  {subject:14} {idle_memory(subject, 'sqlite'):8.1f}", flush=True)
+    for part in options.only:
+        PARTS[part](options)
 
 
 if __name__ == "__main__":

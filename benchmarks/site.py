@@ -6,8 +6,9 @@ The project under load: one model, and each subject's way of serving it over a w
     BENCH_DATABASE  sqlite or postgresql
     BENCH_SETTINGS  REST_CHANNELS as JSON
     BENCH_FIELDS    fields of the serializer beside its own seven
+    BENCH_REDIS     a prefix: the channel layer is Redis, its keys begin so; else it is in memory
 
-`application` is what uvicorn serves; every subject answers the same frames at `/messages/`.
+`application` makes what uvicorn serves; every subject answers the same frames at `/messages/`.
 """
 
 from __future__ import annotations
@@ -41,6 +42,18 @@ else:
         },
     }
 
+if REDIS := os.environ.get("BENCH_REDIS"):
+    LAYER = {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "CONFIG": {
+            # Read for ever: redis-py 8 closes after five seconds what has nothing to say.
+            "hosts": [{"address": "redis://127.0.0.1:6379", "socket_timeout": None}],
+            "prefix": REDIS,
+        },
+    }
+else:
+    LAYER = {"BACKEND": "channels.layers.InMemoryChannelLayer"}
+
 settings.configure(
     SECRET_KEY="not a secret: the benchmark's own",
     ALLOWED_HOSTS=["127.0.0.1"],
@@ -57,7 +70,7 @@ settings.configure(
     DATABASES={"default": DATABASE},
     DEFAULT_AUTO_FIELD="django.db.models.BigAutoField",
     MIGRATION_MODULES=dict.fromkeys(("auth", "contenttypes", "sessions")),
-    CHANNEL_LAYERS={"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}},
+    CHANNEL_LAYERS={"default": LAYER},
     REST_CHANNELS={
         "FRAME_RATE": 1e9,
         # The peers' writes are not ours to slow down.
@@ -255,7 +268,10 @@ MAKERS = {
     ),
     "plain_group": lambda: usual_stack(PlainGroupConsumer),
 }
-application = ProtocolTypeRouter({"websocket": MAKERS[SUBJECT]()})
+
+
+def application():
+    return ProtocolTypeRouter({"websocket": MAKERS[SUBJECT]()})
 
 
 def fill() -> None:

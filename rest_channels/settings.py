@@ -54,6 +54,9 @@ DEFAULTS: dict[str, Any] = {
     "PUBLISH_SECONDS": 2,
     # A process that has subscribers looks for changes this often where no doorbell rings.
     "POLL_SECONDS": 1,
+    # How often a process says which users its sockets have in rooms. One that has said nothing for
+    # three and a half times as long is gone.
+    "PRESENCE_SECONDS": 10,
     # How long a client may be away and still be told just what it missed.
     "RETENTION_SECONDS": 24 * 60 * 60,
     # Rows of one subscription; a larger collection is refused with 400: filter it.

@@ -28,7 +28,7 @@ LABELS = ["red", "blue"]
 
 Step = tuple[Any, ...]
 
-#: Steps in which no process does anything.
+#: Steps in which no process does anything, unless a doorbell rings.
 QUIET = {"write", "tick", "prune", "cut"}
 
 
@@ -272,19 +272,23 @@ def contents(data: Any) -> list[Any]:
 
 
 class Run:
-    """One program, on two processes. Raises `Broken`."""
+    """
+    One program, on two processes. After each step doorbells may `ring`; it says whether some did.
+    `tally` counts what happens. Raises `Broken`.
+    """
 
     def __init__(
         self,
         shared: Processes,
         processes: list[Process],
         headers: dict[str, list[dict[str, str]]],
+        ring: Callable[[], bool],
         tally: Counter[str],
     ) -> None:
-        """`tally` counts what happens."""
         self.shared = shared
         self.processes = processes
         self.headers = headers
+        self.ring = ring
         self.tally = tally
         self.writer = Writer(tally)
         self.clients: list[Client] = []
@@ -298,7 +302,7 @@ class Run:
             for name, *args in program:
                 since = len(self.versions) - 1
                 getattr(self, name)(*args)
-                if name not in QUIET:
+                if self.ring() or name not in QUIET:
                     self._collect(since)
             self._finish()
             self.tally["programs"] += 1

@@ -1,0 +1,97 @@
+"""
+Requests, side by side: this package, djangochannelsrestframework, a consumer written by hand on
+Channels, and a bare ASGI echo.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import subprocess
+import sys
+import time
+
+from benchmarks.running import ask, compare, fill, serving, show
+
+
+def run(options: argparse.Namespace) -> None:
+    requests(options)
+    if options.growth:
+        growth(options)
+    if options.memory:
+        print("\nmemory an idle connection, KiB (1,000 of them)")
+        for subject in [*options.subjects, "echo"]:
+            print(f"  {subject:14} {idle_memory(subject, 'sqlite'):8.1f}", flush=True)
+
+
+def requests(options: argparse.Namespace) -> None:
+    for database in options.databases:
+        fill(database)
+        with contextlib.ExitStack() as stack:
+            subjects = [*options.subjects]
+            servers = [stack.enter_context(serving(s, database, {})) for s in subjects]
+            for kind in options.kinds:
+                for connections in options.connections:
+                    medians = compare(
+                        servers, kind, {"connections": connections}, options.rounds, options.seconds
+                    )
+                    show(f"{kind}, {connections} connections, {database}", medians)
+            slow = {"connections": 64}
+            if options.slow:
+                medians = compare(servers, "slow:0.005", slow, options.rounds, options.seconds)
+                show(f"a query of 5 ms, 64 connections, {database}", medians)
+                beside = {"connections": 16, "beside": "slow:0.1", "many": 16}
+                medians = compare(servers, "retrieve", beside, options.rounds, options.seconds)
+                show(f"retrieve, 16 connections, beside 16 of 100 ms queries, {database}", medians)
+        if options.slow:
+            with contextlib.ExitStack() as stack:
+                wide = {"WORKER_THREADS": 32, "MAX_THREADS_PER_USER": 32}
+                servers = [
+                    stack.enter_context(serving("rest_channels", database, wide)),
+                    stack.enter_context(serving("dcrf", database, {})),
+                ]
+                medians = compare(servers, "slow:0.005", slow, options.rounds, options.seconds)
+                show(f"a query of 5 ms, WORKER_THREADS = 32, 64 connections, {database}", medians)
+
+
+def growth(options: argparse.Namespace) -> None:
+    """How cost grows with connections, page size and fields; beside djangochannelsrestframework."""
+    database = options.databases[-1]
+    fill(database)
+
+    def measure(title: str, kind: str, connections: int, fields: int = 0) -> None:
+        with contextlib.ExitStack() as stack:
+            servers = [
+                stack.enter_context(serving(subject, database, {}, fields))
+                for subject in ("rest_channels", "dcrf")
+            ]
+            load = {"connections": connections}
+            show(title, compare(servers, kind, load, options.rounds, options.seconds))
+
+    for connections in (1, 16, 64, 256):
+        measure(f"growth: retrieve, {connections} connections", "retrieve", connections)
+    for size in (1, 25, 100):
+        measure(f"growth: list of {size}, 16 connections", f"list:{size}", 16)
+    for fields in (0, 10, 30):
+        measure(f"growth: retrieve of {7 + fields} fields, 16 connections", "retrieve", 16, fields)
+
+
+def idle_memory(subject: str, database: str, connections: int = 1000) -> float:
+    """KiB of resident memory an idle connection, of a server just started."""
+    with serving(subject, database, {}) as server:
+        ask(server, "retrieve" if subject != "echo" else "list", {"connections": 8}, 0.5)
+        before = server.resident_kib()
+        client = subprocess.Popen(
+            [sys.executable, "-m", "benchmarks.client", str(server.port), "hold"]
+            + [f"--connections={connections}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert client.stdout is not None and client.stdin is not None
+        client.stdout.readline()
+        time.sleep(1)
+        grown = server.resident_kib() - before
+        client.stdin.close()
+        client.wait()
+    return grown / connections

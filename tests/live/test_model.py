@@ -39,6 +39,9 @@ HAPPENINGS = [
     *["subscribed", "refused", "resumed", "resumed elsewhere", "cut", "rolled back"],
 ]
 
+# Enough for some to ring, however few programs there are in all.
+UNDER_A_LAYER = max(20, PROGRAMS // 50)
+
 
 def headers_of(name):
     """Two ways to be `name`: a token, on the first process, and a session, on the second."""
@@ -139,8 +142,8 @@ def test_whatever_the_layer_does_to_doorbells(name, settings):
     with stage(layer) as failure, pytest.MonkeyPatch.context() as patch:
         # By the layer alone: here all processes are one.
         patch.setattr(relay, "ring", lambda alias: relay._publisher.publish(alias))
-        check(failure, PROGRAMS // 50)
-    assert layer.delivered > PROGRAMS // 50
+        check(failure, UNDER_A_LAYER)
+    assert layer.delivered > UNDER_A_LAYER
 
 
 # Rules left out: the programs have to notice

@@ -15,6 +15,7 @@ from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.http import Http404
 from rest_framework.exceptions import APIException
 from rest_framework.permissions import BasePermission
+from rest_framework.views import APIView
 
 from rest_channels.counters import counters
 from rest_channels.live.capture import key_of, label_of
@@ -76,7 +77,7 @@ class Audience:
         self.model: Any = evaluation.queryset.model
         self.label = label_of(self.model)
         self.depends_on = dependencies(evaluation.queryset)
-        self.reach = ONE_SOCKET if evaluation.has_own_state else EVERYBODY
+        self.reach = EVERYBODY
         self.has_shown = False
         self.members: dict[str, int | None] = {}
         self.is_populated = False
@@ -137,11 +138,10 @@ def show(evaluation: Evaluation, instances: list[Any], *, is_row: bool) -> tuple
     and to whom that may be given as well.
     """
     request = evaluation.view.request
-    with evaluation.surroundings():
-        if evaluation.has_own_state or not isinstance(request, WatchedRequest):
-            return _texts(evaluation, instances, is_row), ONE_SOCKET
-        with reading(request) as reads:
-            texts = _texts(evaluation, instances, is_row)
+    if evaluation.has_own_state or not isinstance(request, WatchedRequest):
+        return evaluation.run(_texts, evaluation, instances, is_row), ONE_SOCKET
+    with reading(request) as reads:
+        texts = evaluation.run(_texts, evaluation, instances, is_row)
     return texts, reach_of(reads)
 
 
@@ -172,8 +172,8 @@ def _may_see(view: Any, instance: Any) -> bool:
 
 
 def judges_rows(view: Any) -> bool:
-    """Whether any permission of `view` looks at single rows."""
-    return any(
+    """Whether `view` itself, or any permission of it, looks at single rows."""
+    return type(view).check_object_permissions is not APIView.check_object_permissions or any(
         getattr(type(permission), "has_object_permission", None)
         is not BasePermission.has_object_permission
         for permission in view.get_permissions()

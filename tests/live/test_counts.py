@@ -10,6 +10,7 @@ from django.db.backends.utils import CursorWrapper
 from rest_framework import renderers, serializers
 from rest_framework.permissions import IsAuthenticated
 
+from rest_channels.counters import counters
 from rest_channels.live.passes import Pass
 from rest_channels.viewsets import ModelConsumerViewSet
 from tests.live.processes import running
@@ -163,6 +164,21 @@ def test_a_thousand_users_share_what_is_the_same_for_all(processes, counted):
     assert (told["serializations"], told["encodings"]) == (1, 1)
     assert told["queries"] <= 20
     assert len(drained(sockets)) == MANY
+
+
+def test_sockets_of_one_user_share_an_answer_once_the_lease_is_over(processes, counted):
+    ann = processes.write(lambda: User.objects.create(username="ann"))
+    room = processes.write(lambda: Room.objects.create(name="lobby"))
+    process = processes.start()
+    application = routes(MembersRooms)
+    sockets = [process.connect(application, "/", as_user(ann)) for _ in range(20)]
+    for socket in sockets:
+        assert socket.ask("subscribe", request_id="s")[1]["response_status"] == 201
+    processes.clock.now += 60
+    before = counters.evaluations
+    cost(processes, process, counted, change(room))
+    assert counters.evaluations == before + 1
+    assert len(drained(sockets)) == 20
 
 
 def test_who_arrives_costs_those_who_are_there_nothing(processes, counted):

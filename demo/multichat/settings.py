@@ -64,12 +64,16 @@ CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}
 if "DEMO_REDIS" in os.environ:
     CHANNEL_LAYERS["default"] = {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
-        # Those who share a database are one chat, and others on the same Redis another.
-        "CONFIG": {"hosts": [os.environ["DEMO_REDIS"]], "prefix": f"multichat:{DATABASE}"},
+        "CONFIG": {
+            # Longer than the layer waits for a message: that is 5 seconds.
+            "hosts": [{"address": os.environ["DEMO_REDIS"], "socket_timeout": 10}],
+            # Those who share a database are one chat, and others on the same Redis another.
+            "prefix": f"multichat:{DATABASE}",
+        },
     }
 
-# That a killed process's users are gone is seen in 7 seconds, for who waits; the default is 35.
-REST_CHANNELS = {"PRESENCE_SECONDS": 2}
+# For who watches: that a killed process's users are gone is seen after 4 seconds, by default 35.
+REST_CHANNELS = {"PRESENCE_SECONDS": 1}
 
 # They hold for both transports: a frame is a request to DRF.
 REST_FRAMEWORK = {

@@ -78,7 +78,9 @@ class Hub:
         """Let `member` be reached by its address."""
         self._members[member.id] = member
         if self.channel is None and (layer := get_channel_layer()) is not None:
-            channel = await layer.new_channel("rest_channels")
+            # The layer's own prefix, as everybody has it: channels_redis hears one prefix a process
+            # at a time, and others only when something has come for that one.
+            channel = await layer.new_channel()
             self.channel = self.channel or channel
 
     def leave(self, member: Member) -> None:

@@ -36,6 +36,9 @@ from rest_channels.protocol import Reply
 # what changes meanwhile (seconds).
 _REFRESH_DELAY: Final = 0.1
 
+# Audiences of which a pass reads all rows, for who joins: their texts are in memory together.
+_READS_AT_A_TIME: Final = 50
+
 
 class ProjectError(Exception):
     """The project's code raised, its cause, for these subscribers; nobody was told anything."""
@@ -52,11 +55,13 @@ class ReadingError(Exception):
 @dataclass
 class Outcome:
     """
-    What came of a pass: calls that send, for the loop, in order. `has_more` says that the log
-    goes on, `refresh_at` when rows are due to be read again (monotonic seconds).
+    What came of a pass: calls that send, for the loop, in order. `postponed` are left for the
+    next pass to let in. `has_more` says that the log goes on, `refresh_at` when rows are due to be
+    read again (monotonic seconds).
     """
 
     sendings: list[Sending] = field(default_factory=list)
+    postponed: list[Subscription] = field(default_factory=list)
     has_more: bool = False
     refresh_at: float | None = None
 
@@ -94,6 +99,8 @@ class Pass:
         self._judged: dict[Subscription, Evaluation] = {}
         self._has_doubts = False
         self._knows_pending = True
+        # Audiences of which all rows are read, for who arrives.
+        self._reads = 0
 
     def run(self, joining: Sequence[Subscription], asking: Sequence[Subscription] = ()) -> Outcome:
         """
@@ -120,8 +127,7 @@ class Pass:
         self._find_concerned(is_lost)
         self._judge_all(asking)
         if target == end:
-            for subscription in joining:
-                self._let_in(subscription)
+            self._let_all_in(joining)
         self._tell_all()
         self.outcome.sendings += [subscription.go_on for subscription in asking]
         self._commit()
@@ -229,6 +235,13 @@ class Pass:
         self._judged[subscription] = evaluation
         self._commits.append(partial(subscription.judge, evaluation, identity))
 
+    def _let_all_in(self, joining: Sequence[Subscription]) -> None:
+        for number, subscription in enumerate(joining):
+            if self._reads >= _READS_AT_A_TIME:
+                self.outcome.postponed = list(joining[number:])
+                return
+            self._let_in(subscription)
+
     def _let_in(self, subscription: Subscription) -> None:
         if subscription.is_over:
             return
@@ -280,6 +293,7 @@ class Pass:
         """
         if work.reads_all:
             return
+        self._reads += 1
         work.reads_all = True
         if audience.refresh_at is not None or not self._knows_pending:
             work.keys = None
@@ -310,15 +324,19 @@ class Pass:
         if self._reads_apart:
             for audience, keys in wanted.items():
                 with _blaming(self._concerned(audience)):
-                    rows = read_rows({audience: keys})[audience]
+                    ((_, rows),) = read_rows({audience: keys})
                 yield audience, rows
             return
-        try:
-            found = read_rows(wanted)
-        except Exception as exc:
-            # The transaction may be of no use any more.
-            raise ReadingError from exc
-        yield from found.items()
+        found = iter(read_rows(wanted))
+        while True:
+            try:
+                one = next(found, None)
+            except Exception as exc:
+                # The transaction may be of no use any more.
+                raise ReadingError from exc
+            if one is None:
+                return
+            yield one
 
     def _concerned(self, audience: Audience) -> list[Subscription]:
         """Those who are to be told something, or let in."""

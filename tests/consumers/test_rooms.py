@@ -19,7 +19,7 @@ from rest_channels.test import SocketClient
 from tests.consumers.rooms import Chat
 from tests.consumers.sockets import open_socket
 from tests.consumers.test_websockets import all_is_quiet, unread
-from tests.servers import Server
+from tests.servers import Server, answer
 
 ROUTES = Chat.as_routes()
 
@@ -438,12 +438,17 @@ def test_two_server_processes_share_their_rooms_until_one_dies():
     join = json.dumps({"action": "join", "room": "attic"})
     with (
         Server("uvicorn", application, **beats) as here,
+        here.connect("/tags/") as one,
         here.connect("/ann") as ann,
         ExitStack() as outliving,
     ):
+        # It listens to the layer as well, and each hears its own.
+        assert answer(one, "subscribe")["response_status"] == 201
         ann.send(join)
         assert json.loads(ann.recv(20))["data"]["users"] == [{"name": "ann"}]
         with Server("uvicorn", application, **beats) as there:
+            other = outliving.enter_context(there.connect("/tags/"))
+            assert answer(other, "subscribe")["response_status"] == 201
             with there.connect("/bob") as bob:
                 bob.send(join)
                 json.loads(bob.recv(20))

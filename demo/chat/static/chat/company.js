@@ -12,16 +12,20 @@ export function showCompany(users, news, me) {
 export function showTyping(users, me) {
   const names = users.filter(({ id }) => id !== me.id).map(({ username }) => username);
   const all = new Intl.ListFormat("en").format(names);
-  $("typing").textContent = names.length && `${all} ${names.length > 1 ? "are" : "is"} typing`;
+  const what = names.length > 1 ? "are typing" : "is typing";
+  $("typing").textContent = names.length === 0 ? "" : `${all} ${what}`;
 }
 
 export function showAsides(asides) {
-  const list = $("asides");
-  list.hidden = asides.length === 0;
-  // Only what is new is drawn: a list that is a log is read out as it grows.
-  const drawn = new Map([...list.children].map((item) => [item.dataset.id, item]));
-  list.replaceChildren(...asides.map((aside) => drawn.get(aside.id) ?? asideItem(aside)));
-  list.scrollLeft = list.scrollWidth;
+  const log = $("asides");
+  const list = log.querySelector("ol");
+  log.hidden = asides.length === 0;
+  // What is drawn stays: a log is read out as it grows, and not from its beginning each time.
+  const told = new Set(asides.map(({ id }) => id));
+  for (const item of [...list.children]) if (!told.has(item.dataset.id)) item.remove();
+  const drawn = new Set([...list.children].map((item) => item.dataset.id));
+  list.append(...asides.filter(({ id }) => !drawn.has(id)).map(asideItem));
+  log.scrollLeft = log.scrollWidth;
 }
 
 function asideItem({ id, user, text, sent_at }) {

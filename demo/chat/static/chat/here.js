@@ -81,14 +81,24 @@ export class Here {
   }
 
   #receive({ stream, action, response_status, data }) {
-    if (stream !== "here" || response_status !== 200 || data?.room !== this.room) return;
-    if (action === "presence") this.#meet(data);
+    if (stream !== "here" || data?.room !== this.room) return;
+    if (action === "revoke") this.#end();
+    else if (response_status !== 200) return;
+    else if (action === "presence") this.#meet(data);
     else if (action === "typing") this.#see(data);
     else if (action === "message") this.#hear(data);
     else if (action === "reset") {
       this.#position = null;
       this.#join();
     }
+  }
+
+  /** What allowed it to be here is gone. */
+  #end() {
+    this.#forgetTyping(...this.#typing.keys());
+    this.#listening.abort();
+    this.onCompany(new Map());
+    this.onAsides([]);
   }
 
   #meet({ event, user }) {

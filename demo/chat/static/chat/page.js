@@ -179,7 +179,7 @@ function showMessages(rows) {
 $("older").onclick = () => attempt(showOlder);
 $("search").oninput = debounced(200, () => attempt(showNewest));
 
-$("text").addEventListener("input", () => here.isTyping($("text").value !== ""));
+$("text").addEventListener("input", () => here?.isTyping($("text").value !== ""));
 
 onSubmit($("composer"), (text, complain, button) =>
   attempt(async () => {

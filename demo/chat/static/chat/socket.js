@@ -50,6 +50,9 @@ export class Socket extends EventTarget {
     this.#url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     this.#connect();
     addEventListener("online", () => this.#connect());
+    // A page that was left may be kept for the way back. Nobody is there meanwhile.
+    addEventListener("pagehide", () => this.#socket !== null && this.#lose());
+    addEventListener("pageshow", ({ persisted }) => persisted && this.#connect());
   }
 
   get isOpen() {

@@ -271,9 +271,8 @@ def hook_into_passes(patch: pytest.MonkeyPatch, reach: Callable[[str], None]) ->
 
     def reading_rows(wanted: Any) -> Any:
         reach("before the rows")
-        found = list(read_rows(wanted))
+        yield from read_rows(wanted)
         reach("after the rows")
-        return found
 
     async def sending(self: hub.Follower, outcome: Any) -> None:
         await asyncio.to_thread(reach, "before sending")

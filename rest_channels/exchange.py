@@ -21,7 +21,13 @@ from rest_framework.response import Response
 
 from rest_channels.exceptions import FrameError
 from rest_channels.live.topics import Options, Review, Subscribe, Topic
-from rest_channels.live.watch import SOCKET, WatchedMessageRequest, WatchedRequest, reads_of
+from rest_channels.live.watch import (
+    SOCKET,
+    WatchedMessageRequest,
+    WatchedRequest,
+    reads_of,
+    unwatched,
+)
 from rest_channels.protocol import Frame, Reply, header_value
 from rest_channels.request import (
     Call,
@@ -296,11 +302,14 @@ def review(handshake: Handshake, frame: Frame, call: Call) -> Review:
     request = WatchedMessageRequest(handshake, frame, call)
     activate_language(request)
     response = call.view(request, **call.kwargs)
+    # What is read from here on is read by us.
+    with unwatched(request):
+        view: Any = request.view
+    reads = _reads(view) if response.status_code < 400 else frozenset()
     handshake.credentials.note_user(request)
-    view: Any = request.view
     if response.status_code >= 400:
         return Review(response.status_code)
-    return Review(response.status_code, view, view.reviewed, _reads(view))
+    return Review(response.status_code, view, view.reviewed, reads)
 
 
 def _reads(view: Any) -> frozenset[str]:

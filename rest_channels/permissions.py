@@ -87,6 +87,14 @@ def as_drf_permission(permission: Any, is_inverted: bool = False) -> Any:
     return permission
 
 
+def judges_sockets(permission: Any) -> bool:
+    """Whether `can_connect` of `permission` has a say."""
+    match permission:
+        case drf.AND() | drf.OR():
+            return judges_sockets(permission.op1) or judges_sockets(permission.op2)
+    return isinstance(permission, ConsumerPermission)
+
+
 def can_connect(permission: Any, request: Request, view: APIView) -> bool:
     """
     Whether `permission` admits a socket: what `can_connect` of DCRF's says. DRF's have no say,

@@ -40,7 +40,12 @@ from rest_channels.keywords import configured, subclass
 from rest_channels.live.watch import WatchedRequest, watch
 from rest_channels.mixins import SubscriptionMixin
 from rest_channels.negotiation import remembering
-from rest_channels.permissions import as_drf_permission, can_connect, with_drf_operators
+from rest_channels.permissions import (
+    as_drf_permission,
+    can_connect,
+    judges_sockets,
+    with_drf_operators,
+)
 from rest_channels.protocol import MISSING
 from rest_channels.request import MessageRequest
 from rest_channels.settings import socket_settings
@@ -142,10 +147,14 @@ class ConsumerViewSetMixin(_APIView):
             raise PermissionDenied
 
     def _may_connect(self, request: Request) -> bool:
+        asked = [p for p in self.get_permissions() if judges_sockets(p)]
+        if not asked:
+            # Whose request it is has not been read: the answer may be everybody's.
+            return True
         verdicts = request._request.verdicts
         key = (type(self), self.action, getattr(request.user, "pk", None))
         if key not in verdicts:
-            verdicts[key] = all(can_connect(p, request, self) for p in self.get_permissions())
+            verdicts[key] = all(can_connect(p, request, self) for p in asked)
         return verdicts[key]
 
     def authenticate_socket(self, request: Request) -> Response:

@@ -25,7 +25,7 @@ from django.utils import timezone, translation
 from rest_channels.authentication import Credentials
 from rest_channels.counters import counters
 from rest_channels.live.topics import Review, Topic
-from rest_channels.live.watch import SOCKET, USER
+from rest_channels.live.watch import SOCKET, USER, WatchedRequest, reading
 from rest_channels.settings import socket_settings
 
 # How databases quote names.
@@ -63,25 +63,33 @@ def owner_of(topic: Topic, reach: int) -> Hashable:
 class Evaluation:
     """
     DRF's answer. `tables` are those whose rows it was made of; a change to one of them ends it
-    before its time. `key` tells apart querysets that give other rows or columns.
+    before its time. `key` tells apart querysets that give other rows or columns. `reach` says to
+    whom it may be given, and with it the view, whose request is one subscriber's: to those of
+    `least_reach` where nothing else forbids it.
     """
 
     def __init__(
-        self, topic: Topic, review: Review, alias: str, tables: set[str], as_of: float
+        self,
+        topic: Topic,
+        review: Review,
+        alias: str,
+        tables: set[str],
+        as_of: float,
+        least_reach: int,
     ) -> None:
         counters.evaluations += 1
         self.status = review.status
         self.view: Any = review.view
         self.queryset: Any = None
         self.tables = tables
-        self.reach = reach_of(review.reads)
-        self.as_of = as_of if self.reach == EVERYBODY else min(as_of, topic.credentials.read_at)
-        self.user_pk = topic.credentials.user_pk
+        self.has_own_state = False
         self.serializer_class: Any = None
         self.key: Hashable = None
-        self.has_own_state = False
+        self.reach = max(reach_of(review.reads), least_reach)
         if review.view is not None:
             self._take(review, alias)
+        self.as_of = as_of if self.reach == EVERYBODY else min(as_of, topic.credentials.read_at)
+        self.user_pk = topic.credentials.user_pk
 
     @property
     def is_fresh(self) -> bool:
@@ -102,7 +110,8 @@ class Evaluation:
     def _take(self, review: Review, alias: str) -> None:
         view: Any = review.view
         self.queryset = review.queryset.using(alias)
-        serializer_class = self.serializer_class = view.get_serializer_class()
+        serializer_class, reads = _chosen_serializer(view)
+        self.serializer_class = serializer_class
         # Chosen for this user, it is part of the key; asking again would count as reading.
         view.get_serializer_class = lambda: serializer_class
         self.key = _sql_key(self.queryset, alias), serializer_class
@@ -110,6 +119,8 @@ class Evaluation:
         given = getattr(view.request._request.call.view, "initkwargs", {}).keys()
         own = vars(view).keys() - _USUAL_ATTRIBUTES - given
         self.has_own_state = bool(own)
+        needs = ONE_SOCKET if self.has_own_state else reach_of(reads)
+        self.reach = max(self.reach, needs)
         self._language = translation.get_language()
         self._zone = timezone.get_current_timezone()
         self._prefix = get_script_prefix()
@@ -134,6 +145,8 @@ class Evaluations:
         self._tables: set[str] = set()
         # How far answers reach, by viewset and action: as little as they ever did.
         self._reach: dict[Hashable, int] = {}
+        #: How often that became less: what was given before may have been given to too many.
+        self.narrowings = 0
         self._next_sweep = 256
         # When it was seen that a user was written to, by primary key, and any user (monotonic
         # seconds): what was read of them before is of no use.
@@ -145,8 +158,7 @@ class Evaluations:
         The answer for `topic` now: one that holds already, or DRF's own. Raises what DRF's
         exception handler leaves alone.
         """
-        family = topic.place[:3]  # type: ignore[index]
-        known = self._known.get(self._key(topic, family))
+        known = self._known.get(self._key(topic))
         if known is not None and known.is_fresh:
             return known
         tables: set[str] = set()
@@ -156,14 +168,31 @@ class Evaluations:
         self._renew(topic.credentials)
         with _noting_tables(tables), _usable_transaction(self.alias):
             as_of = time.monotonic()
-            evaluation = Evaluation(topic, topic.review(), self.alias, tables, as_of)
-        self._reach[family] = max(self._reach.get(family, EVERYBODY), evaluation.reach)
+            review, least_reach = topic.review(), self.reach(topic)
+            evaluation = Evaluation(topic, review, self.alias, tables, as_of, least_reach)
+        if not evaluation.is_allowed:
+            # What was read of whom before it was refused is not known: it is this one's alone.
+            return evaluation
+        self.narrow(topic, evaluation.reach)
         # Under the identity that it was made with: the reading of a user may have been renewed.
-        self._known[self._key(topic, family)] = evaluation
+        self._known[self._key(topic)] = evaluation
         self._all.add(evaluation)
         self._tables |= tables
         self._sweep()
         return evaluation
+
+    def reach(self, topic: Topic) -> int:
+        """How far an answer for `topic` may reach."""
+        return self._reach.get(_family(topic), EVERYBODY)
+
+    def narrow(self, topic: Topic, reach: int) -> None:
+        """
+        Give answers for what is like `topic` to no more than `reach` from now on: something was
+        made of a view that reads whose request it is.
+        """
+        if reach > self.reach(topic):
+            self._reach[_family(topic)] = reach
+            self.narrowings += 1
 
     def doubt(self, changes: Mapping[str, Any] | None) -> bool:
         """
@@ -200,13 +229,25 @@ class Evaluations:
         )
         credentials.doubt(before=max(seen_at, self._all_written_at))
 
-    def _key(self, topic: Topic, family: Hashable) -> Hashable:
-        return topic.place, owner_of(topic, self._reach.get(family, EVERYBODY))
+    def _key(self, topic: Topic) -> Hashable:
+        return topic.place, owner_of(topic, self.reach(topic))
 
     def _sweep(self) -> None:
         if len(self._known) >= self._next_sweep:
             self._known = {key: found for key, found in self._known.items() if found.is_fresh}
             self._next_sweep = 256 + 2 * len(self._known)
+
+
+def _family(topic: Topic) -> Hashable:
+    return topic.place[:3]  # type: ignore[index]
+
+
+def _chosen_serializer(view: Any) -> tuple[Any, set[str]]:
+    """The serializer class of `view`, and what was read of the request to choose it."""
+    if not isinstance(view.request, WatchedRequest):
+        return view.get_serializer_class(), {SOCKET}
+    with reading(view.request) as reads:
+        return view.get_serializer_class(), reads
 
 
 def is_judged_by(evaluation: Evaluation, changes: Mapping[str, Any]) -> bool:

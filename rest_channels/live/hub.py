@@ -22,6 +22,7 @@ from rest_channels.live import log, relay
 from rest_channels.live.passes import Outcome, Pass, ProjectError, ReadingError, State
 from rest_channels.live.sequencer import sequence
 from rest_channels.live.subscriptions import Subscription
+from rest_channels.live.telling import TooFar
 from rest_channels.protocol import Reply
 from rest_channels.settings import socket_settings
 from rest_channels.threads import Workers
@@ -168,6 +169,8 @@ class Follower:
                 with log.snapshot(self.alias):
                     looking = Pass(self.state, reads_apart=reads_apart)
                     outcome = looking.run(joining, asking)
+            except TooFar as found:
+                self.state.evaluations.narrow(found.topic, found.reach)
             except ReadingError as failure:
                 self._raise_absence(failure.__cause__)
                 reads_apart = True

@@ -29,7 +29,7 @@ from rest_channels.live.history import History
 from rest_channels.live.positions import Place
 from rest_channels.live.reading import read_rows
 from rest_channels.live.subscriptions import Subscription
-from rest_channels.live.telling import Arrival, Moment, Sending, Telling, Work
+from rest_channels.live.telling import Arrival, Moment, Sending, Telling, TooFar, Work
 from rest_channels.protocol import Reply
 
 # Rows that a related table may have changed are read again so long after it has, together with
@@ -74,6 +74,8 @@ class State:
     place: Place | None = None
     audiences: dict[Any, Audience] = field(default_factory=dict)
     evaluations: Evaluations = field(init=False)
+    # Up to which of the evaluations' narrowings subscribers were judged anew.
+    narrowings: int = 0
 
     def __post_init__(self) -> None:
         self.evaluations = Evaluations(self.alias)
@@ -99,7 +101,8 @@ class Pass:
         Follow the log to its end, or by a page; let `joining` in once that is reached; judge
         `asking` anew, for whom something waits. Raises
         `ProjectError`, `ReadingError`, after which another pass `reads_apart` to find out whose
-        fault it is, or what the database raises: then nothing has changed.
+        fault it is, `TooFar`, after which another asks anew whom it says, or what the database
+        raises: then nothing has changed.
         """
         self._forget_empty()
         end = log.head(self.alias)
@@ -196,15 +199,27 @@ class Pass:
             audience = subscription.audience
             if audience is not None and not (subscription.is_over or subscription.is_judged):
                 self._judge(subscription, audience)
+        narrowings = self.state.evaluations.narrowings
+        has_narrowed = narrowings != self.state.narrowings
         for audience in self.state.audiences.values():
             is_told = audience in self.work
-            if not (is_told or self._has_doubts):
+            if not (is_told or self._has_doubts or has_narrowed):
                 continue
             for subscription in list(audience.subscriptions):
                 if subscription in self._left or subscription in self._judged:
                     continue
-                if subscription.is_in_doubt or (is_told and not subscription.is_judged):
+                if (
+                    subscription.is_in_doubt
+                    or (is_told and not subscription.is_judged)
+                    or (has_narrowed and self._reaches_too_far(subscription))
+                ):
                     self._judge(subscription, audience)
+        if has_narrowed:
+            self._commits.append(partial(setattr, self.state, "narrowings", narrowings))
+
+    def _reaches_too_far(self, subscription: Subscription) -> bool:
+        reach = self.state.evaluations.reach(subscription.topic)
+        return subscription.evaluation.reach < reach
 
     def _judge(self, subscription: Subscription, audience: Audience) -> None:
         evaluation = self._evaluation(subscription)
@@ -240,8 +255,14 @@ class Pass:
             self.outcome.sendings.append(partial(subscription.refuse, refusal))
 
     def _evaluation(self, subscription: Subscription) -> Evaluation:
+        topic, evaluations = subscription.topic, self.state.evaluations
         with _blaming([subscription]):
-            return self.state.evaluations.of(subscription.topic)
+            evaluation = evaluations.of(topic)
+            if topic.is_row and evaluation.is_allowed and judges_rows(evaluation.view):
+                # What an object permission hides from one it may show to another.
+                evaluations.narrow(topic, ONE_SOCKET)
+                evaluation = evaluations.of(topic)
+            return evaluation
 
     def _audience(self, subscription: Subscription, evaluation: Evaluation) -> Audience:
         topic = subscription.topic
@@ -320,5 +341,7 @@ def _blaming(subscriptions: Iterable[Subscription]) -> Iterator[None]:
     """What the project's code raises is an error of these subscriptions alone."""
     try:
         yield
+    except TooFar:
+        raise
     except Exception as exc:
         raise ProjectError(list(subscriptions)) from exc

@@ -18,6 +18,7 @@ from rest_channels.live.history import History
 from rest_channels.live.log import Kind
 from rest_channels.live.positions import Place
 from rest_channels.live.subscriptions import Subscription
+from rest_channels.live.topics import Topic
 from rest_channels.protocol import MISSING, Reply
 from rest_channels.settings import socket_settings
 
@@ -80,6 +81,17 @@ class Moment:
     marks: Mapping[int, int]
 
 
+class TooFar(Exception):
+    """
+    An answer that was given to several turns out to make texts that are not the same for all:
+    each of them, of `topic` and its like, needs one of no further `reach`.
+    """
+
+    def __init__(self, topic: Topic, reach: int) -> None:
+        super().__init__()
+        self.topic, self.reach = topic, reach
+
+
 class Telling:
     """
     `sendings` are for the loop, `commits` for the end of the pass: until then nothing of the
@@ -106,7 +118,10 @@ class Telling:
         self._missed: dict[tuple[Place, Evaluation], Changed | None] = {}
 
     def run(self) -> None:
-        """Do all of it. Raises what the project's code raises; then nothing has happened."""
+        """
+        Do all of it. Raises `TooFar`, and what the project's code raises; then nothing has
+        happened.
+        """
         if len(self.rows) > socket_settings.MAX_SUBSCRIPTION_ROWS:
             self._end_all()
             return
@@ -129,6 +144,9 @@ class Telling:
         evaluations = {**self.known, **{a.subscription: a.evaluation for a in self.work.arrivals}}
         while True:
             reach = audience.reach
+            for subscription, evaluation in evaluations.items():
+                if evaluation.reach < reach:
+                    raise TooFar(subscription.topic, reach)
             found = []
             for subscriptions in _by_owner(evaluations, reach):
                 evaluation = evaluations[subscriptions[0]]

@@ -10,6 +10,7 @@ from django.db.backends.utils import CursorWrapper
 from rest_framework import renderers, serializers
 from rest_framework.permissions import IsAuthenticated
 
+from rest_channels.counters import counters
 from rest_channels.live.passes import Pass
 from rest_channels.viewsets import ModelConsumerViewSet
 from tests.live.processes import running
@@ -163,6 +164,65 @@ def test_a_thousand_users_share_what_is_the_same_for_all(processes, counted):
     assert (told["serializations"], told["encodings"]) == (1, 1)
     assert told["queries"] <= 20
     assert len(drained(sockets)) == MANY
+
+
+@pytest.mark.parametrize(
+    ("viewset", "asked"), [(Rooms, 1), (MembersRooms, 40)], ids=["anybody", "each user"]
+)
+def test_drf_is_asked_once_for_all_who_would_get_the_same_answer(
+    processes, counted, viewset, asked
+):
+    users = processes.write(
+        lambda: User.objects.bulk_create(User(username=f"user {n}") for n in range(40))
+    )
+    room = processes.write(lambda: Room.objects.create(name="lobby"))
+    process = processes.start()
+    application = routes(viewset)
+    sockets = [process.connect(application, "/", as_user(user)) for user in [*users, *users]]
+    for socket in sockets:
+        assert socket.ask("subscribe", request_id="s")[1]["response_status"] == 201
+    processes.clock.now += 60
+    before = counters.evaluations
+    told = cost(processes, process, counted, change(room))
+    assert counters.evaluations - before == asked
+    assert (told["serializations"], told["encodings"]) == (1, 1)
+    assert len(drained(sockets)) == len(sockets)
+
+
+def test_a_text_that_turns_out_to_be_personal_is_made_by_each_users_own_view(processes, counted):
+    class Greeting(RoomSerializer):
+        """A room called `mine` looks different to each."""
+
+        def to_representation(self, room):
+            name = self.context["request"].user.username if room.name == "mine" else "all"
+            return {"id": room.pk, "name": name}
+
+    users = processes.write(
+        lambda: User.objects.bulk_create(User(username=f"user {n}") for n in range(3))
+    )
+    room = processes.write(lambda: Room.objects.create(name="lobby"))
+    process = processes.start()
+    application = routes(Rooms, serializer_class=Greeting)
+    sockets = [process.connect(application, "/", as_user(user)) for user in [*users, *users]]
+    for socket in sockets:
+        socket.ask("subscribe", request_id="s")
+    process.look()
+    before = counters.evaluations
+    processes.write(change(room))
+    process.look()
+    # What was answered to one holds for all, until a text says whom it is for.
+    assert counters.evaluations == before
+    assert [frame["data"]["name"] for frame in drained(sockets)] == ["all"] * 6
+    processes.write(lambda: Room.objects.create(name="mine"))
+    process.look()
+    assert counters.evaluations == before + len(users)
+    names = [user.username for user in users]
+    assert [frame["data"]["name"] for frame in drained(sockets)] == names * 2
+    # Who comes later gets one of their own from the beginning, and a rename is seen.
+    users[0].username = "ann"
+    processes.write(users[0].save)
+    process.look()
+    assert "ann" in {frame["data"]["name"] for frame in drained(sockets)}
 
 
 def test_who_arrives_costs_those_who_are_there_nothing(processes, counted):

@@ -27,7 +27,7 @@ from rest_channels.leases import leases
 from rest_channels.live.memberships import Memberships
 from rest_channels.outbox import Outbox, Send, Wire
 from rest_channels.protocol import SUBPROTOCOL, CloseCode, Frame, Reply, byte_length, decode
-from rest_channels.rates import RateLimit, Verdict
+from rest_channels.rates import RateLimit, Verdict, retry_headers
 from rest_channels.request import Handshake, Scope, activate_script_prefix
 from rest_channels.settings import socket_settings
 from rest_channels.shutdown import current_departures
@@ -231,7 +231,7 @@ class Connection(ABC):
             return Reply.error(429, detail, "throttled", to=asked, headers=retry)
         if waits and self._is_leaving:
             detail = "The server goes away: connect again."
-            return Reply.error(503, detail, "unavailable", to=asked)
+            return Reply.error(503, detail, "unavailable", to=asked, headers=retry_headers())
         if waits and sum(map(len, self._lanes.values())) >= socket_settings.MAX_IN_FLIGHT:
             detail = "Too many requests at once: wait for replies before sending more."
             return Reply.error(503, detail, "too_many_in_flight", to=asked)

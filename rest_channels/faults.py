@@ -9,6 +9,7 @@ import uuid
 from typing import Any, Final
 
 from rest_channels.protocol import Frame, Reply
+from rest_channels.rates import retry_headers
 
 logger = logging.getLogger("rest_channels")
 
@@ -42,4 +43,5 @@ def reply_to_fault(
         extra={**extra, "status_code": status, "error_id": error_id},
         stacklevel=2,
     )
-    return Reply.error(status, f"{detail} (error {error_id}).", code, to=to)
+    headers = retry_headers() if status == 503 else None
+    return Reply.error(status, f"{detail} (error {error_id}).", code, to=to, headers=headers)

@@ -143,7 +143,7 @@ class Lane:
             await self.wire.put(job)
             return
         if isinstance(job, Frame):
-            await self.wire.put(self.memberships.remove(job, self.wire))
+            await self.wire.put(self.memberships.remove(job, self.wire, self.stream.row_named(job)))
             return
         if (reply := await job.reply()) is not None:
             await self._answer(job, reply)

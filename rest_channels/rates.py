@@ -1,12 +1,22 @@
 """
-How many frames a second a client may send.
+How many frames a second a client may send, and when those may ask again who are refused together.
 """
 
 from __future__ import annotations
 
 import enum
 import math
+import random
 import time
+from typing import Final
+
+# Over so many seconds they spread: ten thousand clients ask a thousand times a second.
+_MOST_RETRY_SECONDS: Final = 10
+
+
+def retry_headers() -> dict[str, str]:
+    """For 503 that many clients get at the same moment: to each another time, in whole seconds."""
+    return {"Retry-After": str(random.randint(1, _MOST_RETRY_SECONDS))}
 
 
 class Verdict(enum.Enum):

@@ -54,6 +54,9 @@ DEFAULTS: dict[str, Any] = {
     "PUBLISH_SECONDS": 2,
     # A process that has subscribers looks for changes this often where no doorbell rings.
     "POLL_SECONDS": 1,
+    # How often a process says which users its sockets have in rooms. One that has said nothing for
+    # three and a half times as long is gone.
+    "PRESENCE_SECONDS": 10,
     # How long a client may be away and still be told just what it missed.
     "RETENTION_SECONDS": 24 * 60 * 60,
     # Rows of one subscription; a larger collection is refused with 400: filter it.
@@ -90,15 +93,18 @@ class SocketSettings:
             raise AttributeError(
                 f"REST_CHANNELS has no setting {name!r}; there are {', '.join(sorted(DEFAULTS))}."
             )
+        # Whoever reloads meanwhile, in another thread, puts another dictionary in its place: what
+        # was read before is kept in one that nobody looks at.
+        known = self.__dict__
         value = self.user_settings.get(name, DEFAULTS[name])
         if name in IMPORT_STRINGS and isinstance(value, str):
             value = import_string(value)
         # Found without __getattr__ from now on: settings are read for every frame.
-        self.__dict__[name] = value
+        known[name] = value
         return value
 
     def reload(self) -> None:
-        self.__dict__.clear()
+        self.__dict__ = {}
 
 
 socket_settings = SocketSettings()

@@ -218,6 +218,10 @@ class Stream:
             query.setdefault(name, query_values(frame.rest[name]))
         return query
 
+    def row_named(self, frame: Frame) -> Any:
+        """The lookup that `frame` names a row by, as it says it; None where it names none."""
+        return frame.rest.get(self._lookup_url_kwarg or "pk", frame.rest.get("pk"))
+
     def _lookups(self, frame: Frame, handshake: Handshake) -> dict[str, Any]:
         """Every lookup known, by name. What the URL bound wins over what the frame says."""
         given: dict[str, Any] = {}

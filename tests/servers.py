@@ -46,7 +46,39 @@ _LOUD = {"uvicorn": "info", "daphne": "3"}
 _QUIET = {"uvicorn": "info", "daphne": "1"}
 
 
-class Server:
+class Address:
+    """Where a server listens, on this machine: opens sockets to it."""
+
+    port: int
+
+    def url(self, path: str) -> str:
+        return f"ws://127.0.0.1:{self.port}{path}"
+
+    def connect(self, path: str = "/", **options: Any) -> connect:
+        """Open a socket, in a `with` statement."""
+        return connect(self.url(path), sock=self.transport(), **_options(options))
+
+    def connect_async(self, path: str = "/", **options: Any) -> connect_async:
+        """Open a socket of the test's event loop."""
+        return connect_async(self.url(path), sock=self.transport(), **_options(options))
+
+    def connect_lazily(self, path: str = "/") -> connect:
+        """Open a socket that reads hardly more of the network than the test asks for."""
+        transport = self.transport(receive_buffer_bytes=64 * 1024)
+        return connect(
+            self.url(path), sock=transport, **_options({"max_queue": 1, "close_timeout": 1})
+        )
+
+    def transport(self, *, receive_buffer_bytes: int | None = None) -> socket.socket:
+        """A TCP connection: a socket made of it has no proxy of the machine's in between."""
+        transport = socket.socket()
+        if receive_buffer_bytes is not None:
+            transport.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
+        transport.connect(("127.0.0.1", self.port))
+        return transport
+
+
+class Server(Address):
     """A server process; a context manager, which kills it at the end."""
 
     def __init__(
@@ -152,32 +184,6 @@ class Server:
     def _status(self, name: str) -> int:
         status = Path(f"/proc/{self._process.pid}/status").read_text()
         return int(re.search(rf"^{name}:\s+(\d+)", status, re.MULTILINE)[1])
-
-    def url(self, path: str) -> str:
-        return f"ws://127.0.0.1:{self.port}{path}"
-
-    def connect(self, path: str = "/", **options: Any) -> connect:
-        """Open a socket, in a `with` statement."""
-        return connect(self.url(path), sock=self.transport(), **_options(options))
-
-    def connect_async(self, path: str = "/", **options: Any) -> connect_async:
-        """Open a socket of the test's event loop."""
-        return connect_async(self.url(path), sock=self.transport(), **_options(options))
-
-    def connect_lazily(self, path: str = "/") -> connect:
-        """Open a socket that reads hardly more of the network than the test asks for."""
-        transport = self.transport(receive_buffer_bytes=64 * 1024)
-        return connect(
-            self.url(path), sock=transport, **_options({"max_queue": 1, "close_timeout": 1})
-        )
-
-    def transport(self, *, receive_buffer_bytes: int | None = None) -> socket.socket:
-        """A TCP connection: a socket made of it has no proxy of the machine's in between."""
-        transport = socket.socket()
-        if receive_buffer_bytes is not None:
-            transport.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-        transport.connect(("127.0.0.1", self.port))
-        return transport
 
     def run(self, code: str) -> str:
         """Run `code` in another process of the same project; returns what it prints."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 import pytest
@@ -76,6 +76,11 @@ class Demo:
     def port(self) -> str:
         return self.url.strip("/").rpartition(":")[2]
 
+    @property
+    def elsewhere(self) -> str:
+        """Its address for a browser that is signed in at another: by host, not by port."""
+        return f"http://localhost:{self.port}/"
+
     def kill(self) -> None:
         """End it as a crash would: nobody is told."""
         self.process.kill()
@@ -85,7 +90,7 @@ class Demo:
 @contextmanager
 def serving(directory: Path, port: str = "0") -> Iterator[Demo]:
     with (
-        open(directory / "log", "w+") as log,
+        TemporaryFile("w+") as log,
         manage(directory, "demo", "--port", port, stdout=subprocess.PIPE, stderr=log) as server,
     ):
         try:
@@ -173,6 +178,12 @@ def bob(bobs: Browser, url: str) -> Browser:
     return enter(bobs, url, "Lobby")
 
 
+@pytest.fixture
+def away(anns: Browser, bobs: Browser) -> tuple[Browser, Browser]:
+    """Both browsers, for a server of the test's own: see `Demo.elsewhere`."""
+    return anns, bobs
+
+
 def sign_in(browser: Browser, url: str, name: str) -> None:
     browser.get(url)
     press(browser, f"Sign in as {name}")
@@ -211,6 +222,18 @@ def shown(browser: Browser) -> list[str]:
 
 def rooms(browser: Browser) -> list[str]:
     return texts(browser, "#rooms a")
+
+
+def company(browser: Browser) -> list[str]:
+    return texts(browser, "#company .name")
+
+
+def typing(browser: Browser) -> str:
+    return "".join(texts(browser, "#typing"))
+
+
+def asides(browser: Browser) -> list[str]:
+    return texts(browser, "#asides .text")
 
 
 def texts(browser: Browser, selector: str) -> list[str]:
@@ -254,6 +277,12 @@ def post(browser: Browser, text: str) -> None:
     until(browser, lambda: shown(browser)[-1:] == [text])
 
 
+def say_aside(browser: Browser, text: str) -> None:
+    write(browser, "#text", text)
+    press(browser, "Aside")
+    until(browser, lambda: asides(browser)[-1:] == [text])
+
+
 def ask(browser: Browser, stream: str, **payload: Any) -> dict[str, Any]:
     """The reply to a frame made by hand, as in the page's console."""
     script = """
@@ -263,6 +292,19 @@ def ask(browser: Browser, stream: str, **payload: Any) -> dict[str, Any]:
         socket.onmessage = ({ data }) => { socket.close(); done(JSON.parse(data).payload); };
     """
     return browser.execute_async_script(script, stream, payload)
+
+
+def stay_by_hand(browser: Browser, room: str) -> None:
+    """Join a room on a socket that the page knows nothing of, and that leaves no room by itself."""
+    script = """
+        const [room, done] = arguments;
+        const socket = new WebSocket(location.origin.replace("http", "ws"));
+        const payload = { action: "join", room };
+        socket.onopen = () => socket.send(JSON.stringify({ stream: "here", payload }));
+        socket.onmessage = ({ data }) => done(JSON.parse(data).payload.response_status);
+        addEventListener("pagehide", () => socket.close());
+    """
+    assert browser.execute_async_script(script, room) == 200
 
 
 # The stories
@@ -291,8 +333,81 @@ def test_nor_does_a_frame_made_by_hand_show_them(ann: Browser, bob: Browser) -> 
     assert ask(bob, "rooms", action="retrieve", pk=staff_room)["response_status"] == 404
     said = ask(ann, "messages", action="list", query={"room": staff_room})["data"]["results"]
     assert ask(bob, "messages", action="retrieve", pk=said[0]["id"])["response_status"] == 404
-    asked = ask(bob, "messages", action="list", query={"room": staff_room})
-    assert (asked["response_status"], asked["data"]) == (400, None)
+    for action in ("list", "subscribe"):
+        asked = ask(bob, "messages", action=action, query={"room": staff_room})
+        assert (asked["response_status"], asked["data"]) == (400, None)
+    for pk, stream in ((staff_room, "rooms"), (said[0]["id"], "messages")):
+        asked = ask(bob, stream, action="subscribe_instance", pk=pk)
+        assert (asked["response_status"], asked["data"]) == (404, None)
+    for action in ("join", "presence", "send", "typing"):
+        in_there = {"action": action, "data": {"text": "Let me in"}}
+        asked = ask(bob, "here", room=str(staff_room), **in_there)
+        assert (asked["response_status"], asked["data"]) == (404, None)
+        assert asked["errors"] == ask(bob, "here", room="0", **in_there)["errors"]
+
+
+def test_nor_does_anything_that_passes_there(ann: Browser, bob: Browser) -> None:
+    received(bob)
+    go_to(ann, "Staff room")
+    until(ann, lambda: company(ann) == ["ann"])
+    say_aside(ann, "He cannot hear us")
+    write(ann, "#text", "Not a word of th")
+    go_to(ann, "Lobby")
+    # Said later and seen: what came before is here, or does not come.
+    say_aside(ann, "Here I am")
+    until(bob, lambda: asides(bob)[-1:] == ["Here I am"])
+    payloads = [payload for payload in received(bob) if isinstance(payload["data"], dict)]
+    lobby = ask(bob, "rooms", action="list")["data"][0]["id"]
+    assert {payload["data"]["room"] for payload in payloads if "room" in payload["data"]} <= {
+        str(lobby), lobby,
+    }  # fmt: skip
+    assert "He cannot hear us" not in str(payloads)
+    assert "Here I am" in str(payloads)
+
+
+def test_who_is_in_a_room_knows_who_else_is(ann: Browser, bob: Browser) -> None:
+    for browser in (ann, bob):
+        until(browser, lambda browser=browser: company(browser) == ["ann", "bob"])
+    go_to(bob, "Chess")
+    until(bob, lambda: company(bob) == ["bob"])
+    until(ann, lambda: company(ann) == ["ann"])
+    assert texts(ann, "#said") == ["bob has left"]
+    go_to(ann, "Chess")
+    until(bob, lambda: company(bob) == ["ann", "bob"])
+    assert texts(bob, "#said") == ["ann is here"]
+    bob.get("about:blank")
+    until(ann, lambda: company(ann) == ["ann"])
+
+
+def test_who_is_typing_is_seen_by_others(ann: Browser, bob: Browser) -> None:
+    write(bob, "#text", "Let me thi")
+    until(ann, lambda: typing(ann) == "bob is typing")
+    write(bob, "#text", "")
+    until(ann, lambda: typing(ann) == "")
+    write(bob, "#text", "I kno")
+    until(ann, lambda: typing(ann) == "bob is typing")
+    assert typing(bob) == ""
+    post(bob, "I know")
+    until(ann, lambda: typing(ann) == "")
+
+
+def test_what_is_said_by_the_way(ann: Browser, bob: Browser) -> None:
+    say_aside(ann, "Back in <b>five</b>")
+    until(bob, lambda: asides(bob)[-1:] == ["Back in <b>five</b>"])
+    assert bob.find_elements(By.CSS_SELECTOR, "#asides .text b") == []
+    assert "Back in <b>five</b>" not in shown(bob)
+    before = asides(bob)
+    go_to(bob, "Chess")
+    until(bob, lambda: company(bob) == ["bob"])
+    assert "Back in <b>five</b>" not in asides(bob)
+    say_aside(ann, "Six")
+    go_to(bob, "Lobby")
+    until(bob, lambda: asides(bob) == [*before, "Six"][-20:])
+    write(bob, "#text", "a" * 81)
+    press(bob, "Aside")
+    too_long = "Ensure this field has no more than 80 characters."
+    until(bob, lambda: texts(bob, "#text-error") == [too_long])
+    assert bob.find_element(By.ID, "text").get_property("value") == "a" * 81
 
 
 def test_older_messages_come_a_page_at_a_time(bob: Browser, url: str) -> None:
@@ -395,7 +510,6 @@ def test_a_room_for_all_becomes_one_for_staff_and_back(
         until(browser, lambda browser=browser: texts(browser, "#empty") != [])
     post(ann, "It is getting late")
     until(bob, lambda: shown(bob) == ["It is getting late"])
-    received(bob)
 
     shell(demo.directory, "Room.objects.filter(name='vault').first().delete()")
     until(bob, lambda: texts(bob, "h1") == ["No such room"])
@@ -404,6 +518,9 @@ def test_a_room_for_all_becomes_one_for_staff_and_back(
     until(ann, lambda: texts(ann, "h1") == ["Vault"] and texts(ann, "#empty") != [])
     post(ann, "It is getting later")
     until(bob, lambda: shown(bob) == ["It is getting later"])
+    vault = str(ask(ann, "rooms", action="list")["data"][-1]["id"])
+    stay_by_hand(bob, vault)
+    received(bob)
 
     change = "room = Room.objects.get(name='vault'); room.{} = {!r}; room.save()"
     shell(demo.directory, change.format("staff_only", True))
@@ -411,6 +528,17 @@ def test_a_room_for_all_becomes_one_for_staff_and_back(
     assert (rooms(bob), shown(bob)) == (["Lobby", "Chess"], [])
     until(ann, lambda: "Vault staff only" in rooms(ann))
     go_to(bob, "Lobby")
+    payloads = []
+
+    def is_put_out() -> bool:
+        # What passes is heard for a lease at most by who may hear it no more.
+        say_aside(ann, "Is anybody else here?")
+        payloads.extend(received(bob))
+        return ("revoke", {"room": vault}) in [(p["action"], p["data"]) for p in payloads]
+
+    until(bob, is_put_out)
+    until(ann, lambda: company(ann) == ["ann"])
+    say_aside(ann, "I will tell you a secret")
     post(ann, "The secret is 42")
     press(ann, "Edit: The secret is 42")
     write(ann, ".editor textarea", "The secret is 43" + Keys.ENTER)
@@ -421,11 +549,12 @@ def test_a_room_for_all_becomes_one_for_staff_and_back(
     go_to(ann, "Lobby")
     post(ann, "Nothing happened")
     until(bob, lambda: shown(bob)[-1:] == ["Nothing happened"])
-    payloads = received(bob)
+    payloads += received(bob)
     assert "Nothing happened" in str(payloads)
     assert "secret" not in str(payloads)
     assert "Treasure" not in str(payloads)
-    assert "revoke" in [payload["action"] for payload in payloads]
+    # Of the room that is shown, beside the one that the other socket was in.
+    assert any(p["action"] == "revoke" and p["request_id"] is not None for p in payloads)
 
     shell(demo.directory, change.format("staff_only", False))
     go_to(bob, "Treasure")
@@ -519,63 +648,79 @@ def test_the_frames_can_be_read(bob: Browser) -> None:
     until(bob, lambda: any('"resumed": false' in text for text in texts(bob, "#frames pre")))
 
 
-def test_it_fits_a_phone(new_browser: Callable[[], Any], url: str) -> None:
-    with new_browser() as browser:
-        phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-        browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
-        sign_in(browser, url, "ann")
-        assert browser.execute_script("return document.documentElement.scrollWidth") == 390
-        post(browser, "On the train")
+def test_it_fits_a_phone(ann: Browser, bob: Browser) -> None:
+    phone = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    ann.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    try:
+        for text in (
+            "On the train",
+            "with rather bad reception and a lot to say about it by the way",
+        ):
+            say_aside(bob, text)
+            until(ann, lambda text=text: asides(ann)[-1:] == [text])
+        assert ann.execute_script("return document.documentElement.scrollWidth") == 390
+        assert company(ann) == ["ann", "bob"]
+        post(ann, "On the train")
+    finally:
+        ann.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
-def test_the_connection_comes_back(new_browser: Callable[[], Any], tmp_path: Path) -> None:
-    with new_browser() as browser:
-        with serving(tmp_path) as demo:
-            sign_in(browser, demo.url, "bob")
-        until(browser, lambda: is_lost(browser))
-        write(browser, "#text", "Still there?" + Keys.ENTER)
-        until(browser, lambda: "nothing was sent" in "".join(texts(browser, "#trouble span")))
-        with serving(tmp_path, demo.port):
-            until(browser, lambda: texts(browser, "#connection, #trouble") == [])
-            press(browser, "Send")
-            until(browser, lambda: shown(browser)[-1:] == ["Still there?"])
+def test_the_connection_comes_back(bobs: Browser, tmp_path: Path) -> None:
+    browser = bobs
+    with serving(tmp_path) as demo:
+        sign_in(browser, demo.elsewhere, "bob")
+    until(browser, lambda: is_lost(browser))
+    write(browser, "#text", "Still there?" + Keys.ENTER)
+    until(browser, lambda: "nothing was sent" in "".join(texts(browser, "#trouble span")))
+    with serving(tmp_path, demo.port):
+        until(browser, lambda: texts(browser, "#connection, #trouble") == [])
+        press(browser, "Send")
+        until(browser, lambda: shown(browser)[-1:] == ["Still there?"])
 
 
 def is_lost(browser: Browser) -> bool:
     return texts(browser, "#connection span") == ["Connection lost. Trying again…"]
 
 
-def test_both_catch_up_after_a_crash(new_browser: Callable[[], Any], tmp_path: Path) -> None:
-    with new_browser() as ann, new_browser() as bob:
-        with serving(tmp_path) as demo:
-            sign_in(ann, demo.url, "ann")
-            sign_in(bob, demo.url, "bob")
-            until(ann, lambda: len(shown(ann)) == 10)
-            until(bob, lambda: len(shown(bob)) == 10)
-            mark(ann)
-            mark(bob)
-            others = shown(ann)[2:]
-            demo.kill()
-        until(ann, lambda: is_lost(ann))
-        until(bob, lambda: is_lost(bob))
-        received(ann)
-        received(bob)
-        shell(tmp_path, WRITTEN_MEANWHILE)
-        with serving(tmp_path, demo.port):
-            now = ["Edited while you were away", *others, "One", "Two"]
-            until(ann, lambda: shown(ann) == now)
-            until(bob, lambda: shown(bob) == now)
-            until(ann, lambda: rooms(ann) == ["Lobby", "Chess staff only", "Staff room staff only"])
-            until(bob, lambda: rooms(bob) == ["Lobby"])
-            post(ann, "Three")
-            until(bob, lambda: shown(bob) == [*now, "Three"])
-            for browser in (ann, bob):
-                assert is_marked(browser)
-                payloads = received(browser)
-                begun = [payload for payload in payloads if payload["action"] == "subscribe"]
-                # They came back to where they were, and have not begun anew.
-                assert [payload["resumed"] for payload in begun] == [True, True, True]
-                assert "reset" not in [payload["action"] for payload in payloads]
+def test_both_catch_up_after_a_crash(away: tuple[Browser, Browser], tmp_path: Path) -> None:
+    ann, bob = away
+    with serving(tmp_path) as demo:
+        sign_in(ann, demo.elsewhere, "ann")
+        sign_in(bob, demo.elsewhere, "bob")
+        until(ann, lambda: len(shown(ann)) == 10)
+        until(bob, lambda: len(shown(bob)) == 10)
+        say_aside(ann, "Did you hear that?")
+        until(bob, lambda: asides(bob) == ["Did you hear that?"])
+        mark(ann)
+        mark(bob)
+        others = shown(ann)[2:]
+        demo.kill()
+    until(ann, lambda: is_lost(ann))
+    until(bob, lambda: is_lost(bob))
+    received(ann)
+    received(bob)
+    shell(tmp_path, WRITTEN_MEANWHILE)
+    with serving(tmp_path, demo.port):
+        now = ["Edited while you were away", *others, "One", "Two"]
+        until(ann, lambda: shown(ann) == now)
+        until(bob, lambda: shown(bob) == now)
+        until(ann, lambda: rooms(ann) == ["Lobby", "Chess staff only", "Staff room staff only"])
+        until(bob, lambda: rooms(bob) == ["Lobby"])
+        post(ann, "Three")
+        until(bob, lambda: shown(bob) == [*now, "Three"])
+        say_aside(bob, "Hear what?")
+        for browser in (ann, bob):
+            until(browser, lambda browser=browser: company(browser) == ["ann", "bob"])
+            said = ["Did you hear that?", "Hear what?"]
+            until(browser, lambda browser=browser, said=said: asides(browser) == said)
+            assert is_marked(browser)
+            payloads = received(browser)
+            begun = [payload for payload in payloads if payload["action"] == "subscribe"]
+            # They came back to where they were, and have not begun anew.
+            assert [payload["resumed"] for payload in begun] == [True, True, True]
+            [joined] = [payload["data"] for payload in payloads if payload["action"] == "join"]
+            assert (joined["resumed"], joined["messages"]) == (True, [])
+            assert "reset" not in [payload["action"] for payload in payloads]
 
 
 WRITTEN_MEANWHILE = """
@@ -591,6 +736,47 @@ chess = Room.objects.get(name="chess")
 chess.staff_only = True
 chess.save()
 """
+
+
+@pytest.mark.usefixtures("redis_layer")
+def test_two_processes_are_one_chat(
+    away: tuple[Browser, Browser], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DEMO_REDIS", "redis://127.0.0.1:6379")
+    ann, bob = away
+    with serving(tmp_path) as bobs_server:
+        with serving(tmp_path) as anns_server:
+            sign_in(ann, anns_server.elsewhere, "ann")
+            sign_in(bob, bobs_server.elsewhere, "bob")
+            for browser in (ann, bob):
+                mark(browser)
+                until(browser, lambda browser=browser: company(browser) == ["ann", "bob"])
+            post(bob, "Which port are you at?")
+            until(ann, lambda: shown(ann)[-1:] == ["Which port are you at?"])
+            say_aside(ann, "Let me look")
+            until(bob, lambda: asides(bob) == ["Let me look"])
+            write(ann, "#text", "At por")
+            until(bob, lambda: typing(bob) == "ann is typing")
+            anns_server.kill()
+        until(ann, lambda: is_lost(ann))
+        until(bob, lambda: typing(bob) == "" and company(bob) == ["bob"])
+        assert texts(bob, "#said") == ["ann has left"]
+        received(ann)
+        post(bob, "Never mind")
+        say_aside(bob, "Gone")
+        with serving(tmp_path, anns_server.port):
+            # What a browser says when there is a network again: the page waits no longer.
+            ann.execute_script("dispatchEvent(new Event('online'))")
+            until(ann, lambda: shown(ann)[-1:] == ["Never mind"])
+            until(ann, lambda: asides(ann) == ["Let me look", "Gone"])
+            for browser in (ann, bob):
+                until(browser, lambda browser=browser: company(browser) == ["ann", "bob"])
+            assert ann.find_element(By.ID, "text").get_property("value") == "At por"
+            [joined] = [payload for payload in received(ann) if payload["action"] == "join"]
+            assert [said["text"] for said in joined["data"]["messages"]] == ["Gone"]
+            post(ann, "At another one now")
+            until(bob, lambda: shown(bob)[-1:] == ["At another one now"])
+            assert is_marked(ann) and is_marked(bob)
 
 
 def test_signing_in_by_hand_and_out(new_browser: Callable[[], Any], url: str) -> None:

@@ -79,7 +79,9 @@ def client_of(viewset) -> SocketClient:
 
 def verbs(queries: CaptureQueriesContext) -> list[str]:
     """What was done, without the transaction around it."""
-    words = [query["sql"].split()[0] for query in queries.captured_queries]
+    # Capture goes to PostgreSQL as three statements in one, a savepoint around the INSERT.
+    statements = [part for q in queries.captured_queries for part in q["sql"].split("; ")]
+    words = [statement.split()[0] for statement in statements]
     return [word for word in words if word not in {"SAVEPOINT", "RELEASE", "BEGIN", "COMMIT"}]
 
 

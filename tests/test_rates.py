@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rest_channels import rates
-from rest_channels.rates import RateLimit, Verdict
+from rest_channels.rates import RateLimit, Verdict, retry_headers
 
 ANSWER, REFUSE, CLOSE = Verdict.ANSWER, Verdict.REFUSE, Verdict.CLOSE
 
@@ -71,3 +71,9 @@ def test_a_slow_rate_is_counted_in_fractions(clock):
     assert limit.retry_after == 4
     clock.now += 3.9
     assert limit.take() is REFUSE
+
+
+def test_those_who_are_refused_together_come_back_apart():
+    seconds = [int(retry_headers()["Retry-After"]) for _ in range(1_000)]
+    assert set(seconds) == set(range(1, 11))
+    assert max(seconds.count(second) for second in set(seconds)) < 300

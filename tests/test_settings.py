@@ -6,7 +6,7 @@ import pytest
 from django.test import override_settings
 
 from rest_channels.connection import StreamConnection
-from rest_channels.settings import DEFAULTS, socket_settings
+from rest_channels.settings import DEFAULTS, SocketSettings, socket_settings
 
 
 @pytest.mark.parametrize("name", DEFAULTS.keys() - {"CONNECTION_CLASS", "DEMULTIPLEXER_CLASS"})
@@ -42,3 +42,18 @@ def test_other_settings_do_not_matter():
         assert socket_settings.FRAME_RATE == 7
         with override_settings(DEBUG=True):
             assert socket_settings.FRAME_RATE == 7
+
+
+def test_what_was_read_before_a_reload_is_not_kept_after_it():
+    """Another thread has read `REST_CHANNELS`, and comes to note what it read too late."""
+
+    class Overridden(SocketSettings):
+        @property
+        def user_settings(self):
+            before = super().user_settings
+            self.reload()
+            return before
+
+    overridden = Overridden()
+    assert overridden.FRAME_RATE == 100
+    assert vars(overridden) == {}

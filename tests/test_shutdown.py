@@ -43,6 +43,7 @@ def frames_until_one_is_refused(socket):
             accepted += 1
         else:
             assert (refused["response_status"], refused["codes"]) == (503, ["unavailable"])
+            assert int(refused["headers"]["Retry-After"]) > 0
             return accepted
 
 

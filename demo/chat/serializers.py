@@ -37,3 +37,9 @@ class MessageSerializer(serializers.ModelSerializer):
         if self.instance is not None and room != self.instance.room:
             raise serializers.ValidationError("A message stays in its room.", code="immutable")
         return room
+
+
+class AsideSerializer(serializers.Serializer):
+    """What is said by the way: it has no row, so nobody edits, searches or deletes it."""
+
+    text = serializers.CharField(max_length=80)

@@ -99,6 +99,40 @@ class ChatTests(SocketTestCase):
             bob.request("subscribe_instance", stream="rooms", pk=self.lobby.pk).status_code == 404
         )
 
+    def test_people_in_a_room_know_of_each_other(self):
+        room = {"stream": "here", "room": str(self.lobby.pk)}
+        ann, bob = self.as_(self.ann), self.as_(self.bob)
+        assert [user["username"] for user in ann.request("join", **room).data["users"]] == ["ann"]
+        bob.request("join", **room)
+        came = ann.event()
+        assert (came.action, came.data["event"]) == ("presence", "joined")
+        assert came.data["user"]["username"] == "bob"
+        bob.send("typing", **room, data=True)
+        assert bob.request("leave", **room).status_code == 204
+        types = ann.event()
+        assert (types.action, types.data["user"]["username"]) == ("typing", "bob")
+
+    def test_what_is_said_by_the_way_is_told_who_comes_later(self):
+        room = {"stream": "here", "room": str(self.lobby.pk)}
+        bob = self.as_(self.bob)
+        known = bob.request("join", **room).data["position"]
+        assert bob.request("send", **room, data={"text": "Brb"}).status_code == 201
+        too_long = bob.request("send", **room, data={"text": "a" * 81})
+        assert too_long.codes == [{"text": ["max_length"]}]
+        for since in ({}, {"since": known}):
+            [said] = self.as_(self.ann).request("join", **room, **since).data["messages"]
+            assert (said["text"], said["user"]["username"]) == ("Brb", "bob")
+
+    def test_to_the_others_nobody_is_in_the_staff_room(self):
+        ann, bob = self.as_(self.ann), self.as_(self.bob)
+        staff_room = {"stream": "here", "room": str(self.staff_room.pk)}
+        assert ann.request("join", **staff_room).status_code == 200
+        for action in ("join", "presence", "send", "typing"):
+            asked = bob.request(action, **staff_room, data={"text": "Let me in"})
+            no_room = bob.request(action, stream="here", room="0", data={"text": "Let me in"})
+            assert asked.status_code == 404
+            assert (asked.errors, asked.codes) == (no_room.errors, no_room.codes)
+
     def test_http_gives_the_same(self):
         http = APIClient()
         http.force_authenticate(self.bob)

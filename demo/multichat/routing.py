@@ -1,10 +1,12 @@
-"""Over websockets: the same viewsets, on another router."""
+"""Over websockets: the same viewsets, on another router; and what only sockets have."""
 
 from rest_channels.routers import DefaultRouter
 
+from chat.consumers import Here
 from chat.views import MessageViewSet, RoomViewSet, UserViewSet
 
 router = DefaultRouter()
 router.register("rooms", RoomViewSet)
 router.register("messages", MessageViewSet)
 router.register("users", UserViewSet)
+router.register("here", Here)

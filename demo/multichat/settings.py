@@ -1,7 +1,8 @@
 """
 Settings of the demo, for a laptop and nothing else: its passwords are printed on the page.
 
-`DEMO_DATABASE` names another SQLite file than `demo/demo.sqlite3`.
+`DEMO_DATABASE` names another SQLite file than `demo/demo.sqlite3`, `DEMO_REDIS` a Redis by which
+several server processes reach each other.
 """
 
 import os
@@ -47,17 +48,32 @@ TEMPLATES = [
 
 ROOT_URLCONF = "multichat.urls"
 ASGI_APPLICATION = "multichat.asgi.application"
-CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
+DATABASE = os.environ.get("DEMO_DATABASE", BASE_DIR / "demo.sqlite3")
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": os.environ.get("DEMO_DATABASE", BASE_DIR / "demo.sqlite3"),
+        "NAME": DATABASE,
         # Writers queue for the database's one lock instead of failing half-way for want of it.
         "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
+if "DEMO_REDIS" in os.environ:
+    CHANNEL_LAYERS["default"] = {
+        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "CONFIG": {
+            # Longer than the layer waits for a message: that is 5 seconds.
+            "hosts": [{"address": os.environ["DEMO_REDIS"], "socket_timeout": 10}],
+            # Those who share a database are one chat, and others on the same Redis another.
+            "prefix": f"multichat:{DATABASE}",
+        },
+    }
+
+# For who watches: that a killed process's users are gone is seen after 4 seconds, by default 35.
+REST_CHANNELS = {"PRESENCE_SECONDS": 1}
 
 # They hold for both transports: a frame is a request to DRF.
 REST_FRAMEWORK = {

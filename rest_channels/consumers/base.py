@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Hashable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
 
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLPattern
@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from rest_framework.request import Request
 
     from rest_channels.connection import Connection
+
+
+# What a class is made of, no configuration.
+_RESERVED: Final = ("stream_class", "lane_class", "bases")
 
 
 class Outlet(Protocol):
@@ -176,6 +180,8 @@ class Consumers:
         self.request = request
         self._outlet = outlet
         self._begun: list[Awaitable[Any]] = []
+        #: Whether something was raised, whatever `at_exception` made of it.
+        self.has_failed = False
 
     @classmethod
     def as_routes(cls, **initkwargs: Any) -> Routes:
@@ -188,7 +194,7 @@ class Consumers:
     @classmethod
     def configured(cls, initkwargs: dict[str, Any]) -> type[Consumers]:
         """The subclass that routes are made of."""
-        own = subclass(cls, (configured(cls, initkwargs),), {})
+        own = subclass(cls, (configured(cls, initkwargs, _RESERVED),), {})
         own._table = Table(own, initkwargs)
         return own
 
@@ -272,6 +278,7 @@ class Consumers:
         try:
             result = function()
         except Exception as exc:
+            self.has_failed = True
             result = self.at_exception(exc)
             is_dealt = True
         else:
@@ -305,6 +312,7 @@ class Consumers:
             if is_dealt:
                 # It was at_exception itself.
                 raise
+            self.has_failed = True
             # It may be `def`, and read the database.
             dealt = await workers.run(self.at_exception, exc, owner=self._outlet.owner)
             if inspect.isawaitable(dealt):

@@ -37,7 +37,8 @@ class Feed:
     One room: up to which number its messages were read, and up to which each member knows them.
     """
 
-    def __init__(self, number: int, write: Write, name: str) -> None:
+    def __init__(self, group: str, number: int, write: Write, name: str) -> None:
+        self.group = group
         self.number = number
         self.write = write
         self.name = name
@@ -49,12 +50,12 @@ class Feed:
         for member, known in self.members.items():
             if known < first - 1:
                 # What is between is no longer kept.
-                member.post(self._reset())
+                member.hear(self.group, self._reset())
         for message in said:
             text = self.write("message", message.data)
             for member, known in self.members.items():
                 if known < message.number:
-                    member.post(text)
+                    member.hear(self.group, text)
         self.number = said[-1].number
         for member, known in self.members.items():
             self.members[member] = max(known, self.number)
@@ -62,7 +63,7 @@ class Feed:
     def end(self) -> None:
         """Nobody is told more who does not join again."""
         for member in self.members:
-            member.post(self._reset())
+            member.hear(self.group, self._reset())
 
     def _reset(self) -> str:
         return self.write("reset", {"room": self.name})
@@ -82,7 +83,7 @@ class Feeds:
         """Tell `member` what is said in `group` after the message of that number."""
         feed = self._feeds.get(group)
         if feed is None:
-            feed = self._feeds[group] = Feed(number, write, name)
+            feed = self._feeds[group] = Feed(group, number, write, name)
         # Others may have been told more since this one read: that much is read again.
         feed.number = min(feed.number, number)
         feed.members[member] = max(feed.members.get(member, 0), number)

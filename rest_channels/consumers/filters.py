@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
+
 
 class Filter:
     """
@@ -20,8 +22,11 @@ class Filter:
     """
 
     def __init__(self, name: str, wanted: Any) -> None:
+        """Raises ImproperlyConfigured for a string that is no regular expression."""
         self.name = name
-        self.wanted = re.compile(wanted) if isinstance(wanted, str) else wanted
+        self.wanted = _compiled(name, wanted) if isinstance(wanted, (str, bytes)) else wanted
+        if isinstance(self.wanted, re.Pattern) and isinstance(self.wanted.pattern, bytes):
+            raise ImproperlyConfigured(f"The filter {name}={wanted!r} is of bytes: JSON is text.")
 
     def match(self, content: Mapping[str, Any]) -> dict[str, str] | None:
         """The named groups captured, none of them for a plain value; None where it differs."""
@@ -29,8 +34,7 @@ class Filter:
             return None
         value = content[self.name]
         if not isinstance(self.wanted, re.Pattern):
-            # 1 is not true.
-            return {} if type(value) is type(self.wanted) and value == self.wanted else None
+            return {} if _is_same(value, self.wanted) else None
         if isinstance(value, bool) or not isinstance(value, (str, int)):
             return None
         found = self.wanted.fullmatch(str(value))
@@ -39,6 +43,25 @@ class Filter:
     def __str__(self) -> str:
         wanted = self.wanted.pattern if isinstance(self.wanted, re.Pattern) else self.wanted
         return f"{self.name}={wanted!r}"
+
+
+def _compiled(name: str, wanted: Any) -> re.Pattern[Any]:
+    try:
+        return re.compile(wanted)
+    except re.error as exc:
+        raise ImproperlyConfigured(
+            f"The filter {name}={wanted!r} is no regular expression: {exc}. For a text as it is "
+            "there is re.escape()."
+        ) from None
+
+
+def _is_same(value: Any, wanted: Any) -> bool:
+    """Whether JSON's `value` equals `wanted`. 1 is not true, nor [1] [true]."""
+    if isinstance(wanted, Mapping) and isinstance(value, dict):
+        return value.keys() == wanted.keys() and all(_is_same(value[k], wanted[k]) for k in wanted)
+    if isinstance(wanted, (list, tuple)) and isinstance(value, list):
+        return len(value) == len(wanted) and all(map(_is_same, value, wanted))
+    return type(value) is type(wanted) and bool(value == wanted)
 
 
 def _captured(found: re.Match[str]) -> dict[str, str]:

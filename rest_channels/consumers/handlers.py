@@ -108,8 +108,21 @@ def _declared(cls: type) -> Iterator[tuple[str, Any]]:
     for base in cls.__mro__:
         for name, member in vars(base).items():
             if name not in seen and isinstance(getattr(member, "consumer", None), Declaration):
+                _require_free(cls, name)
                 yield name, member
             seen.add(name)
+
+
+def _require_free(cls: type, name: str) -> None:
+    """A handler called `reply` would be what handlers reply by: a mistake that nothing shows."""
+    for base in cls.__mro__:
+        member = vars(base).get(name)
+        is_ours = base.__module__.startswith("rest_channels.") and member is not None
+        if is_ours and not isinstance(getattr(member, "consumer", None), Declaration):
+            raise ImproperlyConfigured(
+                f"{cls.__qualname__}.{name} is a handler and hides {base.__name__}.{name}: give "
+                f"it another name, such as handle_{name}."
+            )
 
 
 def _handler(cls: Any, name: str, method: Any, initkwargs: Mapping[str, Any]) -> Handler:
@@ -127,16 +140,20 @@ def _handler(cls: Any, name: str, method: Any, initkwargs: Mapping[str, Any]) ->
 
 
 def accepted_keywords(method: Callable[..., Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of `kwargs` that `method`, a function of the class, names; all where it takes any."""
-    accepted = _accepted(method)
-    return {name: value for name, value in kwargs.items() if accepted is None or name in accepted}
+    """
+    Those of `kwargs` that `method`, a function of the class, names; where it takes any, all but
+    those that are called as the instance and the message are.
+    """
+    taken, named, takes_any = _parameters(method)
+    return {k: v for k, v in kwargs.items() if k in named or (takes_any and k not in taken)}
 
 
 @lru_cache(maxsize=1024)
-def _accepted(method: Callable[..., Any]) -> frozenset[str] | None:
+def _parameters(method: Callable[..., Any]) -> tuple[frozenset[str], frozenset[str], bool]:
+    """The names of the instance and the message, those of other parameters, and `**kwargs`."""
     parameters = list(inspect.signature(method).parameters.values())
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
-        return None
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    # Beside itself and the message.
-    return frozenset(p.name for p in parameters[2:] if p.kind in by_name)
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+    own = [p for p in parameters if p.kind is not inspect.Parameter.VAR_KEYWORD]
+    taken = frozenset(p.name for p in own[:2])
+    return taken, frozenset(p.name for p in own[2:] if p.kind in by_name), takes_any

@@ -18,38 +18,25 @@ from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
 from asgiref.sync import async_to_sync
-from channels.layers import InMemoryChannelLayer, get_channel_layer
+from channels.layers import get_channel_layer
 
-from rest_channels.consumers import layers
+from rest_channels.consumers import layers, others
 from rest_channels.consumers.feeds import Feeds
 from rest_channels.consumers.layers import (
     GROUP_MEMBERSHIP,
-    GROUP_TEXTS,
     SOCKET_TEXT,
-    group_on_layer,
     parse_address,
     send_to_layer,
     socket_address,
 )
+from rest_channels.consumers.others import Others
 from rest_channels.consumers.presence import Presence
 from rest_channels.exceptions import ConsumerError
-from rest_channels.protocol import byte_length
-from rest_channels.settings import socket_settings
 
 logger = logging.getLogger("rest_channels")
 
 # Between two tries to receive from a layer that fails.
 _SECONDS_TO_RETRY: Final = 1
-
-# How often membership is told to the layer again: what a layer has forgotten, by its group_expiry
-# or with its memory, is back as soon.
-_SECONDS_TO_REFRESH: Final = 30
-
-# Texts for one group that wait while the layer takes others go in one message of about this size.
-_BATCH_BYTES: Final = 256 * 1024
-
-#: Which messages of the layer's are this process's own.
-_PROCESS: Final = uuid.uuid4().hex
 
 
 class Member(Protocol):
@@ -61,8 +48,8 @@ class Member(Protocol):
     def post(self, text: str) -> None:
         """Send JSON text to the client at once; on the loop."""
 
-    def offer(self, text: str) -> None:
-        """Send JSON text if the client is keeping up; on the loop."""
+    def hear(self, group: str, text: str, *, may_be_lost: bool = False) -> None:
+        """Send JSON text said in a group, if the client may still have it; on the loop."""
 
     def require_room(self) -> None:
         """Raises `ConsumerError` where its socket may be in no more groups."""
@@ -82,21 +69,18 @@ class Hub:
         self._loop = loop
         self._members: dict[str, Member] = {}
         self._groups: dict[str, dict[Member, None]] = {}
+        self._others = Others(loop, self._groups)
         self._receiving: asyncio.Task[None] | None = None
-        self._refreshing: asyncio.Task[None] | None = None
-        # Texts for other processes that wait for the layer to take those before them.
-        self._waiting: dict[str, list[str]] = {}
-        self._waiting_bytes = 0
-        # What is being told to the layer. The loop keeps only weak references to its tasks.
-        self._telling: dict[str, asyncio.Task[None]] = {}
-        self._publishing: dict[str, asyncio.Task[None]] = {}
+        # The loop keeps only weak references to its tasks.
         self._told: set[asyncio.Task[None]] = set()
 
     async def join(self, member: Member) -> None:
         """Let `member` be reached by its address."""
         self._members[member.id] = member
         if self.channel is None and (layer := get_channel_layer()) is not None:
-            channel = await layer.new_channel("rest_channels")
+            # The layer's own prefix, as everybody has it: channels_redis hears one prefix a process
+            # at a time, and others only when something has come for that one.
+            channel = await layer.new_channel()
             self.channel = self.channel or channel
 
     def leave(self, member: Member) -> None:
@@ -106,10 +90,10 @@ class Hub:
         self._members.pop(member.id, None)
         if not self._members:
             self.channel = None
-            for task in (self._receiving, self._refreshing):
-                if task is not None:
-                    task.cancel()
-            self._receiving = self._refreshing = None
+            self._others.rest()
+            if self._receiving is not None:
+                self._receiving.cancel()
+                self._receiving = None
 
     def address(self, member: Member) -> str | None:
         """What reaches `member` from any process; None without a layer. From any thread."""
@@ -157,69 +141,34 @@ class Hub:
             del self._groups[group]
             self._tell(group)
 
+    def _tell(self, group: str) -> None:
+        """Whether this hub has members of `group` has changed."""
+        if self.channel is not None and others.has_other_processes():
+            self.listen()
+            self._others.tell(group, self.channel)
+
     async def settle(self, groups: Iterable[str]) -> None:
         """Wait until the layer knows who is in `groups`, or has failed to."""
-        telling = [self._telling[group] for group in groups if group in self._telling]
-        if telling:
-            await asyncio.wait(telling)
-
-    def _tell(self, group: str) -> None:
-        """Tell the layer whether this process has members of `group`: what is true by then."""
-        if self.channel is None or not has_other_processes():
-            return
-        self.listen()
-        if self._refreshing is None:
-            self._refreshing = self._loop.create_task(self._refresh())
-        before = self._telling.get(group)
-        task = self._telling[group] = self._loop.create_task(
-            self._tell_after(before, group, self.channel)
-        )
-
-        def on_done(done: asyncio.Task[None]) -> None:
-            if self._telling.get(group) is done:
-                del self._telling[group]
-
-        task.add_done_callback(on_done)
-
-    async def _tell_after(
-        self, before: asyncio.Task[None] | None, group: str, channel: str
-    ) -> None:
-        if before is not None:
-            await asyncio.wait([before])
-        layer = get_channel_layer()
-        tell = layer.group_add if group in self._groups else layer.group_discard
-        try:
-            async with asyncio.timeout(layers.SECONDS_TO_PUBLISH):
-                await tell(group_on_layer(group), channel)
-        except Exception:
-            logger.warning("The channel layer was not told of a group: again soon.", exc_info=True)
-
-    async def _refresh(self) -> None:
-        expiry = getattr(get_channel_layer(), "group_expiry", None) or _SECONDS_TO_REFRESH
-        while True:
-            await asyncio.sleep(min(_SECONDS_TO_REFRESH, expiry / 3))
-            for group in list(self._groups):
-                self._tell(group)
-                await self.settle([group])
+        await self._others.settle(groups)
 
     def send_to_group(self, group: str, text: str) -> None:
         """Send text to the members of this loop."""
         for member in list(self._groups.get(group, ())):
-            member.post(text)
+            member.hear(group, text)
 
     def offer_to_group(self, group: str, text: str) -> None:
         """Send text to the members of this loop that keep up."""
         for member in list(self._groups.get(group, ())):
-            member.offer(text)
+            member.hear(group, text, may_be_lost=True)
 
     def tell_others(self, kind: str, group: str, **content: Any) -> None:
         """Send a message of that kind to other hubs that have members of `group`, soon."""
-        message = {"type": kind, "process": _PROCESS, "group": group, **content}
+        message = {"type": kind, "process": others.PROCESS, "group": group, **content}
         for hub in local_hubs():
             if hub is not self:
                 hub.call_soon(hub.take, message)
-        if has_other_processes():
-            self.start(publish_to_layer(message))
+        if others.has_other_processes():
+            self.start(others.publish_to_layer(message))
 
     def announce_news(self, group: str) -> None:
         """Something was said in `group`, a room with a history: say so to all hubs."""
@@ -233,24 +182,7 @@ class Hub:
 
     def publish(self, group: str, text: str) -> None:
         """Send text to the members of other processes, soon; a layer that fails loses it."""
-        if not has_other_processes():
-            return
-        if self._waiting_bytes > socket_settings.MAX_QUEUE_BYTES:
-            logger.warning("The channel layer is too slow: other processes miss a message.")
-            return
-        self._waiting_bytes += byte_length(text)
-        self._waiting.setdefault(group, []).append(text)
-        if group not in self._publishing:
-            self._publishing[group] = self._loop.create_task(self._publish(group))
-
-    async def _publish(self, group: str) -> None:
-        try:
-            while waiting := self._waiting.pop(group, None):
-                self._waiting_bytes -= sum(map(byte_length, waiting))
-                for batch in _batches(waiting):
-                    await publish_to_layer(_texts(group, batch))
-        finally:
-            del self._publishing[group]
+        self._others.publish(group, text)
 
     async def _receive(self, channel: str) -> None:
         while True:
@@ -263,7 +195,7 @@ class Hub:
 
     def on_message(self, message: Mapping[str, Any]) -> None:
         """Take a message of the layer's."""
-        if message.get("process") != _PROCESS:
+        if message.get("process") != others.PROCESS:
             self.take(message)
 
     def take(self, message: Mapping[str, Any]) -> None:
@@ -371,28 +303,12 @@ def send_to_group(group: str, text: str) -> None:
         publisher = running_hub()
     except RuntimeError:
         if not hubs:
-            if has_other_processes():
-                async_to_sync(publish_to_layer)(_texts(group, [text]))
+            if others.has_other_processes():
+                message = others.message_of_texts(group, [text])
+                async_to_sync(others.publish_to_layer)(message)
             return
         publisher = hubs[0]
     publisher.call_soon(publisher.publish, group, text)
-
-
-def _texts(group: str, texts: list[str]) -> dict[str, Any]:
-    return {"type": GROUP_TEXTS, "process": _PROCESS, "group": group, "texts": texts}
-
-
-async def publish_to_layer(message: dict[str, Any]) -> None:
-    """Send a message to the other processes that have members of its group."""
-    try:
-        async with asyncio.timeout(layers.SECONDS_TO_PUBLISH):
-            await get_channel_layer().group_send(group_on_layer(message["group"]), message)
-    except Exception:
-        logger.warning(
-            "The channel layer failed: other processes miss %s message(s).",
-            len(message.get("texts", [message])),
-            exc_info=True,
-        )
 
 
 async def change_membership(group: str, address: str, joins: bool) -> None:
@@ -407,21 +323,3 @@ async def change_membership(group: str, address: str, joins: bool) -> None:
             return
     message = {"type": GROUP_MEMBERSHIP, "group": group, "socket": socket_id, "joins": joins}
     await send_to_layer(channel, message)
-
-
-def has_other_processes() -> bool:
-    """Whether the channel layer reaches any: one in memory does not, and would only lose."""
-    layer = get_channel_layer()
-    return layer is not None and not isinstance(layer, InMemoryChannelLayer)
-
-
-def _batches(texts: list[str]) -> Iterable[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        if batch and size + len(text) > _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-        batch.append(text)
-        size += len(text)
-    yield batch

@@ -8,7 +8,8 @@ import asyncio
 import inspect
 import json
 import logging
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Mapping, Sequence
 from typing import Any
 
 from rest_framework.exceptions import APIException
@@ -41,37 +42,85 @@ class ChannelApplication:
     async def __call__(
         self, scope: Mapping[str, Any], receive: Callable[[], Awaitable[Any]], send: Any
     ) -> None:
-        room = asyncio.Semaphore(socket_settings.WORKER_THREADS)
-        last: dict[str | None, asyncio.Task[None]] = {}
+        turns = Turns(self.serve, self.refuse)
         while True:
-            message = await receive()
-            await room.acquire()
-            address = message.get("reply_channel")
-            before = last.get(address) if address is not None else None
-            task = last[address] = asyncio.create_task(self._serve_after(before, message))
-
-            def on_done(task: asyncio.Task[None], address: str | None = address) -> None:
-                room.release()
-                if last.get(address) is task:
-                    del last[address]
-
-            task.add_done_callback(on_done)
-
-    async def _serve_after(
-        self, before: asyncio.Task[None] | None, message: Mapping[str, Any]
-    ) -> None:
-        if before is not None:
-            await asyncio.wait([before])
-        await self.serve(message)
+            await turns.take(await receive())
 
     async def serve(self, message: Mapping[str, Any]) -> None:
         """Serve one message of the layer's: nothing that it holds or does ends the worker."""
+        if (delivery := self._delivery(message)) is not None:
+            await delivery.serve(self.tables)
+
+    async def refuse(self, message: Mapping[str, Any]) -> None:
+        """Tell its sender that too many of their messages wait already."""
+        if (delivery := self._delivery(message)) is not None:
+            await delivery.fail(
+                ConsumerError("Too many in flight.", status=503, code="too_many_in_flight")
+            )
+
+    def _delivery(self, message: Mapping[str, Any]) -> Delivery | None:
         try:
-            delivery = Delivery(self.channel, message)
+            return Delivery(self.channel, message)
         except (KeyError, ValueError, TypeError):
             logger.error("Not a message for %r: send with Channel(name).send().", self.channel)
-            return
-        await delivery.serve(self.tables)
+            return None
+
+
+Work = Callable[[Mapping[str, Any]], Awaitable[None]]
+
+
+class Turns:
+    """
+    Messages of many senders: one of each at a time, and of all as many as there are threads.
+
+    What waits for its sender's turn keeps no other sender waiting. There are at most
+    `MAX_IN_FLIGHT` of a sender's, as of a socket's; the next is refused.
+    """
+
+    def __init__(self, serve: Work, refuse: Work) -> None:
+        self._serve = serve
+        self._refuse = refuse
+        self._room = asyncio.Semaphore(socket_settings.WORKER_THREADS)
+        #: What waits of those who are being served.
+        self._waiting: dict[Any, deque[Mapping[str, Any]]] = {}
+        # The loop keeps only weak references to its tasks.
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def take(self, message: Mapping[str, Any]) -> None:
+        """Serve `message` in its turn. Waits while there is no thread for another sender."""
+        address = message.get("reply_channel")
+        # Who has no address is nobody's successor.
+        sender = address if isinstance(address, str) else object()
+        waiting = self._waiting.get(sender)
+        if waiting is None:
+            await self._room.acquire()
+            self._waiting[sender] = deque()
+            self._start(self._serve_all(sender, message))
+        elif len(waiting) < socket_settings.MAX_IN_FLIGHT:
+            waiting.append(message)
+        else:
+            await self._refuse(message)
+
+    async def _serve_all(self, sender: Any, message: Mapping[str, Any]) -> None:
+        waiting = self._waiting[sender]
+        try:
+            while True:
+                try:
+                    await self._serve(message)
+                finally:
+                    self._room.release()
+                if not waiting:
+                    return
+                message = waiting.popleft()
+                # Behind whoever waits for a thread.
+                await self._room.acquire()
+        finally:
+            del self._waiting[sender]
+
+    def _start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
 
 class Delivery:
@@ -106,9 +155,18 @@ class Delivery:
         except Exception as exc:
             self._answer(exc)
         finally:
-            # In its turn, behind what was said.
-            self._loop.call_soon(self._said.put_nowait, None)
+            self._end()
             await sending
+
+    async def fail(self, exc: Exception) -> None:
+        """Send what `exc` is answered with, and do nothing."""
+        self._answer(exc)
+        self._end()
+        await self._send()
+
+    def _end(self) -> None:
+        # In its turn, behind what was said.
+        self._loop.call_soon(self._said.put_nowait, None)
 
     async def _handle(self, tables: Sequence[Table]) -> None:
         table = next((t for t in tables if t.find(self.content, self.channel)), tables[0])

@@ -7,6 +7,7 @@ What consumers may know of who is asking, and whom they let in.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -45,7 +46,7 @@ class UserMixin(_Base):
         return _stored_user(self._outlet.user_pk)
 
     def serialize_origin(self) -> dict[str, Any]:
-        return {**super().serialize_origin(), "user": self.user.pk}
+        return {**super().serialize_origin(), "user": getattr(self.user, "pk", None)}
 
 
 class SessionMixin(_Base):
@@ -122,6 +123,9 @@ def _as_class(permission: Any) -> Any:
         return permission
     if not callable(permission):
         raise ImproperlyConfigured(f"{permission!r} is neither a permission class nor callable.")
+    if any(map(inspect.iscoroutinefunction, (permission, type(permission).__call__))):
+        # A coroutine is true.
+        raise ImproperlyConfigured(f"{permission!r} is async, and nobody would wait for it.")
     return type(
         "CallablePermission", (_CallablePermission,), {"function": staticmethod(permission)}
     )

@@ -15,13 +15,13 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from rest_channels.consumers.layers import GROUP_PRESENCE
+from rest_channels.settings import socket_settings
 
 if TYPE_CHECKING:
     from rest_channels.consumers.hub import Hub
 
-SECONDS_BETWEEN_BEATS: Final = 10
-# Two beats may be lost on the way.
-SECONDS_TO_DEATH: Final = 35
+# Of `PRESENCE_SECONDS`: two beats may be lost on the way, and the third be late.
+_BEATS_TO_DEATH: Final = 3.5
 
 #: Called with the group, "joined" or "left", and what is known of the user.
 Announce = Callable[[str, str, Any], None]
@@ -63,8 +63,8 @@ class Presence:
         self, group: str, key: str, user: Any, *, announce: Announce, grace: float
     ) -> list[Any]:
         """
-        One more socket of `user` is in `group`; returns all who are. `announce` is told of users
-        who come, and of those who have been gone for `grace` seconds.
+        One more socket of `user` is in `group`; returns all users who are. `announce` is told of
+        those who come, and of those who have been gone for `grace` seconds.
         """
         crowd = self._crowds.get(group)
         if crowd is None:
@@ -76,8 +76,8 @@ class Presence:
             self._review(group)
         if not self._is_beating:
             self._is_beating = True
-            self._hub.call_later(SECONDS_BETWEEN_BEATS, self._beat)
-        return list(crowd.everybody().values())
+            self._hub.call_later(socket_settings.PRESENCE_SECONDS, self._beat)
+        return self.users(group)
 
     async def ask(self, group: str) -> None:
         """Ask the other hubs whom they have, once their answers reach this one."""
@@ -100,9 +100,12 @@ class Presence:
             del self._crowds[group]
 
     def users(self, group: str) -> list[Any]:
-        """All who are in a group that this hub has sockets in."""
+        """
+        All who are in a group that this hub has sockets in: those who have been told of and have
+        not left. So whoever is away for a moment is among them, and need not be told of again.
+        """
         crowd = self._crowds.get(group)
-        return [] if crowd is None else list(crowd.everybody().values())
+        return [] if crowd is None else list({**crowd.shown, **crowd.everybody()}.values())
 
     def take(self, message: Mapping[str, Any]) -> None:
         """Another hub says whom it has."""
@@ -129,13 +132,13 @@ class Presence:
             self._review(group)
         self._is_beating = bool(self._crowds)
         if self._is_beating:
-            self._hub.call_later(SECONDS_BETWEEN_BEATS, self._beat)
+            self._hub.call_later(socket_settings.PRESENCE_SECONDS, self._beat)
 
     def bury(self, crowd: Crowd) -> None:
         """Forget the hubs of `crowd` that have said nothing for too long."""
-        now = time.monotonic()
+        oldest = time.monotonic() - _BEATS_TO_DEATH * socket_settings.PRESENCE_SECONDS
         for hub, (heard, _) in list(crowd.elsewhere.items()):
-            if now - heard > SECONDS_TO_DEATH:
+            if heard < oldest:
                 del crowd.elsewhere[hub]
 
     def _review(self, group: str) -> None:

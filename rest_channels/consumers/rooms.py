@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -25,6 +26,7 @@ from django.core.exceptions import ImproperlyConfigured
 from rest_channels.consumers.base import Routes
 from rest_channels.consumers.channels import Group
 from rest_channels.consumers.handlers import consumer
+from rest_channels.consumers.hearing import Place, Refusal
 from rest_channels.consumers.history import Recent, keep, recent
 from rest_channels.consumers.layers import GROUP_OFFER, to_json
 from rest_channels.consumers.mixins import UserMixin
@@ -43,14 +45,43 @@ class RoomLane(ConsumersLane):
         super().__init__(*args)
         #: By name: the room's group, and the key of its user there.
         self.rooms: dict[str, tuple[str, str]] = {}
+        self._names: dict[str, str] = {}
+
+    def enter_room(self, name: str, group: str, key: str) -> None:
+        """The socket is in a room from now on."""
+        self.rooms[name] = (group, key)
+        self._names[group] = name
 
     def leave_room(self, name: str) -> None:
         """Leave a room, if the socket is in it."""
         if name in self.rooms:
             group, key = self.rooms.pop(name)
+            del self._names[group]
+            if self._hearing is not None:
+                self._hearing.forget(name)
             self.hub.leave_group(group, self)
             self.hub.presence.leave(group, key)
             self.hub.feeds.leave(group, self)
+
+    def may_hear(self, name: str, asked_at: float) -> None:
+        """Permission for a room was asked for, and given."""
+        if self._hearing is not None:
+            self._hearing.allow(name, asked_at)
+
+    def place_of(self, group: str) -> Place:
+        return self._names.get(group)
+
+    def review_content(self, place: Place) -> dict[str, Any]:
+        return {} if place is None else {"action": "join", "room": place}
+
+    def on_refused(self, place: Place, refusal: Refusal) -> None:
+        if place is None or refusal.is_total:
+            self.revoke(refusal.reply)
+            return
+        self.leave_room(place)
+        reply = refusal.reply
+        reply.action, reply.data = "revoke", to_json({"room": place})
+        self.post(reply.encode())
 
     async def _end(self, code: int) -> None:
         try:
@@ -82,6 +113,11 @@ class RoomConsumers(UserMixin, WebsocketConsumers):
     presence_grace: float = 5
 
     lane_class = RoomLane
+    _sync_hooks = (
+        *WebsocketConsumers._sync_hooks,
+        *("get_room", "check_room_permission", "get_message_data"),
+        *("get_user_key", "get_user_data", "get_group_name"),
+    )
 
     @classmethod
     def get_routes(cls, prefix: str | None = None) -> Routes:
@@ -90,6 +126,17 @@ class RoomConsumers(UserMixin, WebsocketConsumers):
                 f"{cls.__name__} serves rooms where the sockets are: it cannot be internal."
             )
         return super().get_routes(prefix)
+
+    @classmethod
+    def guards_places(cls) -> bool:
+        return (
+            cls.get_room is not RoomConsumers.get_room
+            or cls.check_room_permission is not RoomConsumers.check_room_permission
+        )
+
+    def check_hearing(self) -> None:
+        if "room" in self.message.content:
+            self._room("join")
 
     def get_room(self, name: str) -> Any:
         """What `name` stands for. Raise Http404 where there is no such room."""
@@ -119,13 +166,14 @@ class RoomConsumers(UserMixin, WebsocketConsumers):
 
     @consumer(action="join")
     def on_join(self, message: Any) -> None:
+        asked_at = time.monotonic()
         name, _ = self._room("join")
         # As other processes will have it.
         key, user = self.get_user_key(), json.loads(to_json(self.get_user_data()))
         told = None
         if self.history:
             told = recent(self._group(name), self.history, message.content.get("since"))
-        self._lane.hub.call(self._enter, name, key, user, told)
+        self._lane.hub.call(self._enter, name, key, user, told, asked_at)
 
     @consumer(action="leave")
     def on_leave(self, message: Any) -> None:
@@ -201,10 +249,13 @@ class RoomConsumers(UserMixin, WebsocketConsumers):
         hub.call_soon(hub.announce_news, self._group(name))
         self._answer({"id": message_id}, 201)
 
-    def _enter(self, name: str, key: str, user: Any, told: Recent | None) -> None:
+    def _enter(self, name: str, key: str, user: Any, told: Recent | None, asked_at: float) -> None:
         # On the loop and in one go: the acknowledgement comes before the room's first event.
         lane, group = self._lane, self._group(name)
         hub = lane.hub
+        if lane.is_gone:
+            # Whoever is gone has left all rooms, and would never leave this one.
+            return
         if name in lane.rooms:
             users = hub.presence.users(group)
         else:
@@ -215,7 +266,8 @@ class RoomConsumers(UserMixin, WebsocketConsumers):
             )
             hub.join_group(group, lane)
             hub.start(hub.presence.ask(group))
-            lane.rooms[name] = (group, key)
+            lane.enter_room(name, group, key)
+        lane.may_hear(name, asked_at)
         data: dict[str, Any] = {"room": name, "users": users}
         if told is not None:
             # What is said from here on is told by the feed, and nothing twice.

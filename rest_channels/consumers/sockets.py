@@ -2,8 +2,7 @@
 Sockets of class-based consumers: what makes of `WebsocketConsumers` a stream of a connection.
 
 A message of the client's takes the way of a viewset's frame: the same connection and its bounds,
-a lane, an exchange, and DRF's `dispatch()` of a view, `Gate`, whose action is to let the consumers
-have the message. So authentication, permissions, throttles, sessions and errors are the viewsets'.
+a lane, and an exchange, its `Delivery`.
 """
 
 from __future__ import annotations
@@ -11,35 +10,25 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from rest_framework import routers
-from rest_framework.decorators import action
-from rest_framework.exceptions import APIException
-from rest_framework.negotiation import DefaultContentNegotiation
-from rest_framework.parsers import JSONParser
-from rest_framework.renderers import JSONRenderer
+from rest_framework.permissions import AllowAny
 from rest_framework.request import Request
-from rest_framework.response import Response
-from rest_framework.viewsets import ViewSet
 
-from rest_channels.consumers.base import Message, ReplyChannel
-from rest_channels.consumers.channels import Channel
-from rest_channels.consumers.handlers import Handler, accepted_keywords
+from rest_channels.consumers.deliveries import Delivery, Gate, Review
+from rest_channels.consumers.handlers import Handler
+from rest_channels.consumers.hearing import Hearing, Place, Refusal
 from rest_channels.consumers.hub import running_hub
 from rest_channels.exceptions import ConsumerError
-from rest_channels.exchange import Exchange
 from rest_channels.keywords import subclass
 from rest_channels.lanes import Lane
-from rest_channels.protocol import CloseCode, Frame, Reply, byte_length
-from rest_channels.request import Call, Handshake, MessageRequest
+from rest_channels.protocol import CloseCode, Frame, Reply
+from rest_channels.request import Call, Handshake
 from rest_channels.settings import socket_settings
 from rest_channels.streams import Stream
 from rest_channels.threads import workers
-from rest_channels.viewsets import ConsumerViewSetMixin
 
 if TYPE_CHECKING:
     from rest_channels.connection import Connection
@@ -51,46 +40,6 @@ logger = logging.getLogger("rest_channels")
 # 10 to end.
 _SECONDS_TO_OPEN: Final = 3
 _SECONDS_TO_END: Final = 10
-
-
-class _AlwaysJSON(DefaultContentNegotiation):
-    def select_renderer(self, request: Any, renderers: Any, format_suffix: Any = None) -> Any:
-        return renderers[0], renderers[0].media_type
-
-
-class Gate(ConsumerViewSetMixin, ViewSet):
-    """
-    The view that messages pass on their way to `consumers`: `connect` (GET) is the handshake,
-    `receive` (POST) a message. Permission classes get it as their view.
-    """
-
-    renderer_classes = [JSONRenderer]
-    parser_classes = [JSONParser]
-    content_negotiation_class = _AlwaysJSON
-    versioning_class = None
-    consumers: type[WebsocketConsumers]
-
-    @action(detail=False, methods=["get"])
-    def connect(self, request: Request, **kwargs: Any) -> Any:
-        return _delivery(request).perform(request)
-
-    @action(detail=False, methods=["post"])
-    def receive(self, request: Request, **kwargs: Any) -> Any:
-        return _delivery(request).perform(request)
-
-    def handle_exception(self, exc: Exception) -> Any:
-        """DRF's handling; a `ConsumerError` is answered with its text."""
-        if isinstance(exc, ConsumerError):
-            refusal = APIException(exc.detail, exc.code)
-            refusal.status_code = exc.status
-            exc = refusal
-        return super().handle_exception(exc)
-
-
-def _delivery(request: Request) -> Delivery:
-    http_request: Any = request._request
-    return http_request.delivery
-
 
 #: The actions that a connection answers itself, where no handler takes such a message.
 CONNECTIONS_OWN: Final = ("cancel", "authenticate")
@@ -150,6 +99,12 @@ class ConsumersStream(Stream):
         return self.consumers.lane_class(connection, self)
 
     @property
+    def is_guarded(self) -> bool:
+        """Whether what a socket may hear can change while it is open."""
+        policy = self.consumers.get_permission_classes()
+        return any(item is not AllowAny for item in policy) or self.consumers.guards_places()
+
+    @property
     def handlers(self) -> list[Handler]:
         """Those that the socket's messages are for."""
         table = self.consumers.table()
@@ -187,11 +142,15 @@ class ConsumersLane(Lane):
         )
         self.connection = connection
         self.id = uuid.uuid4().hex
+        #: Under which the socket's own session is stored: whoever knows its address has not this.
+        self.session_key = uuid.uuid4().hex
         self.hub = running_hub()
         self.is_open = False
         self._ending: asyncio.Future[None] | None = None
         self.groups: set[str] = set()
-        self._is_gone = False
+        self._hearing = Hearing(self) if stream.is_guarded else None
+        self.is_gone = False
+        self._revoked_with: CloseCode | None = None
         #: The last DRF request: whose user `on_disconnect` sees.
         self.last_request: Request | None = None
 
@@ -201,26 +160,33 @@ class ConsumersLane(Lane):
         content = {"path": self.handshake.scope["path"]}
         connecting = Delivery(self, "connect", Content(None, data=content))
         task = asyncio.ensure_future(self._serve_connect(connecting))
-        await asyncio.wait([task], timeout=_SECONDS_TO_OPEN)
-        if not task.done():
-            logger.warning("%r did not accept its socket in time: it is closed.", self.stream)
-            connecting.stop()
-            task.cancel()
-        self.is_open = task.done() and task.result()
-        if self.is_open:
+        try:
+            await asyncio.wait([task], timeout=_SECONDS_TO_OPEN)
+            if not task.done():
+                logger.warning("%r did not accept its socket in time: it is closed.", self.stream)
+        finally:
+            # In time, or given up by the server.
+            if not task.done():
+                connecting.stop()
+                task.cancel()
+        is_let_in = self.is_open = task.done() and task.result()
+        if is_let_in:
             # What others send once the socket is open reaches it.
             await self.hub.settle(self.groups)
+            if self._revoked_with is not None:
+                # When there was nothing to close yet.
+                self.close(self._revoked_with)
         else:
-            self._is_gone = True
+            self.is_gone = True
             self.hub.leave(self)
-        return self.is_open
+        return is_let_in
 
     async def _serve_connect(self, connecting: Delivery) -> bool:
         is_refused = False
         async for item in connecting.replies():
             is_refused |= isinstance(item, Reply)
             await self._send(item)
-        return not is_refused
+        return not (is_refused or connecting.has_failed)
 
     def take(self, frame: Frame, payload: Any) -> None:
         if not self.is_open:
@@ -237,13 +203,60 @@ class ConsumersLane(Lane):
     def post(self, text: str) -> None:
         """Send what answers no message: closes a client that does not read with 4408."""
         # What comes before the socket is open waits in the outbox.
-        if not self._is_gone:
+        if not self.is_gone:
             self.wire.post_payload(text)
 
     def offer(self, text: str) -> None:
         """Send what may be lost, if the client keeps up."""
-        if not self._is_gone:
+        if not self.is_gone:
             self.wire.offer_payload(text)
+
+    def hear(self, group: str, text: str, *, may_be_lost: bool = False) -> None:
+        """Send what was said in a group, if the client may still have it."""
+        if self._hearing is not None and not self.is_gone:
+            self._hearing.hear(self.place_of(group), text, may_be_lost=may_be_lost)
+        elif may_be_lost:
+            self.offer(text)
+        else:
+            self.post(text)
+
+    def place_of(self, group: str) -> Place:
+        """What permission to hear `group` is asked for."""
+        return None
+
+    async def review(self, place: Place) -> Refusal | None:
+        """Why the client may not hear `place` any more; None where it may."""
+        review = Review(self, self.review_content(place))
+        try:
+            reply = await review.reply()
+        except Exception as exc:
+            # As DEBUG_PROPAGATE_EXCEPTIONS asks.
+            self.connection.on_crash(exc)
+            reply = None
+        if reply is not None and reply.status < 400:
+            return None
+        reply = reply or Reply.error(500, "Server error.", "error")
+        return Refusal(reply, is_total=not review.is_admitted)
+
+    def review_content(self, place: Place) -> dict[str, Any]:
+        """What the consumers are asked about, as a message would have it."""
+        return {}
+
+    def on_refused(self, place: Place, refusal: Refusal) -> None:
+        """The client may not hear `place` any more."""
+        self.revoke(refusal.reply)
+
+    def on_unknown(self) -> None:
+        """It takes too long to find out what the client may hear."""
+        self.revoke(Reply.error(500, "Permissions cannot be read.", "error"))
+
+    def revoke(self, reply: Reply) -> None:
+        """Tell the client that what it was told is told no more, and close: silence says less."""
+        reply.action = "revoke"
+        self.post(reply.encode())
+        is_ours = reply.status >= 500
+        self._revoked_with = CloseCode.SERVER_ERROR if is_ours else CloseCode.NOT_ALLOWED
+        self.close(self._revoked_with)
 
     def require_room(self) -> None:
         if self.connection.count_subscriptions() >= socket_settings.MAX_SUBSCRIPTIONS:
@@ -256,12 +269,12 @@ class ConsumersLane(Lane):
     def close(self, code: int) -> None:
         """Close the socket, where others share it this stream of it alone."""
         if self.is_open:
-            self.is_open, self._is_gone = False, True
+            self.is_open, self.is_gone = False, True
             self.connection.on_guest_closed(self.stream, code)
             self._ending = asyncio.ensure_future(self._end(code))
 
     async def finish(self, code: int) -> None:
-        self._is_gone = True
+        self.is_gone = True
         if self.is_open:
             self.is_open = False
             self._ending = asyncio.ensure_future(self._end(code))
@@ -272,7 +285,7 @@ class ConsumersLane(Lane):
 
     def abandon(self) -> None:
         super().abandon()
-        self.is_open, self._is_gone = False, True
+        self.is_open, self.is_gone = False, True
         if self._ending is not None:
             self._ending.cancel()
         self.hub.leave(self)
@@ -313,125 +326,3 @@ class ConsumersLane(Lane):
             self.close(item)
         else:
             await self.wire.put(item)
-
-
-class Delivery(Exchange):
-    """
-    A message on its way through the gate to an instance of the consumers; its outlet.
-
-    Its replies are what the instance says, JSON text, the code it closes with, and at the end a
-    `Reply` where it failed.
-    """
-
-    def __init__(self, lane: ConsumersLane, event: str, frame: Frame) -> None:
-        super().__init__(lane.stream, frame, lane.handshake)
-        self.lane = lane
-        self.event = event
-        self._loop = asyncio.get_running_loop()
-        # The request has the user.
-        self.user_pk = None
-        self.session_key: str | None = lane.id
-        self.is_last = event == "disconnect"
-        self._instance: WebsocketConsumers | None = None
-        # Text, the code to close with, and None at the end.
-        self._said: asyncio.Queue[str | int | None] = asyncio.Queue()
-        self._said_bytes = 0
-        self._is_over = self.is_last
-
-    @property
-    def owner(self) -> Any:
-        return self.handshake.credentials.owner
-
-    @property
-    def address(self) -> str | None:
-        return self.lane.hub.address(self.lane)
-
-    def say(self, text: str) -> None:
-        self._loop.call_soon_threadsafe(self._on_said, text)
-
-    def close(self, code: int) -> None:
-        """Close the socket, after what was said; from any thread."""
-        self._loop.call_soon_threadsafe(self._on_close, code)
-
-    def _on_close(self, code: int) -> None:
-        if self._is_over:
-            self.lane.close(code)
-        else:
-            self._said.put_nowait(code)
-
-    def _on_said(self, text: str) -> None:
-        if self._is_over:
-            # The instance has outlived its message: a task of its own.
-            self.lane.post(text)
-            return
-        self._said_bytes += byte_length(text)
-        if self._said_bytes > socket_settings.MAX_QUEUE_BYTES and not self._said.empty():
-            self.lane.connection.outbox.close(CloseCode.TOO_SLOW)
-        else:
-            self._said.put_nowait(text)
-
-    async def replies(self) -> AsyncIterator[Any]:
-        """What the client is told, as the client reads it."""
-        outcome = asyncio.ensure_future(self._outcome())
-        try:
-            while (item := await self._said.get()) is not None:
-                if isinstance(item, str):
-                    self._said_bytes -= byte_length(item)
-                yield item
-            self._is_over = True
-            reply = outcome.result()
-            if reply.status >= 400:
-                yield reply
-        finally:
-            self._is_over = True
-            outcome.cancel()
-            if self._instance is not None:
-                self._instance.discard()
-
-    async def _outcome(self) -> Reply:
-        try:
-            reply = await self.reply()
-            if reply is None:
-                # An `async def` hook has one as well, once it has ended.
-                reply = await anext(super().replies())
-            return reply
-        finally:
-            # In its turn, behind what was said.
-            self._loop.call_soon(self._said.put_nowait, None)
-
-    def _find(self) -> MessageRequest:
-        request: Any = super()._find()
-        request.delivery = self
-        return request
-
-    def _call(self, frame: Frame) -> Call:
-        return self.lane.stream.hook_call(self.event, self.handshake)
-
-    def perform(self, request: Request) -> Any:
-        """The gate's action; in a worker thread."""
-        self.lane.last_request = request
-        instance = self._instance = self.instance(request)
-        remaining = instance.run(self.hook(instance))
-        return Response() if remaining is None else self._response(remaining)
-
-    async def _response(self, remaining: Awaitable[None]) -> Response:
-        await remaining
-        return Response()
-
-    def instance(self, request: Request | None) -> WebsocketConsumers:
-        """The instance that serves this message."""
-        consumers = self.lane.stream.consumers
-        channel = Channel(consumers.table().channel_name)
-        return consumers(
-            Message(self.frame.data, channel, ReplyChannel(self)),
-            self.handshake.kwargs,
-            self,
-            connection=self.lane.connection,
-            request=request,
-        )
-
-    def hook(self, instance: WebsocketConsumers) -> Any:
-        """`on_connect`, `on_receive` or `on_disconnect` of `instance`, ready to be called."""
-        name = f"on_{self.event}"
-        kwargs = accepted_keywords(getattr(type(instance), name), instance.kwargs)
-        return partial(getattr(instance, name), instance.message, **kwargs)

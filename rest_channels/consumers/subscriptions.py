@@ -24,8 +24,8 @@ from rest_framework.relations import PrimaryKeyRelatedField
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from rest_channels.consumers.deliveries import Delivery
 from rest_channels.consumers.models import ModelConsumers, ModelLane, ModelStream
-from rest_channels.consumers.sockets import Delivery
 from rest_channels.exchange import Exchange
 from rest_channels.live.audiences import Audience, Texts
 from rest_channels.live.events import Event
@@ -165,13 +165,6 @@ class SubscriptionLane(ModelLane):
         self.own_frame = Frame(_subscribes_by(self.stream), request_id=self.id)
         self._subscription: Announcements | None = None
 
-    async def opens(self) -> bool:
-        is_open = await super().opens()
-        if is_open and self._is_silent:
-            # Revoked when there was nothing to close yet.
-            self.close(CloseCode.NOT_ALLOWED)
-        return is_open
-
     async def _serve_connect(self, connecting: Delivery) -> bool:
         if not await super()._serve_connect(connecting):
             return False
@@ -203,13 +196,6 @@ class SubscriptionLane(ModelLane):
         before, self._subscription = self._subscription, subscription
         if before is not None:
             self.memberships.discard(before)
-
-    def revoke(self, reply: Reply) -> None:
-        """The subscription was ended, and so is the socket: silence would look like no change."""
-        reply.action = "revoke"
-        self.post(reply.encode())
-        is_ours = reply.status >= 500
-        self.close(CloseCode.SERVER_ERROR if is_ours else CloseCode.NOT_ALLOWED)
 
     @property
     def _is_silent(self) -> bool:

@@ -13,8 +13,9 @@ Consumers of websockets.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Awaitable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLPattern
@@ -22,10 +23,11 @@ from django.urls.resolvers import RegexPattern
 from rest_framework.settings import api_settings
 
 from rest_channels.consumers.base import Consumers, Routes
+from rest_channels.consumers.deliveries import Delivery
 from rest_channels.consumers.filters import resolved
 from rest_channels.consumers.layers import message as layer_message
 from rest_channels.consumers.layers import send_to_layer, to_json
-from rest_channels.consumers.sockets import ConsumersLane, ConsumersStream, Delivery
+from rest_channels.consumers.sockets import ConsumersLane, ConsumersStream
 from rest_channels.settings import socket_settings
 
 if TYPE_CHECKING:
@@ -55,9 +57,17 @@ class WebsocketConsumers(Consumers):
     stream_class: type[ConsumersStream] = ConsumersStream
     lane_class: type[ConsumersLane] = ConsumersLane
 
+    #: Hooks that are called where nothing is awaited: a coroutine would be taken for an answer.
+    _sync_hooks: ClassVar[tuple[str, ...]] = ("check_hearing",)
+
     @classmethod
     def get_routes(cls, prefix: str | None = None) -> Routes:
         """The socket of a configured class; `prefix` is the stream's name on a shared one."""
+        for name in cls._sync_hooks:
+            if inspect.iscoroutinefunction(getattr(cls, name)):
+                raise ImproperlyConfigured(
+                    f"{cls.__name__}.{name} is async, and nobody would wait for it: let it be def."
+                )
         if cls.internal and not cls.table().is_named:
             raise ImproperlyConfigured(
                 f"{cls.__name__} is internal and sends to no channel: give it a channel_name."
@@ -73,6 +83,11 @@ class WebsocketConsumers(Consumers):
     def get_permission_classes(cls) -> Sequence[Any]:
         """Who may connect and send: DRF's permission classes."""
         return cls.permission_classes
+
+    @classmethod
+    def guards_places(cls) -> bool:
+        """Whether `check_hearing` has anything to say."""
+        return cls.check_hearing is not WebsocketConsumers.check_hearing
 
     @classmethod
     def get_queryset(cls) -> Any:
@@ -102,6 +117,13 @@ class WebsocketConsumers(Consumers):
         )
         origin = {"origin": to_json(self.serialize_origin())}
         return send_to_layer(self.get_channel_name(), {**sent, **origin})
+
+    def check_hearing(self) -> None:
+        """
+        Raise PermissionDenied where the socket may not have any more what is sent to its groups:
+        it is closed with 4403. Asked before something is sent that comes more than `LEASE_SECONDS`
+        after the last answer; in a worker thread.
+        """
 
     def send(self, content: Any) -> None:
         """Send `content` to the socket: what `reply` does, where nothing was asked."""

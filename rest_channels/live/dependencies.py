@@ -25,14 +25,16 @@ def dependencies(queryset: Any) -> dict[str, set[str] | None]:
     for lookups in _selected(queryset):
         for path, model in _forward(queryset.model, lookups):
             paths.setdefault(path, model)
-    for path, model in paths.items():
+    read = [("", queryset.model), *paths.items()]
+    for path, model in [*paths.items(), *(part for item in read for part in _parents(*item))]:
         label = model._meta.concrete_model._meta.label
         lookups_of = found.setdefault(label, set())
         if lookups_of is not None:
             lookups_of.add(path)
     for lookup in queryset._prefetch_related_lookups:
         for model in _prefetched(queryset.model, lookup):
-            found[model._meta.concrete_model._meta.label] = None
+            for part in (model, *model._meta.all_parents):
+                found[part._meta.concrete_model._meta.label] = None
     return found
 
 
@@ -116,6 +118,16 @@ def _tables(query: Query) -> set[str]:
     for inner in _subqueries(query):
         tables |= _tables(inner)
     return tables
+
+
+def _parents(path: str, model: Any) -> Iterator[tuple[str, type[Model]]]:
+    """The tables that hold part of each row of `model`, which is read at `path`."""
+    for parent, link in model._meta.parents.items():
+        # A proxy has none.
+        if link is not None:
+            to_parent = f"{path}{LOOKUP_SEP}{link.name}" if path else link.name
+            yield to_parent, parent
+            yield from _parents(to_parent, parent)
 
 
 def _selected(queryset: Any) -> Iterator[list[str]]:

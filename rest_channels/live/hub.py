@@ -24,6 +24,7 @@ from rest_channels.live.sequencer import sequence
 from rest_channels.live.subscriptions import Subscription
 from rest_channels.live.telling import TooFar
 from rest_channels.protocol import Reply
+from rest_channels.rates import retry_headers
 from rest_channels.settings import socket_settings
 from rest_channels.threads import Workers
 
@@ -145,9 +146,9 @@ class Follower:
         try:
             outcome = await followers.run(self._run, joining, asking)
             self._is_failing = False
-            if outcome.has_more:
-                # Let in once the end of the log is reached.
-                self._joining[:0] = [s for s in joining if not s.is_over]
+            # Let in by the next, or once the end of the log is reached.
+            waiting = joining if outcome.has_more else outcome.postponed
+            self._joining[:0] = [s for s in waiting if not s.is_over]
         except (OperationalError, InterfaceError):
             outcome = self._on_absent(joining)
             self._asking += asking
@@ -236,7 +237,8 @@ class Follower:
             )
         detail = "Service unavailable, try again later."
         for subscription in joining:
-            subscription.refuse(Reply.error(503, detail, "unavailable"))
+            headers = retry_headers()
+            subscription.refuse(Reply.error(503, detail, "unavailable", headers=headers))
         return Outcome()
 
     def _on_error(self, subscriptions: Sequence[Subscription], cause: BaseException) -> Outcome:

@@ -7,7 +7,6 @@ All of it in a worker thread, of the database `alias` that the changes were writ
 from __future__ import annotations
 
 import enum
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,28 +62,29 @@ def heads(alias: str) -> QuerySet[LogHead]:
 
 
 # By database: whether the tables are there, and when that was found out (monotonic seconds).
+# Exchanged whole: who looks while it is forgotten keeps nothing.
 _looked: dict[str, tuple[bool, float]] = {}
-_lock = threading.Lock()
 
 
 def is_installed(alias: str) -> bool:
     """Whether the tables of the log are there: a database may do without, or be migrated later."""
-    is_there, looked_at = _looked.get(alias, (False, -_SECONDS_UNTIL_ANOTHER_LOOK))
+    looked = _looked
+    is_there, looked_at = looked.get(alias, (False, -_SECONDS_UNTIL_ANOTHER_LOOK))
     if is_there or time.monotonic() - looked_at < _SECONDS_UNTIL_ANOTHER_LOOK:
         return is_there
     connection = connections[alias]
     with connection.cursor() as cursor:
         names = connection.introspection.table_names(cursor)
     tables = {rows(alias).model._meta.db_table for rows in (entries, pending, heads)}
-    with _lock:
-        _looked[alias] = tables <= set(names), time.monotonic()
-    return _looked[alias][0]
+    is_there = tables <= set(names)
+    looked[alias] = is_there, time.monotonic()
+    return is_there
 
 
 def forget_tables(**kwargs: Any) -> None:
     """Look again which databases have the tables: migrations ran, or a test changed them."""
-    with _lock:
-        _looked.clear()
+    global _looked
+    _looked = {}
 
 
 @contextmanager

@@ -74,13 +74,12 @@ class Memberships:
             # Paced by what was sent: the bound of frames a second is for what is not.
             self._on_acknowledged()
 
-    def remove(self, frame: Frame, wire: Wire) -> Reply:
+    def remove(self, frame: Frame, wire: Wire, row: Any) -> Reply:
         """
-        Unsubscribe: the one of the frame's `request_id`, or those of the row it names. Answered
+        Unsubscribe: the one of the frame's `request_id`, or those of the `row` it names. Answered
         204 whether there was one or not.
         """
         named = self._known.get(_key(wire, frame.request_id))
-        row = frame.rest.get("pk")
         for key, subscription in list(self._known.items()):
             is_rows = (
                 named is None

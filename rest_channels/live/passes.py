@@ -36,6 +36,9 @@ from rest_channels.protocol import Reply
 # what changes meanwhile (seconds).
 _REFRESH_DELAY: Final = 0.1
 
+# Audiences of which a pass reads all rows, for who joins: their texts are in memory together.
+_READS_AT_A_TIME: Final = 50
+
 
 class ProjectError(Exception):
     """The project's code raised, its cause, for these subscribers; nobody was told anything."""
@@ -52,11 +55,13 @@ class ReadingError(Exception):
 @dataclass
 class Outcome:
     """
-    What came of a pass: calls that send, for the loop, in order. `has_more` says that the log
-    goes on, `refresh_at` when rows are due to be read again (monotonic seconds).
+    What came of a pass: calls that send, for the loop, in order. `postponed` are left for the
+    next pass to let in. `has_more` says that the log goes on, `refresh_at` when rows are due to be
+    read again (monotonic seconds).
     """
 
     sendings: list[Sending] = field(default_factory=list)
+    postponed: list[Subscription] = field(default_factory=list)
     has_more: bool = False
     refresh_at: float | None = None
 
@@ -95,6 +100,9 @@ class Pass:
         self._left: set[Subscription] = set()
         self._judged: dict[Subscription, Evaluation] = {}
         self._has_doubts = False
+        self._knows_pending = True
+        # Audiences of which all rows are read, for who arrives.
+        self._reads = 0
 
     def run(self, joining: Sequence[Subscription], asking: Sequence[Subscription] = ()) -> Outcome:
         """
@@ -116,13 +124,13 @@ class Pass:
             Changes.by_label(pending),
             {entry.position: entry.mark for entry in entries},
         )
-        is_all_read = target == end and not is_lost and len(pending) < log.PAGE_SIZE
+        self._knows_pending = len(pending) < log.PAGE_SIZE
+        is_all_read = target == end and not is_lost and self._knows_pending
         self._doubt(Changes.by_label([*entries, *pending]) if is_all_read else None)
         self._find_concerned(is_lost)
         self._judge_all(asking)
         if target == end:
-            for subscription in joining:
-                self._let_in(subscription)
+            self._let_all_in(joining)
         self._tell_all()
         self.outcome.sendings += [subscription.go_on for subscription in asking]
         self._commit()
@@ -242,6 +250,13 @@ class Pass:
         self._judged[subscription] = evaluation
         self._commits.append(partial(subscription.judge, evaluation, identity))
 
+    def _let_all_in(self, joining: Sequence[Subscription]) -> None:
+        for number, subscription in enumerate(joining):
+            if self._reads >= _READS_AT_A_TIME:
+                self.outcome.postponed = list(joining[number:])
+                return
+            self._let_in(subscription)
+
     def _let_in(self, subscription: Subscription) -> None:
         if subscription.is_over:
             return
@@ -288,7 +303,24 @@ class Pass:
         work = self.work.setdefault(audience, Work())
         work.arrivals.append(arrival)
         if not audience.is_populated or arrival.needs_all or arrival.resumes:
-            work.reads_all = True
+            with _blaming([arrival.subscription, *audience.subscriptions]):
+                self._read_all(audience, work)
+
+    def _read_all(self, audience: Audience, work: Work) -> None:
+        """
+        Who is shown all rows of this snapshot may be shown what those who are there were not told
+        of yet: rows of a related table that wait to be read again, or that are pending. These are
+        told of it now as well, for all must hold the same when it changes again.
+        """
+        if work.reads_all:
+            return
+        self._reads += 1
+        work.reads_all = True
+        if audience.refresh_at is not None or not self._knows_pending:
+            work.keys = None
+        elif work.keys is not None and audience.is_concerned(self.moment.pending):
+            keys = audience.concerned_keys(self.moment.pending)
+            work.keys = None if keys is None else work.keys | keys
 
     # What they are told
 
@@ -313,15 +345,19 @@ class Pass:
         if self._reads_apart:
             for audience, keys in wanted.items():
                 with _blaming(self._concerned(audience)):
-                    rows = read_rows({audience: keys})[audience]
+                    ((_, rows),) = read_rows({audience: keys})
                 yield audience, rows
             return
-        try:
-            found = read_rows(wanted)
-        except Exception as exc:
-            # The transaction may be of no use any more.
-            raise ReadingError from exc
-        yield from found.items()
+        found = iter(read_rows(wanted))
+        while True:
+            try:
+                one = next(found, None)
+            except Exception as exc:
+                # The transaction may be of no use any more.
+                raise ReadingError from exc
+            if one is None:
+                return
+            yield one
 
     def _concerned(self, audience: Audience) -> list[Subscription]:
         """Those who are to be told something, or let in."""

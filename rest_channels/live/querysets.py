@@ -86,8 +86,11 @@ class LiveQuerySetMixin(models.QuerySet):
         # be locked.
         matching = self.using(alias).order_by().values("pk")
         rows = models.QuerySet(self.model, using=alias).filter(pk__in=matching)
-        if transaction.get_connection(alias).features.has_select_for_update:
-            rows = rows.select_for_update()
+        features = transaction.get_connection(alias).features
+        if features.has_select_for_update:
+            # No more than UPDATE itself would lock: who inserts a row that refers to one of these
+            # need not wait.
+            rows = rows.select_for_update(no_key=features.has_select_for_no_key_update)
         return list(rows.values_list("pk", flat=True)[: capture.MAX_ROWS + 1])
 
 

@@ -4,7 +4,7 @@ Rows of many audiences, in few queries.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 
@@ -26,28 +26,28 @@ _MAX_PARAMETERS: Final = 900
 _TAG: Final = "rest_channels_audience"
 
 
-def read_rows(wanted: Mapping[Audience, set[str] | None]) -> dict[Audience, list[Any]]:
+def read_rows(
+    wanted: Mapping[Audience, set[str] | None],
+) -> Iterator[tuple[Audience, list[Any]]]:
     """
     The rows of `wanted` keys that each audience's queryset gives; of None all rows, one more than
-    `MAX_SUBSCRIPTION_ROWS` at most.
+    `MAX_SUBSCRIPTION_ROWS` at most. Of who wants all rows, one has them in memory at a time.
     """
-    found: dict[Audience, list[Any]] = {}
     alike: dict[Hashable, list[Audience]] = {}
     for audience, keys in wanted.items():
         if keys is None:
             limit = socket_settings.MAX_SUBSCRIPTION_ROWS + 1
-            found[audience] = _once(audience.evaluation.queryset[:limit])
+            yield audience, _once(audience.evaluation.queryset[:limit])
         elif not keys:
-            found[audience] = []
+            yield audience, []
         else:
             alike.setdefault(_shape(audience), []).append(audience)
     for audiences in alike.values():
         if len(audiences) < _WORTH_COMBINING:
             for audience in audiences:
-                found[audience] = _once(_of_keys(audience, wanted[audience] or set()))
+                yield audience, _once(_of_keys(audience, wanted[audience] or set()))
         else:
-            found.update(_combined(audiences, wanted))
-    return found
+            yield from _combined(audiences, wanted).items()
 
 
 def read_keys(audience: Audience) -> list[Any]:

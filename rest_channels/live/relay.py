@@ -29,7 +29,10 @@ logger = logging.getLogger("rest_channels")
 GROUP: Final = "rest_channels.doorbell"
 
 # Layers forget members, after a day unless told otherwise, or when they lose their data.
-_SECONDS_BETWEEN_JOINS: Final = 30
+_MOST_SECONDS_BETWEEN_JOINS: Final = 30
+
+# Before a layer that failed is listened to again.
+_SECONDS_BETWEEN_TRIES: Final = 1
 
 _SECONDS_BETWEEN_WARNINGS: Final = 60
 
@@ -200,11 +203,12 @@ async def listen(on_ring: Callable[[str], None]) -> None:
                 "The channel layer cannot be heard: changes of other processes are seen within "
                 "POLL_SECONDS."
             )
-        await asyncio.sleep(socket_settings.POLL_SECONDS)
+        await asyncio.sleep(_SECONDS_BETWEEN_TRIES)
 
 
 async def _listen(layer: Any, on_ring: Callable[[str], None]) -> None:
-    channel = await _within(layer.new_channel("rest_channels.hub"))
+    # The layer's own prefix: channels_redis hears one prefix a process at a time.
+    channel = await _within(layer.new_channel())
     try:
         await _within(layer.group_add(GROUP, channel))
         await _receive(layer, channel, on_ring)
@@ -217,17 +221,31 @@ async def _listen(layer: Any, on_ring: Callable[[str], None]) -> None:
 
 
 async def _receive(layer: Any, channel: str, on_ring: Callable[[str], None]) -> None:
+    # Joins again beside one `receive`: to cancel that would end a channel of the pub/sub layer.
+    seconds = _seconds_between_joins(layer)
     joined_at = time.monotonic()
-    while True:
-        try:
-            async with asyncio.timeout(_SECONDS_BETWEEN_JOINS):
-                message = await layer.receive(channel)
-            on_ring(str(message.get("database")))
-        except TimeoutError:
-            pass
-        if time.monotonic() - joined_at >= _SECONDS_BETWEEN_JOINS:
-            await _within(layer.group_add(GROUP, channel))
-            joined_at = time.monotonic()
+    receiving = asyncio.ensure_future(layer.receive(channel))
+    try:
+        while True:
+            due = joined_at + seconds - time.monotonic()
+            if due <= 0:
+                await _within(layer.group_add(GROUP, channel))
+                joined_at = time.monotonic()
+            elif (await asyncio.wait([receiving], timeout=due))[0]:
+                on_ring(str(receiving.result().get("database")))
+                receiving = asyncio.ensure_future(layer.receive(channel))
+    finally:
+        receiving.cancel()
+        await asyncio.wait([receiving], timeout=socket_settings.PUBLISH_SECONDS)
+        if receiving.done() and not receiving.cancelled():
+            # Looked at: asyncio complains of failures that nobody has seen.
+            receiving.exception()
+
+
+def _seconds_between_joins(layer: Any) -> float:
+    """Twice before the layer forgets its members, where it says when."""
+    expiry = float(getattr(layer, "group_expiry", _MOST_SECONDS_BETWEEN_JOINS))
+    return min(_MOST_SECONDS_BETWEEN_JOINS, expiry / 2)
 
 
 async def _within(awaitable: Any) -> Any:

@@ -116,6 +116,7 @@ class Telling:
         self._arrivals = {arrival.subscription: arrival for arrival in work.arrivals}
         self._own = moment.changes.get(audience.label, Changes()).of_key
         self._missed: dict[tuple[Place, Evaluation], Changed | None] = {}
+        self._snapshots: dict[int, str] = {}
 
     def run(self) -> None:
         """
@@ -131,7 +132,9 @@ class Telling:
         self._note(groups[0][1] if groups else {})
         texts_for = {s: texts for subscriptions, texts in groups for s in subscriptions}
         for arrival in self.work.arrivals:
-            self._welcome(arrival, texts_for.get(arrival.subscription, {}))
+            self._welcome(arrival, texts_for[arrival.subscription])
+        # What there is to send outlives them.
+        self.rows = {}
 
     # Who sees what
 
@@ -278,7 +281,10 @@ class Telling:
             return "null"
         if self.audience.is_row:
             return next(iter(texts.values()), "null")
-        return f"[{', '.join(texts[key] for key in self.rows)}]"
+        # One text, however many are welcomed with it.
+        if id(texts) not in self._snapshots:
+            self._snapshots[id(texts)] = f"[{', '.join(texts[key] for key in self.rows)}]"
+        return self._snapshots[id(texts)]
 
     def _resume(self, arrival: Arrival, texts: Texts) -> None:
         subscription = arrival.subscription

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from channels.layers import InMemoryChannelLayer, channel_layers
@@ -15,6 +17,17 @@ from channels.layers import InMemoryChannelLayer, channel_layers
 from rest_channels.consumers import Channel
 from rest_channels.consumers.layers import message, socket_address, to_json
 from rest_channels.routers import ChannelRouter
+
+
+@contextmanager
+def a_layer(layer: Any = None) -> Iterator[Any]:
+    """A channel layer in place of the project's: one in memory, unless another is given."""
+    layer = layer or InMemoryChannelLayer()
+    before = channel_layers.set("default", layer)
+    try:
+        yield layer
+    finally:
+        channel_layers.set("default", before)
 
 
 def told(
@@ -27,16 +40,12 @@ def told(
 async def tells(
     *routes: Any, content: Any, channel: str | None = None, kwargs: dict[str, Any] | None = None
 ) -> list[Any]:
-    layer = InMemoryChannelLayer()
-    before = channel_layers.set("default", layer)
-    try:
+    with a_layer() as layer:
         mapping = ChannelRouter(*routes).mapping
         name = routes[0].channels[0] if channel is None else channel
         address = socket_address("asker", "1")
         await mapping[name].serve(message(to_json(content), kwargs or {}, address))
         return [json.loads((await layer.receive("asker"))["text"]) for _ in _waiting(layer)]
-    finally:
-        channel_layers.set("default", before)
 
 
 def _waiting(layer: InMemoryChannelLayer) -> range:
@@ -44,4 +53,4 @@ def _waiting(layer: InMemoryChannelLayer) -> range:
     return range(queue.qsize() if queue else 0)
 
 
-__all__ = ["Channel", "tells", "told"]
+__all__ = ["Channel", "a_layer", "tells", "told"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import re
 import threading
 
 import pytest
@@ -12,7 +13,15 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from rest_framework.exceptions import ValidationError
 
-from rest_channels.consumers import Channel, ConsumerError, Consumers, consumer
+from rest_channels.consumers import (
+    Channel,
+    ConsumerError,
+    Consumers,
+    CRUDConsumers,
+    RoomConsumers,
+    WebsocketConsumers,
+    consumer,
+)
 from rest_channels.routers import ChannelRouter
 from tests.consumers.channels import told
 
@@ -59,6 +68,36 @@ def test_what_each_message_sets_is_no_keyword(name):
 def test_methods_and_private_names_are_no_keywords(name):
     with pytest.raises(TypeError, match="unknown keywords"):
         Pages.as_routes(**{name: "mine"})
+
+
+@pytest.mark.parametrize("name", ["stream_class", "lane_class", "bases"])
+def test_what_a_class_is_made_of_is_no_keyword(name):
+    with pytest.raises(TypeError, match="unknown keywords") as refused:
+        CRUDConsumers.as_routes(**{name: ()})
+    assert name not in str(refused.value).partition("Known are")[2]
+
+
+def test_routes_of_one_class_share_nothing_not_even_what_can_be_changed():
+    class Noting(Consumers):
+        channel_name = "noting"
+        notes: list = []
+        seen = 0
+
+        @consumer(say="(?P<word>.*)", decorators=())
+        def noted(self, message, word):
+            self.notes.append(word)
+            type(self).seen += 1
+            self.reply([self.notes, self.seen])
+
+    keywords = {"notes": []}
+    one = Noting.as_routes(**keywords)
+    # What becomes of the dictionary is no business of the routes.
+    keywords.update(notes=["mine"], channel_name="other")
+    other = Noting.as_routes(notes=[])
+    assert told(one, content={"say": "a"}) == [[["a"], 1]]
+    assert told(one, content={"say": "b"}) == [[["a", "b"], 2]]
+    assert told(other, content={"say": "c"}) == [[["c"], 1]]
+    assert (Noting.notes, Noting.seen) == ([], 0)
 
 
 def test_as_routes_is_one_instance_a_message():
@@ -128,6 +167,8 @@ def test_named_groups_are_captured_and_unnamed_ones_not():
 
 def test_a_number_is_matched_as_it_is_written():
     assert answers({"page": r"(?P<page>\d+)"}, {"page": 12}) == {"page": "12"}
+    # As long as JSON may have it: Python writes no longer ones.
+    assert answers({"page": r"\d+"}, {"page": 10**4299}) == {}
 
 
 @pytest.mark.parametrize("value", [None, True, 1.5, ["1"], {"1": 1}])
@@ -142,6 +183,55 @@ def test_a_plain_value_has_to_be_equal_and_of_its_type():
     assert answers({"page": None}, {"page": None}) == {}
     assert answers({"page": None}, {}) is None
     assert answers({"page": [1]}, {"page": [1]}) == {}
+    assert answers({"page": 1.0}, {"page": 1}) is None
+    assert answers({"page": False}, {"page": 0}) is None
+
+
+def test_what_is_nested_has_to_be_equal_all_the_way_down():
+    wanted = {"by": {"id": 1, "tags": ["a", None]}}
+    assert answers(wanted, {"by": {"tags": ["a", None], "id": 1}}) == {}
+    assert answers({"by": (1, 2)}, {"by": [1, 2]}) == {}
+    for other in (
+        {"id": True, "tags": ["a", None]}, {"id": 1, "tags": ["a", None], "more": 1},
+        {"id": 1, "tags": ["a"]}, {"id": 1}, [1], "{}", None,
+    ):  # fmt: skip
+        assert answers(wanted, {"by": other}) is None, other
+    assert answers({"by": [1]}, {"by": [True]}) is None
+
+
+def test_a_key_is_a_key_and_no_path_into_what_is_nested():
+    assert answers({"by.id": "1"}, {"by.id": "1"}) == {}
+    assert answers({"by.id": "1"}, {"by": {"id": "1"}}) is None
+    assert answers({"by__id": "1"}, {"by": {"id": "1"}}) is None
+
+
+def test_a_text_that_looks_like_a_regular_expression_is_escaped_to_be_itself():
+    assert answers({"sum": "1+1"}, {"sum": "1+1"}) is None
+    assert answers({"sum": re.escape("1+1")}, {"sum": "1+1"}) == {}
+    assert answers({"sum": re.compile("(?P<a>a)B", re.IGNORECASE)}, {"sum": "Ab"}) == {"a": "A"}
+
+
+@pytest.mark.parametrize("wrong", ["(", "(?P<a>", re.compile(b"x"), b"x"])
+def test_a_filter_that_can_match_nothing_is_refused_by_its_name(wrong):
+    with pytest.raises(ImproperlyConfigured, match="The filter page="):
+        answers({"page": wrong}, {})
+
+
+def test_a_group_called_as_the_message_is_no_second_message():
+    class Shadowed(Consumers):
+        channel_name = "shadowed"
+
+        @consumer(kind="any", message="(?P<message>.*)")
+        def any_keyword(self, message, **kwargs):
+            self.reply([message.content["message"], kwargs, self.kwargs])
+
+        @consumer(kind="this", self="(?P<self>.*)")
+        def named(self, message):
+            self.reply(self.kwargs)
+
+    content = {"kind": "any", "message": "Hi"}
+    assert told(Shadowed.as_routes(), content=content) == [["Hi", {}, {"message": "Hi"}]]
+    assert told(Shadowed.as_routes(), content={"kind": "this", "self": "x"}) == [{"self": "x"}]
 
 
 def test_all_filters_have_to_match():
@@ -357,6 +447,26 @@ def test_a_generator_would_do_nothing_and_is_refused():
 
     with pytest.raises(ImproperlyConfigured, match=r"self\.reply"):
         consumer(items)
+
+
+@pytest.mark.parametrize("name", ["reply", "at_exception", "dispatch", "reply_channel", "send"])
+def test_a_handler_that_would_hide_what_handlers_call_is_refused(name):
+    def handler(self, message):
+        """Would be what `self.reply` calls."""
+
+    base = Consumers if hasattr(Consumers, name) else WebsocketConsumers
+    hiding = type("Hiding", (base,), {name: consumer(say="x")(handler), "channel_name": "x"})
+    with pytest.raises(ImproperlyConfigured, match=f"handle_{name}"):
+        hiding.as_routes()
+
+
+def test_a_handler_of_this_package_may_be_overridden():
+    class Chat(RoomConsumers):
+        @consumer(action="send")
+        def on_send(self, message):
+            super().on_send(message)
+
+    assert str(Chat.as_routes().table.handlers[0]) == "on_send  action='send'"
 
 
 # Channels

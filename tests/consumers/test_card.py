@@ -6,10 +6,8 @@ form that they have with today's Channels. docs/consumers.md says what differs, 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 
 import pytest
-from channels.layers import InMemoryChannelLayer, channel_layers
 from channels.routing import URLRouter
 from rest_framework.permissions import IsAuthenticated
 
@@ -26,19 +24,8 @@ from rest_channels.consumers import (
 from rest_channels.consumers import Consumers as BaseConsumers
 from rest_channels.routers import ChannelRouter
 from rest_channels.test import SocketClient, SocketClosed
-from tests.consumers.channels import told
+from tests.consumers.channels import a_layer, told
 from tests.consumers.sockets import open_socket
-
-
-@contextlib.contextmanager
-def a_layer():
-    layer = InMemoryChannelLayer()
-    before = channel_layers.set("default", layer)
-    try:
-        yield layer
-    finally:
-        channel_layers.set("default", before)
-
 
 # Goals
 

@@ -8,18 +8,17 @@ import logging
 from contextlib import contextmanager
 
 import pytest
-from channels.layers import BaseChannelLayer, InMemoryChannelLayer, channel_layers
+from channels.layers import BaseChannelLayer, InMemoryChannelLayer
 from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
 
-from rest_channels.consumers import Group, GroupConsumers, WebsocketConsumers, consumer
+from rest_channels.consumers import Group, GroupConsumers, WebsocketConsumers, consumer, others
 from rest_channels.consumers import channels as channels_module
-from rest_channels.consumers import hub as hub_module
 from rest_channels.consumers.hub import running_hub
 from rest_channels.consumers.layers import GROUP_TEXTS, group_on_layer, safe_name
 from rest_channels.routers import ChannelRouter, DefaultRouter
 from rest_channels.test import SocketClient
-from tests.consumers.channels import told
+from tests.consumers.channels import a_layer, told
 from tests.consumers.sockets import open_socket
 from tests.consumers.test_websockets import all_is_quiet, unread
 from tests.servers import Server
@@ -340,12 +339,9 @@ class SharedLayer(InMemoryChannelLayer):
 
 @contextmanager
 def layer_in_place(layer, monkeypatch):
-    monkeypatch.setattr(hub_module, "has_other_processes", lambda: True)
-    before = channel_layers.set("default", layer)
-    try:
+    monkeypatch.setattr(others, "has_other_processes", lambda: True)
+    with a_layer(layer):
         yield layer
-    finally:
-        channel_layers.set("default", before)
 
 
 def from_elsewhere(group, *texts):

@@ -16,8 +16,9 @@ from rest_channels.consumers.feeds import readers
 from rest_channels.consumers.hub import running_hub
 from rest_channels.models import RoomHead, RoomMessage
 from rest_channels.test import SocketClient
+from tests.consumers.rooms import Chat
 from tests.consumers.sockets import open_socket
-from tests.consumers.test_rooms import Chat, do
+from tests.consumers.test_rooms import do
 from tests.live.stories import written
 from tests.servers import Server
 

@@ -9,11 +9,12 @@ import threading
 from contextlib import asynccontextmanager
 
 import pytest
-from channels.layers import InMemoryChannelLayer, channel_layers
+from channels.layers import InMemoryChannelLayer
 
 from rest_channels.consumers import Channel, ConsumerError, Consumers, consumer
 from rest_channels.consumers.layers import MESSAGE, SECONDS_TO_PUBLISH, message, to_json
 from rest_channels.routers import ChannelRouter
+from tests.consumers.channels import a_layer
 
 
 class Gate(Consumers):
@@ -37,16 +38,14 @@ class Gate(Consumers):
 @asynccontextmanager
 async def working(*routes):
     """A worker on the first channel of `routes`: give it messages, and receive from the layer."""
-    layer = InMemoryChannelLayer()
-    before = channel_layers.set("default", layer)
     given = asyncio.Queue()
     [(name, application), *_] = ChannelRouter(*routes).mapping.items()
     task = asyncio.create_task(application({"type": "channel", "channel": name}, given.get, None))
-    try:
-        yield given.put, lambda asker: asyncio.wait_for(layer.receive(asker), 10)
-    finally:
-        task.cancel()
-        channel_layers.set("default", before)
+    with a_layer() as layer:
+        try:
+            yield given.put, lambda asker: asyncio.wait_for(layer.receive(asker), 10)
+        finally:
+            task.cancel()
 
 
 def asked(content, asker=None):
@@ -69,12 +68,39 @@ def test_messages_of_one_sender_are_served_in_order_others_side_by_side():
     asyncio.run(story())
 
 
+def test_who_sends_much_at_once_keeps_nobody_waiting_and_is_refused_beyond_a_bound(settings):
+    settings.REST_CHANNELS = {"WORKER_THREADS": 2, "MAX_IN_FLIGHT": 3}
+    Gate.opened.clear()
+
+    async def story():
+        async with working(Gate.as_routes()) as (give, receive):
+            await give(asked({"kind": "wait"}, "ann#1"))
+            for number in range(5):
+                await give(asked({"kind": "quick", "request_id": number}, "ann#1"))
+            for name in ("bob", "eve"):
+                await give(asked({"kind": "quick"}, f"{name}#1"))
+                assert json.loads((await receive(name))["text"]) == "quick"
+            for number in (3, 4):
+                refused = json.loads((await receive("ann"))["text"])
+                assert (refused["response_status"], refused["request_id"]) == (503, number)
+                assert refused["codes"] == ["too_many_in_flight"]
+            Gate.opened.set()
+            replies = [json.loads((await receive("ann"))["text"]) for _ in range(4)]
+            assert replies == ["waited", *["quick"] * 3]
+            # Served and forgotten.
+            await give(asked({"kind": "quick"}, "ann#1"))
+            assert json.loads((await receive("ann"))["text"]) == "quick"
+
+    asyncio.run(story())
+
+
 def test_no_message_ends_the_worker(caplog):
     wrong = [
         {"type": "chat.message", "text": "somebody else's"},
         {"type": MESSAGE},
         {"type": MESSAGE, "content": "{", "kwargs": "{}"},
         {"type": MESSAGE, "content": None, "kwargs": "{}"},
+        {"type": MESSAGE, "content": "{}", "reply_channel": ["x"]},
         asked({"kind": "unknown"}),
         asked({"kind": "broken"}),
         asked({"kind": "quick"}),  # It replies, and there is nobody to reply to.
@@ -85,14 +111,15 @@ def test_no_message_ends_the_worker(caplog):
         for item in wrong:
             await application.serve(item)
         async with working(Gate.as_routes()) as (give, receive):
-            await give(wrong[0])
+            for item in wrong[:5]:
+                await give(item)
             await give(asked({"kind": "quick"}, "ann#1"))
             assert json.loads((await receive("ann"))["text"]) == "quick"
 
     with caplog.at_level(logging.WARNING, "rest_channels"):
         asyncio.run(story())
     logged = [record.getMessage() for record in caplog.records]
-    assert sum("Not a message for 'gate'" in line for line in logged) == 5
+    assert sum("Not a message for 'gate'" in line for line in logged) == 10
     assert sum("Server error" in line for line in logged) == 1
     assert sum("nobody to reply to" in line for line in logged) == 1
 
@@ -124,21 +151,16 @@ def test_as_many_messages_are_served_at_once_as_there_are_threads(settings):
 
 
 def test_a_channel_is_sent_to_from_sync_and_async_code():
-    layer = InMemoryChannelLayer()
-    before = channel_layers.set("default", layer)
-
     async def received():
         await Channel("mail").asend([2], kwargs={"room": 5}, reply_channel=Channel("x#1"))
         return await layer.receive("mail")
 
-    try:
+    with a_layer() as layer:
         assert asyncio.run(received()) == {
             "type": MESSAGE, "content": "[2]", "kwargs": '{"room":5}', "reply_channel": "x#1",
         }  # fmt: skip
         Channel("mail").send({"to": "ann"})
         assert layer.channels["mail"].get_nowait()[1]["content"] == '{"to":"ann"}'
-    finally:
-        channel_layers.set("default", before)
 
 
 @pytest.mark.parametrize("exc", [ConnectionError("lost"), RuntimeError("full")])
@@ -147,13 +169,10 @@ def test_a_layer_that_fails_is_said_to_be_busy(exc):
         async def send(self, channel, message):
             raise exc
 
-    before = channel_layers.set("default", Failing())
-    try:
+    with a_layer(Failing()):
         with pytest.raises(ConsumerError) as refused:
             Channel("mail").send({})
         assert refused.value.status == 503
-    finally:
-        channel_layers.set("default", before)
 
 
 def test_a_layer_that_hangs_is_given_up(monkeypatch):
@@ -163,10 +182,6 @@ def test_a_layer_that_hangs_is_given_up(monkeypatch):
         async def send(self, channel, message):
             await asyncio.Event().wait()
 
-    before = channel_layers.set("default", Hanging())
-    try:
-        with pytest.raises(ConsumerError):
-            Channel("mail").send({})
-    finally:
-        channel_layers.set("default", before)
+    with a_layer(Hanging()), pytest.raises(ConsumerError):
+        Channel("mail").send({})
     assert SECONDS_TO_PUBLISH == 2

@@ -6,7 +6,6 @@ import asyncio
 import json
 
 import pytest
-from channels.layers import InMemoryChannelLayer, channel_layers
 from channels.routing import URLRouter
 from django.contrib.sessions.models import Session
 from django.core.exceptions import ImproperlyConfigured
@@ -27,6 +26,7 @@ from rest_channels.consumers import (
 from rest_channels.consumers.layers import message, to_json
 from rest_channels.routers import ChannelRouter
 from rest_channels.test import SocketClient, SocketClosed
+from tests.consumers.channels import a_layer
 from tests.consumers.sockets import open_socket
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -106,24 +106,18 @@ def test_authenticate_replaces_the_credentials(ann):
 
 def forwarded(routes, ann, content):
     """What a worker replies to what a socket of `ann` forwards to it."""
-    layer = InMemoryChannelLayer()
-    before = channel_layers.set("default", layer)
     [worker] = ChannelRouter(routes).mapping.values()
-    client = client_of(routes, ann)
 
     async def work():
         await worker.serve(await layer.receive(routes.channels[0]))
 
-    try:
+    with a_layer() as layer, client_of(routes, ann) as client:
         client.send_text(json.dumps(content))
         while not layer.channels:
             with pytest.raises(TimeoutError):
                 client.receive(timeout=0.05)
         asyncio.run(work())
         return client.receive()
-    finally:
-        client.close()
-        channel_layers.set("default", before)
 
 
 def test_at_a_worker_the_user_is_the_one_who_sent_the_message(ann):
@@ -136,18 +130,14 @@ def test_at_a_worker_a_user_who_is_no_longer_active_is_anonymous(ann):
     [worker] = ChannelRouter(routes).mapping.values()
     ann.is_active = False
     ann.save()
-    layer = InMemoryChannelLayer()
-    before = channel_layers.set("default", layer)
 
     async def work():
         sent = message(to_json({"kind": "sync"}), {}, "asker#1")
         await worker.serve({**sent, "origin": json.dumps({"user": ann.pk})})
         return (await layer.receive("asker"))["text"]
 
-    try:
+    with a_layer() as layer:
         assert asyncio.run(work()) == '""'
-    finally:
-        channel_layers.set("default", before)
 
 
 # SessionMixin
@@ -180,6 +170,23 @@ def test_a_sockets_session_is_its_own_is_saved_and_ends_with_it(ann):
     assert Session.objects.count() == before
 
 
+def test_who_knows_a_sockets_address_has_not_its_session(ann):
+    keys = []
+
+    class Addressed(SessionMixin, WebsocketConsumers):
+        @consumer
+        def told(self, message):
+            self.session["secret"] = True
+            keys.append(self._outlet.session_key)
+            self.reply(self.reply_channel.name)
+
+    with a_layer(), client_of(Addressed.as_routes()) as client:
+        address = ask(client, {})
+        stored = [session.session_key for session in Session.objects.all()]
+        assert keys == stored
+        assert stored[0] not in address
+
+
 def test_the_http_session_is_that_of_the_cookie_and_is_saved(ann):
     client = client_of(Counting.as_routes(), ann)
     assert [ask(client, {"kind": "http"}) for _ in range(2)] == [1, 2]
@@ -194,8 +201,6 @@ def test_at_a_worker_the_sockets_session_is_the_same(ann):
     routes = Counting.as_routes(channel_name="counting", internal=True)
     assert forwarded(routes, ann, {"kind": "sync"}) == 1
     [worker] = ChannelRouter(routes).mapping.values()
-    layer = InMemoryChannelLayer()
-    before = channel_layers.set("default", layer)
 
     async def work():
         sent = message(to_json({"kind": "sync"}), {}, "asker#1")
@@ -203,10 +208,8 @@ def test_at_a_worker_the_sockets_session_is_the_same(ann):
             await worker.serve({**sent, "origin": json.dumps({"session": "s" * 32})})
         return [(await layer.receive("asker"))["text"] for _ in range(2)]
 
-    try:
+    with a_layer() as layer:
         assert asyncio.run(work()) == ["1", "2"]
-    finally:
-        channel_layers.set("default", before)
 
 
 def test_at_a_worker_there_is_no_http_session(ann):
@@ -302,6 +305,22 @@ def test_an_unknown_set_and_no_permission_are_refused_when_routes_are_made(setti
         Members.as_routes(perms="secret")
     with pytest.raises(ImproperlyConfigured, match="neither a permission class nor callable"):
         Members.as_routes(permissions=[True])
+
+
+class AsyncCallable:
+    async def __call__(self, request, view):
+        return False
+
+
+async def nobody(request, view):
+    return False
+
+
+@pytest.mark.parametrize("permission", [nobody, AsyncCallable()])
+def test_a_permission_that_would_have_to_be_awaited_is_refused(permission):
+    """A coroutine is true, and would let everybody in."""
+    with pytest.raises(ImproperlyConfigured, match="is async"):
+        Members.as_routes(permissions=[permission])
 
 
 def test_the_permissions_of_the_settings_hold_besides(ann):

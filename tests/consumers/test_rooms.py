@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import ExitStack
 
 import pytest
 from channels.routing import URLRouter
@@ -11,28 +12,14 @@ from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import Http404
 from rest_framework.exceptions import ValidationError
 
-from rest_channels.consumers import RoomConsumers, consumer, presence
+from rest_channels.consumers import RoomConsumers, consumer
 from rest_channels.consumers.hub import running_hub
 from rest_channels.consumers.layers import GROUP_PRESENCE
 from rest_channels.test import SocketClient
+from tests.consumers.rooms import Chat
 from tests.consumers.sockets import open_socket
 from tests.consumers.test_websockets import all_is_quiet, unread
-from tests.servers import Server
-
-
-class Chat(RoomConsumers):
-    """Whoever comes says who they are by the path."""
-
-    authentication_classes = []
-    path = r"/(?P<user>\w+)"
-    presence_grace = 0
-
-    def get_user_key(self):
-        return self.kwargs["user"]
-
-    def get_user_data(self):
-        return {"name": self.kwargs["user"]}
-
+from tests.servers import Server, answer
 
 ROUTES = Chat.as_routes()
 
@@ -122,6 +109,27 @@ def test_who_comes_back_within_the_grace_has_not_left():
     told_by(story)
 
 
+def test_who_joins_meanwhile_knows_of_who_comes_back():
+    routes = Chat.as_routes(presence_grace=60)
+
+    async def story():
+        async with open_socket(routes, "/ann") as ann:
+            await do(ann, "join")
+            async with open_socket(routes, "/bob") as bob:
+                await do(bob, "join")
+            users = [{"name": "ann"}, {"name": "bob"}, {"name": "eve"}]
+            async with open_socket(routes, "/eve") as eve:
+                assert (await do(eve, "join"))[1]["users"] == users
+                async with open_socket(routes, "/bob") as bob:
+                    await do(bob, "join")
+                    # Nothing had been told of him but that he is there.
+                    await all_is_quiet()
+                    assert eve.communicator.output_queue.empty()
+                    assert (await do(eve, "presence"))[1]["users"] == users
+
+    told_by(story)
+
+
 def test_several_rooms_a_socket_up_to_a_bound(settings):
     settings.REST_CHANNELS = {"MAX_SUBSCRIPTIONS": 2}
 
@@ -155,6 +163,36 @@ def test_a_room_is_named_by_text(action, room):
         async with open_socket(ROUTES, "/ann") as ann:
             reply = await ann.ask({"action": action, "room": room, "data": 1})
             assert (reply["response_status"], reply["codes"]) == (400, ["required"])
+
+    told_by(story)
+
+
+@pytest.mark.parametrize(
+    "history", [0, pytest.param(3, marks=pytest.mark.django_db(transaction=True))]
+)
+def test_a_room_may_have_any_name_and_is_no_other(history):
+    names = [
+        *("..", "../attic", "/", " ", "attic", "attic ", "Attic", "\u00e9", "e\u0301", "\0"),
+        *("日本" * 64, "x" * 128, "{user}", "%s", "\U0001f600", "a room b", "type"),
+    ]
+    # Of those with a history, which take a transaction each, fewer.
+    names = names[::4] if history else names
+    routes = Chat.as_routes(history=history)
+
+    async def story():
+        async with open_socket(routes, "/ann") as ann, open_socket(routes, "/bob") as bob:
+            for name in names:
+                assert (await do(ann, "join", name))[1]["room"] == name
+            assert len(running_hub()._groups) == len(names)
+            for name in names:
+                await do(bob, "join", name)
+                assert await event(ann) == joined("bob", name)
+                await ann.give({"action": "send", "room": name, "data": name})
+                assert (await event(bob))[1]["data"] == name
+                for _ in range(2):
+                    await ann.receive_message()
+                await do(bob, "leave", name)
+                assert await event(ann) == presence_event("left", "bob", name)
 
     told_by(story)
 
@@ -329,6 +367,21 @@ def test_users_are_those_of_the_request_and_strangers_each_one(django_user_model
         assert signed_in.receive()["data"]["event"] == "joined"
 
 
+@pytest.mark.parametrize(
+    "name",
+    ["get_room", "check_room_permission", "get_message_data", "get_user_key", "get_user_data",
+     "check_hearing"],
+)  # fmt: skip
+def test_a_hook_that_would_have_to_be_awaited_is_refused(name):
+    """A coroutine that nobody awaits forbids nothing."""
+
+    async def hook(self, *args):
+        raise PermissionDenied
+
+    with pytest.raises(ImproperlyConfigured, match=f"{name} is async"):
+        type("Async", (Chat,), {name: hook}).as_routes()
+
+
 def test_rooms_cannot_be_internal():
     with pytest.raises(ImproperlyConfigured, match="internal"):
         Chat.as_routes(channel_name="chat", internal=True)
@@ -355,16 +408,15 @@ def test_users_of_another_process_come_and_go_as_it_says():
             assert await event(ann) == joined("bob")
             hub.on_message(said_by("c", group, "bob"))
             hub.on_message(said_by("b", group))
-            assert (await do(ann, "presence"))[1]["users"] == [{"name": "bob"}, {"name": "ann"}]
+            assert (await do(ann, "presence"))[1]["users"] == [{"name": "ann"}, {"name": "bob"}]
             hub.on_message(said_by("c", group))
             assert await event(ann) == presence_event("left", "bob")
 
     told_by(story)
 
 
-def test_a_process_that_says_nothing_any_more_is_gone(monkeypatch):
-    monkeypatch.setattr(presence, "SECONDS_BETWEEN_BEATS", 0.01)
-    monkeypatch.setattr(presence, "SECONDS_TO_DEATH", 0.05)
+def test_a_process_that_says_nothing_any_more_is_gone(settings):
+    settings.REST_CHANNELS = {"PRESENCE_SECONDS": 0.01}
 
     async def story():
         async with open_socket(ROUTES, "/ann") as ann:
@@ -379,24 +431,41 @@ def test_a_process_that_says_nothing_any_more_is_gone(monkeypatch):
 
 
 @pytest.mark.usefixtures("redis_layer")
-def test_two_server_processes_share_their_rooms():
+def test_two_server_processes_share_their_rooms_until_one_dies():
     application = "tests.consumers.room_app:application"
+    # Who says nothing for 2 seconds is dead.
+    beats = {"PRESENCE_SECONDS": 0.6}
     join = json.dumps({"action": "join", "room": "attic"})
     with (
-        Server("uvicorn", application) as here,
-        Server("uvicorn", application) as there,
+        Server("uvicorn", application, **beats) as here,
+        here.connect("/tags/") as one,
         here.connect("/ann") as ann,
+        ExitStack() as outliving,
     ):
+        # It listens to the layer as well, and each hears its own.
+        assert answer(one, "subscribe")["response_status"] == 201
         ann.send(join)
         assert json.loads(ann.recv(20))["data"]["users"] == [{"name": "ann"}]
-        with there.connect("/bob") as bob:
-            bob.send(join)
-            json.loads(bob.recv(20))
+        with Server("uvicorn", application, **beats) as there:
+            other = outliving.enter_context(there.connect("/tags/"))
+            assert answer(other, "subscribe")["response_status"] == 201
+            with there.connect("/bob") as bob:
+                bob.send(join)
+                json.loads(bob.recv(20))
+                came = json.loads(ann.recv(20))["data"]
+                assert (came["event"], came["user"]) == ("joined", {"name": "bob"})
+                came = json.loads(bob.recv(20))["data"]
+                assert (came["event"], came["user"]) == ("joined", {"name": "ann"})
+                bob.send(json.dumps({"action": "send", "room": "attic", "data": "Hello"}))
+                assert json.loads(ann.recv(20))["data"]["data"] == "Hello"
+            left = json.loads(ann.recv(20))["data"]
+            assert (left["event"], left["user"]) == ("left", {"name": "bob"})
+            eve = outliving.enter_context(there.connect("/eve"))
+            eve.send(join)
             came = json.loads(ann.recv(20))["data"]
-            assert (came["event"], came["user"]) == ("joined", {"name": "bob"})
-            came = json.loads(bob.recv(20))["data"]
-            assert (came["event"], came["user"]) == ("joined", {"name": "ann"})
-            bob.send(json.dumps({"action": "send", "room": "attic", "data": "Hello"}))
-            assert json.loads(ann.recv(20))["data"]["data"] == "Hello"
+            assert (came["event"], came["user"]) == ("joined", {"name": "eve"})
+        # Killed: nobody says that eve has left.
         left = json.loads(ann.recv(20))["data"]
-        assert (left["event"], left["user"]) == ("left", {"name": "bob"})
+        assert (left["event"], left["user"]) == ("left", {"name": "eve"})
+        ann.send(json.dumps({"action": "presence", "room": "attic"}))
+        assert json.loads(ann.recv(20))["data"]["users"] == [{"name": "ann"}]

@@ -8,7 +8,7 @@ import json
 import threading
 
 import pytest
-from channels.layers import InMemoryChannelLayer, channel_layers
+from channels.layers import InMemoryChannelLayer
 from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
 from django.core.exceptions import ImproperlyConfigured
@@ -18,10 +18,13 @@ from rest_framework.decorators import action
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response
+from rest_framework.throttling import SimpleRateThrottle
 
-from rest_channels.consumers import Channel, ConsumerError, WebsocketConsumers, consumer
+from rest_channels.consumers import Channel, ConsumerError, Group, WebsocketConsumers, consumer
+from rest_channels.consumers.hub import running_hub
 from rest_channels.routers import ChannelRouter, DefaultRouter, SimpleRouter, find_sockets
 from rest_channels.test import SocketClient
+from tests.consumers.channels import a_layer
 from tests.consumers.sockets import open_socket
 from tests.sockets import OpenViewSet, happened
 
@@ -158,18 +161,177 @@ def test_what_on_connect_raises_refuses_the_socket(exc, is_async):
 
 
 def test_an_on_connect_that_hangs_refuses_the_socket(monkeypatch):
-    monkeypatch.setattr("rest_channels.consumers.sockets._SECONDS_TO_OPEN", 0.01)
-    stopped = []
+    monkeypatch.setattr("rest_channels.consumers.sockets._SECONDS_TO_OPEN", 0.1)
+    begun, stopped = [], []
 
     class Hanging(Open):
         async def on_connect(self, message, **kwargs):
+            begun.append(True)
             try:
                 await asyncio.Event().wait()
             finally:
                 stopped.append(True)
 
     assert asyncio.run(handshake(Hanging.as_routes())) is False
-    assert stopped == [True]
+    # On a machine that is busy it may not have begun in time.
+    assert stopped == begun
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_what_at_exception_deals_with_refuses_the_socket_all_the_same(is_async):
+    dealt = []
+
+    class Refusing(Open):
+        def on_connect(self, message, **kwargs):
+            raise PermissionDenied
+
+        def at_exception(self, exc):
+            dealt.append(exc)
+
+    class RefusingAsync(Refusing):
+        async def on_connect(self, message, **kwargs):
+            raise PermissionDenied
+
+    chosen = RefusingAsync if is_async else Refusing
+    assert asyncio.run(handshake(chosen.as_routes())) is False
+    assert len(dealt) == 1
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_on_connect_that_fails_half_way_leaves_no_group_behind(is_async):
+    joined = []
+
+    class Failing(Open):
+        def on_connect(self, message, **kwargs):
+            self.join_group("half")
+            joined.append(self._delivery.lane.groups == {"half"})
+            raise ZeroDivisionError
+
+    class FailingAsync(Failing):
+        async def on_connect(self, message, **kwargs):
+            Failing.on_connect(self, message)
+
+    router = DefaultRouter()
+    router.register("failing", FailingAsync if is_async else Failing)
+    router.register("chat", Chat)
+
+    async def story():
+        # The socket goes on without that stream.
+        async with open_socket(router.as_asgi()) as socket:
+            assert (await socket.receive_message())["payload"]["response_status"] == 500
+            assert running_hub()._groups == {}
+            assert len(running_hub()._members) == 1
+
+    asyncio.run(story())
+    assert joined == [True]
+
+
+def test_an_on_connect_that_the_server_gives_up_is_stopped_and_leaves_its_groups():
+    begun, stopped = asyncio.Event(), asyncio.Event()
+
+    class Waiting(Open):
+        async def on_connect(self, message, **kwargs):
+            self.join_group("waiting")
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                stopped.set()
+
+    async def story():
+        scope = {"type": "websocket", "path": "/", "headers": [], "query_string": b""}
+        given = asyncio.Queue()
+        given.put_nowait({"type": "websocket.connect"})
+        serving = asyncio.ensure_future(URLRouter(Waiting.as_routes())(scope, given.get, None))
+        await asyncio.wait_for(begun.wait(), 10)
+        assert len(running_hub()._groups) == 1
+        serving.cancel()
+        await asyncio.wait([serving], timeout=10)
+        await asyncio.wait_for(stopped.wait(), 10)
+        assert (running_hub()._groups, running_hub()._members) == ({}, {})
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_an_on_disconnect_that_raises_is_for_at_exception_and_the_log(is_async, caplog):
+    dealt = []
+
+    class Leaving(Open):
+        deals = True
+
+        def on_connect(self, message, **kwargs):
+            self.join_group("leaving")
+
+        def on_disconnect(self, message, **kwargs):
+            raise ZeroDivisionError
+
+        def at_exception(self, exc):
+            if not self.deals:
+                raise exc
+            dealt.append(exc)
+
+    class LeavingAsync(Leaving):
+        async def on_disconnect(self, message, **kwargs):
+            raise ZeroDivisionError
+
+    chosen = LeavingAsync if is_async else Leaving
+
+    async def story():
+        for deals in (True, False):
+            async with open_socket(chosen.as_routes(deals=deals)):
+                pass
+            assert (running_hub()._groups, running_hub()._members) == ({}, {})
+
+    asyncio.run(story())
+    assert len(dealt) == 1
+    [record] = [r for r in caplog.records if "failed to disconnect" in r.getMessage()]
+    assert record.exc_info[0] is ZeroDivisionError
+
+
+def test_a_group_joined_while_disconnecting_is_left():
+    class Confused(Open):
+        def on_disconnect(self, message, **kwargs):
+            self.join_group("late")
+
+    async def story():
+        async with open_socket(Confused.as_routes()):
+            pass
+        assert (running_hub()._groups, running_hub()._members) == ({}, {})
+
+    asyncio.run(story())
+
+
+# What channels and servers would understand
+HOSTILE = {
+    "type": "websocket.close", "code": 4999, "process": None, "group": "other", "texts": ["x"],
+    "channel": "other", "reply_channel": "specific!x#y", "kwargs": {"room": "other"},
+    "origin": {"user": 1}, "stream": "other", "payload": {}, "__class__": "x",
+}  # fmt: skip
+
+
+def test_no_key_of_a_message_means_anything_to_channels():
+    class Mirror(Open):
+        @consumer
+        def mirror(self, message, **kwargs):
+            self.reply(message.content)
+            Group("all").send({**message.content, "kwargs": kwargs})
+
+        def on_connect(self, message, **kwargs):
+            self.join_group("all")
+
+    async def story():
+        routes = Mirror.as_routes()
+        async with open_socket(routes) as ann, open_socket(routes) as bob:
+            await ann.give(HOSTILE)
+            got = [await ann.receive_message() for _ in range(2)]
+            assert HOSTILE in got
+            assert {**HOSTILE, "kwargs": {}} in got
+            assert await bob.receive_message() == {**HOSTILE, "kwargs": {}}
+            leave = {"type": "websocket.disconnect", "kwargs": {}}
+            assert await bob.ask(leave) == leave
+
+    asyncio.run(story())
 
 
 def test_replies_are_in_the_order_of_the_messages_and_of_saying():
@@ -529,6 +691,26 @@ def test_a_socket_whose_user_is_gone_is_closed_with_4401(ann, settings):
     assert left == [{"code": 4401}]
 
 
+def test_throttles_are_drfs_and_count_the_handshake_too():
+    class ThreeADay(SimpleRateThrottle):
+        rate = "3/day"
+
+        def get_cache_key(self, request, view):
+            return "consumers"
+
+    async def story():
+        ThreeADay.cache.delete("consumers")
+        async with open_socket(Chat.as_routes(throttle_classes=[ThreeADay])) as socket:
+            hello = {"command": "greet", "name": "ann", "request_id": 1}
+            for _ in range(2):
+                assert await socket.ask(hello) == {"text": "Hello, ann"}
+            refused = await socket.ask(hello)
+            assert (refused["response_status"], refused["request_id"]) == (429, 1)
+            assert refused["headers"].keys() == {"Retry-After"}
+
+    asyncio.run(story())
+
+
 def test_a_page_of_another_origin_is_refused():
     router = SimpleRouter()
     router.register("chat", Chat)
@@ -656,8 +838,6 @@ def test_cancel_is_the_connections_own_unless_a_handler_takes_it():
 
 
 def test_internal_messages_go_to_the_channel_with_kwargs_and_an_address():
-    layer = InMemoryChannelLayer()
-    before = channel_layers.set("default", layer)
     routes = Chat.as_routes(path=r"/(?P<room>\w+)", channel_name="chat", internal=True)
     [worker] = ChannelRouter(routes).mapping.values()
 
@@ -680,10 +860,29 @@ def test_internal_messages_go_to_the_channel_with_kwargs_and_an_address():
         # Nobody is there any more, and nobody is told.
         await Channel(message["reply_channel"]).asend("pushed")
 
-    try:
+    with a_layer() as layer:
         asyncio.run(story())
-    finally:
-        channel_layers.set("default", before)
+
+
+def test_a_client_forges_neither_whom_a_worker_replies_to_nor_who_it_is():
+    routes = Chat.as_routes(path=r"/(?P<room>\w+)", channel_name="chat", internal=True)
+    [worker] = ChannelRouter(routes).mapping.values()
+
+    async def story():
+        async with open_socket(routes, "/attic") as ann, open_socket(routes, "/attic") as eve:
+            await ann.give({"command": "echo"})
+            hers = await layer.receive("chat")
+            await eve.give({**HOSTILE, "command": "echo", "reply_channel": hers["reply_channel"]})
+            message = await layer.receive("chat")
+            assert message["reply_channel"] not in (hers["reply_channel"], "specific!x#y")
+            assert json.loads(message["kwargs"]) == {"room": "attic"}
+            assert json.loads(message["origin"]) == {}
+            await worker.serve(message)
+            assert (await eve.receive_message())[1] == {"room": "attic"}
+            assert ann.communicator.output_queue.empty()
+
+    with a_layer() as layer:
+        asyncio.run(story())
 
 
 def test_with_a_channel_name_alone_messages_are_handled_here():
@@ -700,15 +899,11 @@ def test_internal_without_a_channel_is_refused():
 
 
 def test_a_full_channel_is_answered_503():
-    before = channel_layers.set("default", InMemoryChannelLayer(capacity=1))
-
     async def story():
         async with open_socket(Chat.as_routes(channel_name="chat", internal=True)) as socket:
             await socket.give({"n": 1})
             busy = await socket.ask({"n": 2, "request_id": 2})
             assert (busy["response_status"], busy["request_id"]) == (503, 2)
 
-    try:
+    with a_layer(InMemoryChannelLayer(capacity=1)):
         asyncio.run(story())
-    finally:
-        channel_layers.set("default", before)

@@ -36,27 +36,35 @@ def worker(application, *channels):
 
 
 @pytest.mark.usefixtures("redis_layer")
-def test_a_worker_handles_what_a_server_receives_and_its_replies_reach_the_socket():
+def test_a_worker_handles_what_a_server_receives_until_it_dies_and_then_another():
     module = "tests.consumers.worker_app"
     with (
-        worker(f"{module}.application", "pid") as process,
         Server("uvicorn", f"{module}:application") as server,
         server.connect("/pid/attic/") as socket,
-        server.connect("/pid/cellar/") as other,
     ):
-        for each, room in ((socket, "attic"), (other, "cellar")):
-            each.send(json.dumps({"ask": "pid", "é": [1]}))
-            assert json.loads(each.recv(20)) == {
-                "pid": process.pid,
-                "kwargs": {"room": room},
-                "content": {"ask": "pid", "é": [1]},
-            }
-        socket.send(json.dumps({"ask": "async"}))
-        said = [json.loads(socket.recv(20)) for _ in range(3)]
-        assert said == [{"pid": process.pid, "number": number} for number in range(3)]
-        socket.send(json.dumps({"ask": "nobody", "request_id": 7}))
-        error = json.loads(socket.recv(20))
-        assert (error["response_status"], error["request_id"]) == (404, 7)
+        with worker(f"{module}.application", "pid") as first:
+            with server.connect("/pid/cellar/") as other:
+                for each, room in ((socket, "attic"), (other, "cellar")):
+                    each.send(json.dumps({"ask": "pid", "é": [1]}))
+                    assert json.loads(each.recv(20)) == {
+                        "pid": first.pid,
+                        "kwargs": {"room": room},
+                        "content": {"ask": "pid", "é": [1]},
+                    }
+                # Of what these say, nobody is there to take the rest.
+                for _ in range(10):
+                    other.send(json.dumps({"ask": "async"}))
+                other.recv(20)
+            socket.send(json.dumps({"ask": "async"}))
+            said = [json.loads(socket.recv(20)) for _ in range(3)]
+            assert said == [{"pid": first.pid, "number": number} for number in range(3)]
+            socket.send(json.dumps({"ask": "nobody", "request_id": 7}))
+            error = json.loads(socket.recv(20))
+            assert (error["response_status"], error["request_id"]) == (404, 7)
+        # Killed: what is sent meanwhile waits in the layer.
+        socket.send(json.dumps({"ask": "pid"}))
+        with worker(f"{module}.application", "pid") as second:
+            assert json.loads(socket.recv(20))["pid"] == second.pid
 
 
 @pytest.mark.usefixtures("redis_layer")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import threading
 from typing import Any
 
@@ -28,7 +29,7 @@ class QuietLayer(BaseChannelLayer):
     async def send_somehow(self, message: dict[str, Any]) -> None:
         pass
 
-    async def new_channel(self, prefix: str = "") -> str:
+    async def new_channel(self, prefix: str = "specific") -> str:
         self.channels += 1
         return f"{prefix}!{self.channels}"
 
@@ -104,3 +105,65 @@ class LateLayer(PrintingLayer):
             await asyncio.sleep(0)
         await asyncio.get_running_loop().getaddrinfo("localhost", 6379)
         await super().send_somehow(message)
+
+
+class HeldLayer(QuietLayer):
+    """
+    Carries what it is given to its members, in other threads, when the test says so: `pass_on`.
+    What a subclass does with `held` is what is wrong with it.
+    """
+
+    def __init__(self, **config: Any) -> None:
+        super().__init__()
+        self.chance = random.Random(0)
+        self.held: list[tuple[str, dict[str, Any]]] = []
+        self.delivered = 0
+        self._ears: dict[str, tuple[Any, asyncio.Queue[dict[str, Any]]]] = {}
+
+    async def send_somehow(self, message: dict[str, Any]) -> None:
+        self.held += [(channel, message) for channel in list(self._ears)]
+
+    async def group_add(self, group: str, channel: str) -> None:
+        self._ears.setdefault(channel, (asyncio.get_running_loop(), asyncio.Queue()))
+
+    async def group_discard(self, group: str, channel: str) -> None:
+        self._ears.pop(channel, None)
+
+    async def receive(self, channel: str) -> dict[str, Any]:
+        return await self._ears[channel][1].get()
+
+    def pass_on(self) -> list[tuple[str, dict[str, Any]]]:
+        """What is to arrive now, in order: channels and messages. The rest is held, or lost."""
+        now, self.held = self.held, []
+        return now
+
+    def loop_of(self, channel: str) -> asyncio.AbstractEventLoop | None:
+        """Where `channel` is received of; None where nobody does any more."""
+        return self._ears[channel][0] if channel in self._ears else None
+
+    def deliver(self, channel: str, message: dict[str, Any]) -> None:
+        """On the loop of `channel`."""
+        self.delivered += 1
+        self._ears[channel][1].put_nowait(message)
+
+
+class DroppingLayer(HeldLayer):
+    def pass_on(self) -> list[tuple[str, dict[str, Any]]]:
+        return [one for one in super().pass_on() if self.chance.random() < 0.5]
+
+
+class DoublingLayer(HeldLayer):
+    def pass_on(self) -> list[tuple[str, dict[str, Any]]]:
+        return [one for one in super().pass_on() for _ in range(2)]
+
+
+class ReorderingLayer(HeldLayer):
+    def pass_on(self) -> list[tuple[str, dict[str, Any]]]:
+        return self.chance.sample(now := super().pass_on(), len(now))
+
+
+class DelayingLayer(HeldLayer):
+    def pass_on(self) -> list[tuple[str, dict[str, Any]]]:
+        now = super().pass_on()
+        self.held = [one for one in now if self.chance.random() < 0.7]
+        return [one for one in now if one not in self.held]

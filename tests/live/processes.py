@@ -132,6 +132,10 @@ class Process:
         """Let the hub look at the log, until it has nothing left to do."""
         self.run(self._look())
 
+    def hear(self, ring: Callable[[], bool]) -> None:
+        """Let its doorbell ring, if `ring` does so, and the hub do all that there is to do."""
+        self.run(self._look(ring))
+
     def settle(self) -> None:
         """Let the hub finish what it is about."""
         self.run(self._settle())
@@ -150,11 +154,14 @@ class Process:
         assert is_open, f"refused with {code}"
         return Socket(self, communicator)
 
-    async def _look(self) -> None:
+    async def _look(self, ring: Callable[[], bool] | None = None) -> None:
         for follower in list(hub.current_hub()._followers.values()):
             quiet = self.loop.create_future()
             self.shared.waiting.setdefault(follower, []).append(quiet)
-            follower.look()
+            if ring is None:
+                follower.look()
+            elif not ring():
+                return
             await quiet
 
     async def _settle(self) -> None:
@@ -228,7 +235,8 @@ def running() -> Iterator[Processes]:
     patch.setattr(leases.leases, "hint", lambda concerns: None)
     patch.setattr(leases.leases, "_schedule", lambda loop: None)
     patch.setattr(passes, "_REFRESH_DELAY", 0)
-    _hook_into_passes(patch, shared)
+    hook_into_passes(patch, shared.reach)
+    _hook_into_waiting(patch, shared)
     _keep_connections(patch, shared)
     bounds = {"POLL_SECONDS": 3600, "FRAME_RATE": 1e6, "FRAME_BURST": 10**6}
     try:
@@ -240,36 +248,46 @@ def running() -> Iterator[Processes]:
         patch.undo()
 
 
-def _hook_into_passes(patch: pytest.MonkeyPatch, shared: Processes) -> None:
+def hook_into_passes(patch: pytest.MonkeyPatch, reach: Callable[[str], None]) -> None:
+    """Have every pass call `reach` with each of `MOMENTS` that it comes to."""
     head, since = log.head, log.since
-    read_rows = passes.read_rows
-    send, wait, end = hub.Follower._send, hub.Follower._wait, hub.Hub._on_end
+    read_rows, send = passes.read_rows, hub.Follower._send
 
     def sequencing(alias: str) -> int:
-        shared.reach("before sequencing")
+        reach("before sequencing")
         count = sequence(alias)
-        shared.reach("before the snapshot")
+        reach("before the snapshot")
         return count
 
     def heading(alias: str) -> Any:
         found = head(alias)
-        shared.reach("after the head")
+        reach("after the head")
         return found
 
     def reading_log(*args: Any, **kwargs: Any) -> Any:
         found = since(*args, **kwargs)
-        shared.reach("after the entries")
+        reach("after the entries")
         return found
 
     def reading_rows(wanted: Any) -> Any:
-        shared.reach("before the rows")
-        found = read_rows(wanted)
-        shared.reach("after the rows")
+        reach("before the rows")
+        found = list(read_rows(wanted))
+        reach("after the rows")
         return found
 
     async def sending(self: hub.Follower, outcome: Any) -> None:
-        await asyncio.to_thread(shared.reach, "before sending")
+        await asyncio.to_thread(reach, "before sending")
         await send(self, outcome)
+
+    patch.setattr(hub, "sequence", sequencing)
+    patch.setattr(log, "head", heading)
+    patch.setattr(log, "since", reading_log)
+    patch.setattr(passes, "read_rows", reading_rows)
+    patch.setattr(hub.Follower, "_send", sending)
+
+
+def _hook_into_waiting(patch: pytest.MonkeyPatch, shared: Processes) -> None:
+    wait, end = hub.Follower._wait, hub.Hub._on_end
 
     def wake(follower: hub.Follower) -> None:
         for quiet in shared.waiting.pop(follower, ()):
@@ -287,11 +305,6 @@ def _hook_into_passes(patch: pytest.MonkeyPatch, shared: Processes) -> None:
         wake(follower)
         end(self, follower)
 
-    patch.setattr(hub, "sequence", sequencing)
-    patch.setattr(log, "head", heading)
-    patch.setattr(log, "since", reading_log)
-    patch.setattr(passes, "read_rows", reading_rows)
-    patch.setattr(hub.Follower, "_send", sending)
     patch.setattr(hub.Follower, "_wait", waiting)
     patch.setattr(hub.Hub, "_on_end", ending)
 

@@ -27,7 +27,7 @@ LABELS = ["red", "blue"]
 
 Step = tuple[Any, ...]
 
-#: Steps in which no process does anything.
+#: Steps in which no process does anything, unless a doorbell rings.
 QUIET = {"write", "tick", "prune", "cut"}
 
 
@@ -268,14 +268,22 @@ def contents(data: Any) -> list[Any]:
 
 
 class Run:
-    """One program, on two processes. Raises `Broken`."""
+    """
+    One program, on two processes. After each step doorbells may `ring`; it says whether some did.
+    Raises `Broken`.
+    """
 
     def __init__(
-        self, shared: Processes, processes: list[Process], headers: dict[str, list[dict[str, str]]]
+        self,
+        shared: Processes,
+        processes: list[Process],
+        headers: dict[str, list[dict[str, str]]],
+        ring: Callable[[], bool] = lambda: False,
     ) -> None:
         self.shared = shared
         self.processes = processes
         self.headers = headers
+        self.ring = ring
         self.writer = Writer()
         self.clients: list[Client] = []
         self.versions: list[World] = []
@@ -288,7 +296,7 @@ class Run:
             for name, *args in program:
                 since = len(self.versions) - 1
                 getattr(self, name)(*args)
-                if name not in QUIET:
+                if self.ring() or name not in QUIET:
                     self._collect(since)
             self._finish()
         finally:

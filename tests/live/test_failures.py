@@ -93,6 +93,7 @@ def test_a_database_that_is_gone_is_waited_for(settings, monkeypatch, caplog):
             is_gone.append(True)
             reply = await socket.ask("subscribe", request_id="other")
             assert (reply["response_status"], reply["codes"]) == (503, ["unavailable"])
+            assert int(reply["headers"]["Retry-After"]) > 0
             await written(Room.objects.create, name="meanwhile")
             is_gone.clear()
             assert await event(socket) == ("create", {"name": "meanwhile"})

@@ -28,6 +28,10 @@ class Rooms(ModelConsumerViewSet):
     permission_classes = []
 
 
+# One for all sockets: those of another would be another audience.
+application = routes(Rooms)
+
+
 @pytest.fixture
 def processes():
     with running() as shared:
@@ -102,7 +106,7 @@ CHANGES = ["create", "delete", "everything"]
 @pytest.mark.parametrize("is_sequenced", [False, True])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_write_while_the_first_subscribes(processes, process, rooms, moment, is_sequenced, name):
-    socket = process.connect(routes(Rooms), "/", {})
+    socket = process.connect(application, "/", {})
     processes.at(moment, change(name), is_sequenced=is_sequenced)
     _, reply = socket.ask("subscribe", request_id="s", snapshot=True)
     assert processes.hooks == {} or moment == "after the entries"
@@ -116,10 +120,10 @@ def test_a_write_while_the_first_subscribes(processes, process, rooms, moment, i
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_write_while_another_subscribes(processes, process, rooms, moment, is_sequenced):
     """Who is there is told of something else in the same pass."""
-    first = process.connect(routes(Rooms), "/", {})
+    first = process.connect(application, "/", {})
     copy = Copy(first.ask("subscribe", request_id="s", snapshot=True)[1])
     processes.write(lambda: Room.objects.create(name="other"))
-    second = process.connect(routes(Rooms), "/", {})
+    second = process.connect(application, "/", {})
     processes.at(moment, change("everything"), is_sequenced=is_sequenced)
     _, reply = second.ask("subscribe", request_id="s", snapshot=True)
     processes.hooks.clear()
@@ -130,13 +134,31 @@ def test_a_write_while_another_subscribes(processes, process, rooms, moment, is_
 
 @pytest.mark.parametrize("is_sequenced", [False, True])
 @pytest.mark.parametrize("moment", MOMENTS)
+def test_what_another_is_shown_and_is_undone_before_the_next_look(
+    processes, process, rooms, moment, is_sequenced
+):
+    first = process.connect(application, "/", {})
+    copy = Copy(first.ask("subscribe", request_id="s", snapshot=True)[1])
+    second = process.connect(application, "/", {})
+    processes.at(moment, change("everything"), is_sequenced=is_sequenced)
+    _, reply = second.ask("subscribe", request_id="s", snapshot=True)
+    processes.hooks.clear()
+    # Come and gone, as far as the log's next entries can tell; the second one holds it.
+    processes.write(lambda: [room.delete() for room in Room.objects.filter(name="new")])
+    process.look()
+    assert Copy(reply).follow(second.drain()).rows == there(processes)
+    assert copy.follow(first.drain()).rows == there(processes)
+
+
+@pytest.mark.parametrize("is_sequenced", [False, True])
+@pytest.mark.parametrize("moment", MOMENTS)
 def test_a_write_while_somebody_comes_back(processes, process, rooms, moment, is_sequenced):
     other = processes.start()
-    socket = process.connect(routes(Rooms), "/", {})
+    socket = process.connect(application, "/", {})
     copy = Copy(socket.ask("subscribe", request_id="s", snapshot=True)[1])
     socket.leave()
     processes.write(lambda: Room.objects.create(name="other"))
-    socket = other.connect(routes(Rooms), "/", {})
+    socket = other.connect(application, "/", {})
     processes.at(moment, change("everything"), is_sequenced=is_sequenced)
     keys = {"since": copy.position, "held": list(copy.rows)}
     _, reply = socket.ask("subscribe", request_id="s", **keys)
@@ -153,7 +175,7 @@ def test_a_write_while_somebody_subscribes_to_the_row(
     processes, process, rooms, moment, is_sequenced, name
 ):
     room = rooms[["update", "delete"].index(name)]
-    socket = process.connect(routes(Rooms), "/", {})
+    socket = process.connect(application, "/", {})
     processes.at(moment, change(name), is_sequenced=is_sequenced)
     _, reply = socket.ask("subscribe_instance", request_id="s", pk=room.pk, snapshot=True)
     processes.hooks.clear()
@@ -186,7 +208,7 @@ def test_somebody_writes_all_the_time(processes, process, rooms):
         assert begun.wait(10)
         copies = []
         for _ in range(25):
-            socket = process.connect(routes(Rooms), "/", {})
+            socket = process.connect(application, "/", {})
             copies.append((socket, Copy(socket.ask("subscribe", request_id="s", snapshot=True)[1])))
             process.look()
     finally:

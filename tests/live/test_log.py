@@ -251,3 +251,17 @@ def test_a_database_with_it_is_looked_at_once(django_assert_num_queries):
     log.forget_tables()
     with django_assert_num_queries(1):
         assert [log.is_installed("default") for _ in range(3)] == [True] * 3
+
+
+def test_what_was_seen_before_the_tables_were_forgotten_is_not_kept_after_it(monkeypatch):
+    """A thread looks at the catalogue; migrations make the tables before it comes to note that."""
+    log.forget_tables()
+
+    def names_before(cursor):
+        log.forget_tables()
+        return []
+
+    with monkeypatch.context() as patch:
+        patch.setattr(connection.introspection, "table_names", names_before)
+        assert log.is_installed("default") is False
+    assert log.is_installed("default") is True

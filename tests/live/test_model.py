@@ -12,14 +12,16 @@ import os
 import pprint
 import random
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 
 import pytest
+from channels.layers import get_channel_layer
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from rest_framework.authtoken.models import Token
 
-from rest_channels.live import audiences, capture, passes, subscriptions, telling
+from rest_channels.live import audiences, capture, passes, relay, subscriptions, telling
 from rest_channels.live.evaluations import EVERYBODY
 from rest_channels.live.log import Kind
 from tests.live.processes import running
@@ -47,20 +49,41 @@ def headers_of(name):
 
 
 @contextmanager
-def stage():
+def stage(layer=None):
     """Runs a program on two processes; gives what went wrong, or None."""
     with running() as shared:
         processes = [shared.start(), shared.start()]
         headers = {name: headers_of(name) for name in USERS}
+        ring = nothing_rings if layer is None else partial(pass_on, layer, processes)
 
         def failure(program):
             try:
-                Run(shared, processes, headers).run(program)
+                Run(shared, processes, headers, ring).run(program)
             except Exception as exc:
                 return exc
             return None
 
         yield failure
+
+
+def nothing_rings():
+    return False
+
+
+def pass_on(layer, processes):
+    """Whether what `layer` makes of the doorbells that were rung is heard by some process."""
+    relay._publisher.flush()
+    arriving = layer.pass_on()
+    for process in processes:
+        messages = [(c, m) for c, m in arriving if layer.loop_of(c) is process.loop]
+
+        def ring(messages=messages):
+            for channel, message in messages:
+                layer.deliver(channel, message)
+            return bool(messages)
+
+        process.hear(ring)
+    return bool(arriving)
 
 
 def seeds(count):
@@ -78,16 +101,32 @@ def first_failure(failure, seeds):
     return None
 
 
-def test_what_clients_hold_and_are_shown():
+def check(failure, count):
+    """That none of `count` programs fails; of one that does, the shortest that fails so."""
     given = os.environ.get("TEST_SEED")
+    found = first_failure(failure, seeds(count) if given is None else [int(given)])
+    if found is None:
+        return
+    seed, program, exc = found
+    short = shortened(program, lambda p: type(failure(p)) is type(exc), tries=200)
+    exc = failure(short) or exc
+    raise AssertionError(f"TEST_SEED={seed}:\n{pprint.pformat(short)}\n{exc}") from exc
+
+
+def test_what_clients_hold_and_are_shown():
     with stage() as failure:
-        found = first_failure(failure, seeds(PROGRAMS) if given is None else [int(given)])
-        if found is None:
-            return
-        seed, program, exc = found
-        short = shortened(program, lambda p: type(failure(p)) is type(exc), tries=200)
-        exc = failure(short) or exc
-        raise AssertionError(f"TEST_SEED={seed}:\n{pprint.pformat(short)}\n{exc}") from exc
+        check(failure, PROGRAMS)
+
+
+@pytest.mark.parametrize("name", ["Dropping", "Doubling", "Reordering", "Delaying"])
+def test_whatever_the_layer_does_to_doorbells(name, settings):
+    settings.CHANNEL_LAYERS = {"default": {"BACKEND": f"tests.live.layers.{name}Layer"}}
+    layer = get_channel_layer()
+    with stage(layer) as failure, pytest.MonkeyPatch.context() as patch:
+        # By the layer alone: here all processes are one.
+        patch.setattr(relay, "ring", lambda alias: relay._publisher.publish(alias))
+        check(failure, PROGRAMS // 50)
+    assert layer.delivered > PROGRAMS // 50
 
 
 # Rules left out: the programs have to notice

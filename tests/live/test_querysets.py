@@ -324,7 +324,16 @@ def test_a_lock_on_the_rows_and_on_none_they_refer_to(items):
         Item.objects.filter(shelf__name="left").update(version=1)
         rename = "UPDATE tests_shelf SET name = 'right'"
         InThread(lambda: execute(rename)).result()
-    assert sum("FOR UPDATE" in query["sql"] for query in queries) == 1
+    assert sum("FOR NO KEY UPDATE" in query["sql"] for query in queries) == 1
+
+
+@pytest.mark.only_on("postgresql")
+def test_who_refers_to_the_rows_does_not_wait_as_with_any_update(items):
+    refer = f"INSERT INTO tests_toy (item_ptr_id, age) VALUES ({items[0].pk}, 1)"
+    with transaction.atomic():
+        Item.objects.update(version=1)
+        InThread(lambda: execute(refer)).result()
+    assert Toy.objects.get().version == 1
 
 
 def execute(sql):

@@ -10,7 +10,7 @@ from rest_framework import serializers
 from rest_channels.live.dependencies import dependencies
 from rest_channels.viewsets import ModelConsumerViewSet
 from tests.live.stories import event, nothing_more, routes, run, subscribed, told, written
-from tests.models import Message, Room
+from tests.models import Book, Classic, Message, Novel, Room, Tag
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -39,11 +39,19 @@ class Groups(ModelConsumerViewSet):
             fields = ["name"]
 
 
+TAGGED = {"tests.Book_tags": None, "tests.Book": None}
+
+
 @pytest.mark.parametrize(
     ("queryset", "expected"),
     [
         (lambda: Message.objects.all(), {}),
         (lambda: Message.objects.select_related("room"), {"tests.Room": {"room"}}),
+        (lambda: Novel.objects.all(), {"tests.Book": {"book_ptr"}}),
+        (lambda: Novel.objects.filter(title="x"), {"tests.Book": {"book_ptr"}}),
+        (lambda: Book.objects.all(), {}),
+        (lambda: Classic.objects.all(), {}),
+        (lambda: Tag.objects.prefetch_related("books__novel"), {**TAGGED, "tests.Novel": None}),
         (lambda: Message.objects.filter(room__name="x"), {"tests.Room": {"room"}}),
         (
             lambda: Message.objects.select_related("room", "author"),

@@ -268,14 +268,14 @@ def listen_until(condition):
 
 def test_who_listens_joins_again_and_leaves_at_the_end(use, monkeypatch):
     """Layers forget members after a day, or when they lose their data."""
-    monkeypatch.setattr(relay, "_SECONDS_BETWEEN_JOINS", 0.01)
+    monkeypatch.setattr(relay, "_MOST_SECONDS_BETWEEN_JOINS", 0.01)
     layer = use("QuietLayer")
     listen_until(lambda: len(layer.joined) >= 3)
-    assert {*layer.joined} == {*layer.left} == {"rest_channels.hub!1"}
+    assert {*layer.joined} == {*layer.left} == {"specific!1"}
 
 
-def test_who_cannot_hear_tries_again(use, settings, caplog):
-    settings.REST_CHANNELS = {"POLL_SECONDS": 0.01}
+def test_who_cannot_hear_tries_again(use, monkeypatch, caplog):
+    monkeypatch.setattr(relay, "_SECONDS_BETWEEN_TRIES", 0.01)
     layer = use("QuietLayer")
 
     async def receive(channel):
@@ -287,6 +287,41 @@ def test_who_cannot_hear_tries_again(use, settings, caplog):
     listen_until(lambda: len(layer.joined) >= 3)
     assert layer.left == layer.joined
     assert len(warnings(caplog)) == 1
+
+
+@pytest.mark.usefixtures("require_redis")
+@pytest.mark.parametrize("kind", REDIS)
+def test_who_joins_again_goes_on_listening(kind, settings, monkeypatch, caplog):
+    """By the pub/sub layer, whose channels end where receiving is cancelled, too."""
+    monkeypatch.setattr(relay, "_MOST_SECONDS_BETWEEN_JOINS", 0.01)
+    settings.CHANNEL_LAYERS = {"default": REDIS[kind]}
+
+    async def story():
+        heard: asyncio.Queue[str] = asyncio.Queue()
+        joined, joins = asyncio.Event(), 0
+        layer = get_channel_layer()
+        # Of the pub/sub layer there is one for each loop.
+        join = layer.group_add
+
+        async def count_joins(group, channel):
+            nonlocal joins
+            await join(group, channel)
+            joins += 1
+            if joins == 5:
+                joined.set()
+
+        monkeypatch.setattr(layer, "group_add", count_joins, raising=False)
+        listening = asyncio.ensure_future(relay.listen(heard.put_nowait))
+        try:
+            await asyncio.wait_for(joined.wait(), 10)
+            relay.ring("default")
+            assert await asyncio.wait_for(heard.get(), 10) == "default"
+        finally:
+            listening.cancel()
+            await asyncio.wait([listening])
+
+    asyncio.run(story())
+    assert warnings(caplog) == []
 
 
 def test_who_cannot_leave_ends_all_the_same(use):

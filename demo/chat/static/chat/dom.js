@@ -18,6 +18,12 @@ export function person({ username, is_staff }) {
   return [face(username), name, ...badge];
 }
 
+/** A list's items of `users`, a Map by id, by name. */
+export function peopleItems(users) {
+  const sorted = [...users.values()].sort((a, b) => a.username.localeCompare(b.username));
+  return sorted.map((user) => element("li", {}, ...person(user)));
+}
+
 /** A round initial, the same colour for a name each time. */
 export function face(name) {
   const sum = Array.from(name, (char) => char.codePointAt(0)).reduce((a, b) => a * 31 + b, 0);
@@ -56,9 +62,13 @@ export function debounced(delay, work) {
   };
 }
 
-/** Let `form` hand its text to `work`: by its button or Enter (Shift+Enter is a new line). */
+/**
+ * Let `form` hand its text to `work`, with the button that was pressed or, by Enter, none
+ * (Shift+Enter is a new line).
+ */
 export function onSubmit(form, work) {
-  const [textarea, button] = [form.querySelector("textarea"), form.querySelector(".primary")];
+  const textarea = form.querySelector("textarea");
+  const buttons = [...form.querySelectorAll("button:not([type])")];
   const error = form.querySelector(".error");
   const complain = (text) => {
     error.textContent = text;
@@ -72,10 +82,10 @@ export function onSubmit(form, work) {
   });
   form.onsubmit = async (event) => {
     event.preventDefault();
-    if (button.disabled) return;
-    button.disabled = true;
-    await work(textarea.value, complain);
-    button.disabled = false;
+    if (buttons.some((button) => button.disabled)) return;
+    for (const button of buttons) button.disabled = true;
+    await work(textarea.value, complain, event.submitter);
+    for (const button of buttons) button.disabled = false;
     if (textarea.isConnected) textarea.focus();
   };
 }

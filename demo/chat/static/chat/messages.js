@@ -12,14 +12,19 @@ const NEAR = 80;
 export class MessageList {
   #items = new Map(); // by the message's id, in order
   #isFresh = true;
+  #wasAtEnd = true;
 
   /** `may(message)`: whether to offer changing it. `save(message, text)`, `remove(message)`. */
   constructor(actions) {
     this.actions = actions;
     $("newer").onclick = () => this.#scrollToEnd();
     $("scroller").onscroll = () => {
-      if (this.#isAtEnd()) $("newer").hidden = true;
+      this.#wasAtEnd = this.#isAtEnd();
+      if (this.#wasAtEnd) $("newer").hidden = true;
     };
+    // What comes and goes below it takes of its height.
+    const onResize = () => this.#wasAtEnd && this.#scrollToEnd();
+    new ResizeObserver(onResize).observe($("scroller"));
   }
 
   /** What is drawn next is something else: show it from its end. */

@@ -1,11 +1,14 @@
 /*
  * The page. What is on it came through the socket, and stays as it is on the server: rooms, people
- * and messages are subscribed to (live.js). What is done on it goes as a frame.
+ * and messages are subscribed to (live.js), and who is in a room is told who else is (here.js).
+ * What is done on it goes as a frame.
  *
  * Text of users only ever becomes `textContent`, which nothing in it can escape.
  */
 
-import { $, debounced, element, onSubmit, person, say } from "./dom.js";
+import { showAsides, showCompany, showTyping } from "./company.js";
+import { $, debounced, element, onSubmit, peopleItems, person, say } from "./dom.js";
+import { Here } from "./here.js";
 import { Live } from "./live.js";
 import { MessageList } from "./messages.js";
 import { SIGNED_OUT, Socket } from "./socket.js";
@@ -18,6 +21,7 @@ let me = null;
 let people = null;
 let rooms = null;
 let room = null;
+let here = null; // what passes in the room
 let messages = null; // those of the room that are shown
 let older = null; // the query of the page before them, null where there is none
 let turn = 0; // counts what was asked to be shown: an answer that is no longer wanted is dropped
@@ -71,8 +75,7 @@ function showMe(user) {
 }
 
 function showPeople(users) {
-  const sorted = [...users.values()].sort((a, b) => a.username.localeCompare(b.username));
-  $("people").replaceChildren(...sorted.map((user) => element("li", {}, ...person(user))));
+  $("people").replaceChildren(...peopleItems(users));
   if (users.has(me.id)) showMe(users.get(me.id));
 }
 
@@ -93,7 +96,7 @@ function showRooms(rows) {
   for (const control of [$("search"), ...$("composer").elements]) control.disabled = room === null;
   if (room?.id !== before?.id || room === null) {
     leaveRoom();
-    if (room !== null) attempt(showNewest);
+    if (room !== null) enterRoom();
   }
 }
 
@@ -104,11 +107,24 @@ function roomLink({ name, title, staff_only }) {
   return element("li", {}, link);
 }
 
+function enterRoom() {
+  here = new Here(socket, room.id, {
+    onCompany: (users, news) => showCompany(users, news, me),
+    onTyping: (users) => showTyping(users, me),
+    onAsides: showAsides,
+  });
+  attempt(showNewest);
+}
+
 function leaveRoom() {
   turn++;
+  here?.leave();
   messages?.stop();
-  messages = older = null;
+  here = messages = older = null;
   list.clear();
+  showCompany(new Map());
+  showTyping([]);
+  showAsides([]);
   $("search").value = "";
   $("older").hidden = $("empty").hidden = true;
 }
@@ -163,12 +179,21 @@ function showMessages(rows) {
 $("older").onclick = () => attempt(showOlder);
 $("search").oninput = debounced(200, () => attempt(showNewest));
 
-onSubmit($("composer"), (text, complain) =>
+$("text").addEventListener("input", () => here?.isTyping($("text").value !== ""));
+
+onSubmit($("composer"), (text, complain, button) =>
   attempt(async () => {
-    await socket.request("messages", "create", { data: { room: room.id, text } });
-    const wasSearching = $("search").value !== "";
-    $("text").value = $("search").value = "";
-    if (wasSearching) await showNewest();
+    if (button === $("aside")) await here.say(text);
+    else await post(text);
+    $("text").value = "";
+    here?.isTyping(false);
     say("Posted");
   }, complain),
 );
+
+async function post(text) {
+  await socket.request("messages", "create", { data: { room: room.id, text } });
+  const wasSearching = $("search").value !== "";
+  $("search").value = "";
+  if (wasSearching) await showNewest();
+}

@@ -6,8 +6,8 @@
  *
  * A request is a frame with a `request_id`; the reply with the same id settles its promise. Events:
  * "open"; "close", whose `detail.delay` says in how many milliseconds it connects again, null for
- * never; "payload" for what comes that no promise waits for: see live.js; "frame" for every text
- * that goes (`detail.out`) or comes.
+ * never; "payload" for what comes that no promise waits for, with the `stream` it is of: see live.js
+ * and here.js; "frame" for every text that goes (`detail.out`) or comes.
  */
 
 const FIRST_DELAY = 500;
@@ -50,6 +50,9 @@ export class Socket extends EventTarget {
     this.#url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     this.#connect();
     addEventListener("online", () => this.#connect());
+    // A page that was left may be kept for the way back. Nobody is there meanwhile.
+    addEventListener("pagehide", () => this.#socket !== null && this.#lose());
+    addEventListener("pageshow", ({ persisted }) => persisted && this.#connect());
   }
 
   get isOpen() {
@@ -88,9 +91,9 @@ export class Socket extends EventTarget {
   #receive(text) {
     this.#tell("frame", { out: false, text });
     this.#failures = 0;
-    const { payload } = JSON.parse(text);
+    const { stream, payload } = JSON.parse(text);
     const asked = this.#waiting.get(payload.request_id);
-    if (asked === undefined) return this.#tell("payload", payload);
+    if (asked === undefined) return this.#tell("payload", { stream, ...payload });
     this.#waiting.delete(payload.request_id);
     clearTimeout(asked.timer);
     if (payload.response_status < 400) asked.resolve(payload.data);

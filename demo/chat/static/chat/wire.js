@@ -25,7 +25,8 @@ function frameItem(template, { out, text }) {
   item.className = out ? "out" : response_status < 400 ? "in" : "in failed";
   arrow.textContent = out ? "↑" : "↓";
   arrow.ariaLabel = out ? "sent" : "received";
-  what.textContent = `${frame.stream} · ${action} #${request_id}`;
+  const number = request_id == null ? "" : ` #${request_id}`;
+  what.textContent = `${frame.stream} · ${action}${number}`;
   status.textContent = response_status ?? "";
   item.querySelector("details").ontoggle = () => {
     item.querySelector("pre").textContent = JSON.stringify(frame, null, 2);

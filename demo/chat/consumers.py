@@ -1,0 +1,27 @@
+"""What passes: who is in a room, who is typing there, and what is said by the way."""
+
+from rest_channels.consumers import RoomConsumers
+from rest_framework.generics import get_object_or_404
+
+from chat.models import Room
+from chat.serializers import AsideSerializer, UserSerializer
+
+
+class Here(RoomConsumers):
+    """A room is called by its number, as text: `{"action": "join", "room": "2"}`."""
+
+    channel_name = "here"
+    history = 20
+    presence_grace = 2  # seconds: a page that reloads is back sooner
+
+    def get_room(self, name):
+        # Whoever may not see a room is told what they are told of one that does not exist.
+        return get_object_or_404(Room.objects.visible_to(self.user), pk=name)
+
+    def get_user_data(self):
+        return UserSerializer(self.user).data
+
+    def get_message_data(self, room, data):
+        aside = AsideSerializer(data=data)
+        aside.is_valid(raise_exception=True)
+        return aside.validated_data

@@ -1,0 +1,36 @@
+"""Rooms for everybody, and those for staff for staff alone."""
+
+from __future__ import annotations
+
+import os
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
+django.setup()
+
+from rest_framework import serializers  # noqa: E402
+
+from rest_channels.viewsets import ModelConsumerViewSet  # noqa: E402
+from tests.live.stories import ByHeader, routes  # noqa: E402
+from tests.models import Room  # noqa: E402
+
+
+class RoomSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = Room
+        fields = ["id", "name", "is_staff_only"]
+
+
+class Rooms(ModelConsumerViewSet):
+    queryset = Room.objects.order_by("id")
+    serializer_class = RoomSerializer
+    authentication_classes = [ByHeader]
+    permission_classes = []
+
+    def get_queryset(self):
+        rooms = super().get_queryset()
+        return rooms if self.request.user.is_staff else rooms.filter(is_staff_only=False)
+
+
+application = routes(Rooms)

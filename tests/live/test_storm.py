@@ -1,0 +1,203 @@
+"""Very many clients come back at once: few queries, and few snapshots in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from weakref import WeakSet
+
+import pytest
+from django.db.backends.utils import CursorWrapper
+from django.db.models.signals import post_init
+from rest_framework import serializers
+
+from rest_channels.live import hub
+from rest_channels.live.passes import Pass
+from rest_channels.live.subscriptions import Subscription
+from rest_channels.live.topics import Options
+from rest_channels.outbox import Outbox, Wire
+from rest_channels.protocol import Frame
+from rest_channels.viewsets import ModelConsumerViewSet
+from tests.live.stories import routes, run, told, written
+from tests.models import Room
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MANY = 2_000
+
+
+class RoomSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = Room
+        fields = ["id", "name"]
+
+
+class Rooms(ModelConsumerViewSet):
+    queryset = Room.objects.order_by("id")
+    serializer_class = RoomSerializer
+    authentication_classes = []
+    permission_classes = []
+    filterset_fields = {"id": ["gt"]}
+
+
+application = routes(Rooms)
+
+
+class Passes:
+    """What each pass costs: how many it lets in, and queries."""
+
+    def __init__(self, monkeypatch):
+        self.queries: list[int] = []
+        self.joined: list[int] = []
+        self._queries = 0
+        execute, run_pass = CursorWrapper.execute, Pass.run
+
+        def executing(cursor, *args):
+            self._queries += 1
+            return execute(cursor, *args)
+
+        def running(looking, joining, asking=()):
+            before = self._queries
+            outcome = run_pass(looking, joining, asking)
+            self.queries.append(self._queries - before)
+            self.joined.append(len(joining) - len(outcome.postponed))
+            return outcome
+
+        monkeypatch.setattr(CursorWrapper, "execute", executing)
+        monkeypatch.setattr(Pass, "run", running)
+
+
+@pytest.fixture
+def passes(monkeypatch):
+    return Passes(monkeypatch)
+
+
+class Returning:
+    """One who comes back, to the topic of `like`, and what it is told."""
+
+    def __init__(self, like, options):
+        self.told, self._is_told = [], asyncio.Event()
+        #: The text of the snapshot itself, not of the message.
+        self.snapshot = None
+        outbox = Outbox(self._take, 1_000_000)
+        frame = Frame("subscribe", request_id="rooms")
+        self.subscription = Subscription(like.topic, options, frame, Wire(outbox))
+        acknowledge = self.subscription.acknowledge
+
+        def noting(place, *, is_resumed, data):
+            self.snapshot = data
+            acknowledge(place, is_resumed=is_resumed, data=data)
+
+        self.subscription.acknowledge = noting
+
+    async def _take(self, message):
+        self.told.append(json.loads(message["text"]))
+        self._is_told.set()
+
+    async def hears(self, count):
+        """What it is told, once that is so many messages."""
+        while len(self.told) < count:
+            self._is_told.clear()
+            await self._is_told.wait()
+        return self.told
+
+
+def subscriptions():
+    audiences = hub.current_hub()._followers["default"].state.audiences.values()
+    return [subscription for audience in audiences for subscription in audience.subscriptions]
+
+
+async def come_back(returning, messages=1):
+    """All of them, at once; until each has heard so many `messages`."""
+    for one in returning:
+        hub.current_hub().add(one.subscription)
+    async with asyncio.timeout(60):
+        for one in returning:
+            await one.hears(messages)
+
+
+def leave(returning):
+    for one in returning:
+        hub.current_hub().remove(one.subscription)
+
+
+def make_rooms(count, name="room"):
+    return [Room.objects.create(name=f"{name}-{number}") for number in range(count)]
+
+
+def test_who_resumes_costs_no_query_of_their_own(passes):
+    async def story():
+        rooms = await written(make_rooms, 10)
+        async with told(application) as socket:
+            reply = await socket.ask("subscribe", request_id="rooms", snapshot=True)
+            (there,) = subscriptions()
+            await written(rooms[0].delete)
+            await written(make_rooms, 3, "new")
+            for _ in range(4):
+                await socket.receive()
+            passes.queries.clear(), passes.joined.clear()
+            held = {str(room["id"]): room["id"] for room in reply["data"]}
+            options = Options(snapshot=True, since=reply["position"], held=held)
+            returning = [Returning(there, options) for _ in range(MANY)]
+            await come_back(returning, 5)
+            # One may have begun before most of them were there.
+            first = passes.joined.index(500)
+            assert passes.joined[first : first + 3] == [500] * 3
+            assert max(passes.queries) < 12
+            for one in returning:
+                actions = [message["action"] for message in one.told]
+                assert actions == ["subscribe", "delete", "create", "create", "create"]
+            leave(returning)
+
+    run(story)
+
+
+def test_those_who_begin_with_the_same_rows_share_one_text(passes):
+    async def story():
+        await written(make_rooms, 10)
+        async with told(application) as socket:
+            await socket.ask("subscribe", request_id="rooms")
+            (there,) = subscriptions()
+            passes.joined.clear()
+            returning = [Returning(there, Options(snapshot=True)) for _ in range(MANY)]
+            await come_back(returning)
+            texts = {id(one.snapshot) for one in returning}
+            assert len(texts) == len([count for count in passes.joined if count])
+            assert all(len(one.told[0]["data"]) == 10 for one in returning)
+            leave(returning)
+
+    run(story)
+
+
+def test_few_of_those_who_each_see_other_rows_are_let_in_at_a_time(passes):
+    """The rows of one of them, and the texts of fifty, are in memory together."""
+    rows, most = WeakSet(), 0
+
+    def on_made(instance, **kwargs):
+        nonlocal most
+        rows.add(instance)
+        most = max(most, len(rows))
+
+    async def story():
+        made = await written(make_rooms, 20)
+        async with told(application) as socket:
+            for number in range(60):
+                query = {"id__gt": made[0].pk - 1 - number}
+                await socket.ask("subscribe", request_id=number, query=query)
+            there = subscriptions()
+            assert len(there) == 60
+            returning = [Returning(one, Options(snapshot=True)) for one in there]
+            del made
+            passes.joined.clear()
+            post_init.connect(on_made, Room)
+            try:
+                await come_back(returning)
+            finally:
+                post_init.disconnect(on_made, Room)
+            assert max(passes.joined) == 50
+            assert sum(passes.joined) == 60
+            assert 20 <= most <= 45
+            assert all(len(one.told[0]["data"]) == 20 for one in returning)
+            leave(returning)
+
+    run(story)

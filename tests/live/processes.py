@@ -273,7 +273,8 @@ def hook_into_passes(patch: pytest.MonkeyPatch, reach: Callable[[str], None]) ->
         reach("before the rows")
         found = list(read_rows(wanted))
         reach("after the rows")
-        return found
+        # As it is: what reading raises is raised while it is gone through.
+        yield from found
 
     async def sending(self: hub.Follower, outcome: Any) -> None:
         await asyncio.to_thread(reach, "before sending")

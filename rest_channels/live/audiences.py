@@ -20,6 +20,7 @@ from rest_framework.views import APIView
 from rest_channels.counters import counters
 from rest_channels.live.capture import key_of, label_of
 from rest_channels.live.dependencies import dependencies
+from rest_channels.live.equalities import equalities
 from rest_channels.live.evaluations import EVERYBODY, ONE_SOCKET, Evaluation, reach_of
 from rest_channels.live.log import Kind
 from rest_channels.live.watch import WatchedRequest, reading
@@ -36,10 +37,14 @@ Texts = dict[str, str]
 
 @dataclass(slots=True)
 class Changes:
-    """What happened to the rows of one model: the entries of each key; `whole` where any may be."""
+    """
+    What happened to the rows of one model: the entries of each key; `whole` where any may be.
+    `referring` remembers which rows refer to those, by model and lookup.
+    """
 
     of_key: dict[str, list[Change]] = field(default_factory=dict)
     whole: bool = False
+    referring: dict[tuple[Any, str], set[str]] = field(default_factory=dict)
 
     @classmethod
     def by_label(cls, entries: Iterable[Change]) -> dict[str, Changes]:
@@ -77,6 +82,7 @@ class Audience:
         self.model: Any = evaluation.queryset.model
         self.label = label_of(self.model)
         self.depends_on = dependencies(evaluation.queryset)
+        self.equalities = equalities(evaluation.queryset)
         self.reach = EVERYBODY
         self.has_shown = False
         self.members: dict[str, int | None] = {}
@@ -100,7 +106,7 @@ class Audience:
     def concerned_keys(self, changes: Mapping[str, Changes]) -> set[str] | None:
         """
         Keys of rows that may look different now, or be seen or not; None for all of them. One
-        query for each related table that was written to.
+        query for each related table that was written to, for all audiences of one model.
         """
         own = changes.get(self.label, Changes())
         if own.whole:
@@ -113,10 +119,15 @@ class Audience:
             if paths is None or related.whole:
                 return None
             for path in paths:
-                keys |= self._referring(path, related.written)
+                keys |= self._referring(path, related)
         return keys
 
-    def _referring(self, path: str, keys: list[str]) -> set[str]:
+    def _referring(self, path: str, related: Changes) -> set[str]:
+        if (self.model, path) not in related.referring:
+            related.referring[self.model, path] = self._read_referring(path, related.written)
+        return related.referring[self.model, path]
+
+    def _read_referring(self, path: str, keys: list[str]) -> set[str]:
         if not keys:
             return set()
         rows = self.model._base_manager.using(self.evaluation.queryset.db)

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from rest_channels.live import log
 from rest_channels.live.audiences import Audience, Changes, judges_rows
+from rest_channels.live.equalities import narrowed
 from rest_channels.live.evaluations import (
     EVERYBODY,
     ONE_SOCKET,
@@ -181,6 +182,7 @@ class Pass:
 
     def _find_concerned(self, is_lost: bool) -> None:
         now = time.monotonic()
+        wanted: dict[Audience, set[str]] = {}
         for audience in self.state.audiences.values():
             if is_lost or (audience.refresh_at is not None and audience.refresh_at <= now):
                 self.work[audience] = Work(keys=None)
@@ -193,6 +195,12 @@ class Pass:
                     if audience.refresh_at is None:
                         audience.refresh_at = now + _REFRESH_DELAY
                     keys = set(own.of_key)
+                if keys is None:
+                    self.work[audience] = Work(keys)
+                else:
+                    wanted[audience] = keys
+        for audience, keys in narrowed(wanted, self.alias).items():
+            if keys:
                 self.work[audience] = Work(keys)
 
     # Who may see it

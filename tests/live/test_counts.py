@@ -15,7 +15,7 @@ from rest_channels.live.passes import Pass
 from rest_channels.viewsets import ModelConsumerViewSet
 from tests.live.processes import running
 from tests.live.stories import ByHeader, as_user, routes
-from tests.models import Ban, Room
+from tests.models import Ban, Club, Note, Room
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(300)]
 
@@ -118,20 +118,74 @@ def test_a_thousand_of_one_audience_cost_what_one_does(processes, counted):
     assert {frame["action"] for frame in frames} == {"update"}
 
 
-def test_a_thousand_audiences_cost_batched_queries(processes, counted):
-    rooms = processes.write(
-        lambda: [Room.objects.create(name=f"room-{number}") for number in range(MANY)]
-    )
+def filtered(process, application, names):
+    """One audience for each name, of which there is a room."""
+    return subscribed(process, application, len(names), lambda n: {"query": {"name": names[n]}})
+
+
+def test_what_exists_costs_nothing_beside_what_matches(processes, counted):
+    names = [f"room-{number}" for number in range(300)]
+    rooms = processes.write(lambda: [Room.objects.create(name=name) for name in names])
     process = processes.start()
     application = routes(Rooms)
+    sockets = filtered(process, application, names[:5])
+    cost_of_few = cost(processes, process, counted, change(rooms[3]))
+    assert cost_of_few["queries"] <= 20
+    drained(sockets)
+    sockets += filtered(process, application, names[5:])
+    cost_of_many = cost(processes, process, counted, change(rooms[7]))
+    assert cost_of_many == cost_of_few
+    assert (cost_of_many["serializations"], cost_of_many["encodings"]) == (1, 1)
+    (event,) = drained(sockets)
+    assert (event["request_id"], event["data"]["name"]) == (2, "room-7")
+    unnamed = cost(processes, process, counted, lambda: Room.objects.create(name="nobody's"))
+    assert "serializations" not in unnamed
+    assert drained(sockets) == []
+
+
+def test_audiences_that_the_database_has_to_tell_apart_cost_batched_queries(processes, counted):
+    class SearchedRooms(Rooms):
+        filterset_fields = {"name": ["startswith"]}
+
+    names = [f"room-{number}-" for number in range(300)]
+    rooms = processes.write(lambda: [Room.objects.create(name=name) for name in names])
+    process = processes.start()
     sockets = subscribed(
-        process, application, MANY, lambda number: {"query": {"name": f"room-{number}"}}
+        process, routes(SearchedRooms), 300, lambda n: {"query": {"name__startswith": names[n]}}
     )
     told = cost(processes, process, counted, change(rooms[7]))
-    assert told["queries"] <= 40
+    assert told["queries"] <= 25
     assert (told["serializations"], told["encodings"]) == (1, 1)
     (event,) = drained(sockets)
-    assert (event["request_id"], event["data"]["name"]) == (7, "room-7")
+    assert (event["request_id"], event["data"]["name"]) == (7, "room-7-")
+
+
+def test_related_rows_are_looked_for_once_for_all_audiences(processes, counted):
+    class NoteSerializer(serializers.ModelSerializer):
+        club_name = serializers.CharField(source="club.name")
+
+        class Meta:
+            model = Note
+            fields = ["id", "club_name"]
+
+    class Notes(Rooms):
+        queryset = Note.objects.select_related("club").order_by("id")
+        serializer_class = NoteSerializer
+        filterset_fields = ["text"]
+
+    def write():
+        clubs = [Club.objects.create(name=str(number)) for number in range(40)]
+        for club in clubs:
+            Note.objects.create(club=club, text=club.name)
+        return clubs
+
+    clubs = processes.write(write)
+    process = processes.start()
+    sockets = subscribed(process, routes(Notes), 40, lambda n: {"query": {"text": str(n)}})
+    clubs[7].name = "seven"
+    told = cost(processes, process, counted, clubs[7].save)
+    assert told["queries"] <= 25
+    assert [frame["data"]["club_name"] for frame in drained(sockets)] == ["seven"]
 
 
 def test_audiences_that_see_nothing_are_read_with_the_others(processes, counted):

@@ -15,6 +15,7 @@ from collections import Counter
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 from channels.layers import get_channel_layer
@@ -22,7 +23,16 @@ from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
 from rest_framework.authtoken.models import Token
 
-from rest_channels.live import audiences, capture, passes, relay, subscriptions, telling
+from rest_channels.live import (
+    audiences,
+    capture,
+    equalities,
+    passes,
+    reading,
+    relay,
+    subscriptions,
+    telling,
+)
 from rest_channels.live.evaluations import EVERYBODY
 from rest_channels.live.log import Kind
 from tests.live.processes import running
@@ -124,7 +134,26 @@ def check(failure, count):
     raise AssertionError(f"TEST_SEED={seed}:\n{pprint.pformat(short)}\n{exc}") from exc
 
 
-def test_what_clients_hold_and_are_shown():
+@pytest.fixture
+def narrowing(monkeypatch):
+    """What audiences are said not to be concerned by, and what of it the database says they are."""
+    found = SimpleNamespace(left_out=0, wrong=[])
+
+    def narrowed(wanted, alias):
+        kept = equalities.narrowed(wanted, alias)
+        for audience, keys in wanted.items():
+            rest = keys - kept[audience]
+            found.left_out += len(rest)
+            seen = {str(row.pk) for row in dict(reading.read_rows({audience: rest}))[audience]}
+            if concerned := rest & (seen | audience.members.keys()):
+                found.wrong.append((audience, concerned))
+        return kept
+
+    monkeypatch.setattr(passes, "narrowed", narrowed)
+    return found
+
+
+def test_what_clients_hold_and_are_shown(narrowing):
     tally = Counter()
     with stage(tally=tally) as failure:
         check(failure, PROGRAMS)
@@ -133,6 +162,8 @@ def test_what_clients_hold_and_are_shown():
         assert tally["programs"] == PROGRAMS
         # That it happened at all what is promised to go well.
         assert PROGRAMS < 1_000 or all(tally[word] for word in HAPPENINGS), tally
+        assert narrowing.left_out
+    assert narrowing.wrong == []
 
 
 @pytest.mark.parametrize("name", ["Dropping", "Doubling", "Reordering", "Delaying"])
@@ -189,6 +220,16 @@ def without_removals_on_resume(patch):
     patch.setattr(telling, "of_state", told)
 
 
+def without_those_who_hold_a_row(patch):
+    """Take a row that matches no more for one that concerns nobody."""
+
+    def narrowed(wanted, alias):
+        found = equalities.narrowed(wanted, alias)
+        return {a: {k for k in keys if k not in a.members} for a, keys in found.items()}
+
+    patch.setattr(passes, "narrowed", narrowed)
+
+
 @pytest.mark.parametrize(
     "leave_out",
     [
@@ -198,6 +239,7 @@ def without_removals_on_resume(patch):
         with_texts_for_everybody,
         with_wrong_previous,
         without_removals_on_resume,
+        without_those_who_hold_a_row,
     ],
 )
 def test_programs_notice_what_is_left_out(leave_out, monkeypatch):

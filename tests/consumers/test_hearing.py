@@ -22,7 +22,8 @@ from rest_channels.consumers import (
     WebsocketConsumers,
     sockets,
 )
-from rest_channels.consumers.hub import running_hub
+from rest_channels.consumers.hearing import Hearing
+from rest_channels.consumers.hub import local_hubs, running_hub
 from rest_channels.consumers.sockets import ConsumersLane
 from rest_channels.routers import DefaultRouter
 from rest_channels.test import SocketClient, SocketClosed
@@ -46,9 +47,9 @@ class Guarded(Chat):
 
 
 @pytest.fixture
-def always(settings):
-    """Nothing that was found is relied on."""
-    settings.REST_CHANNELS = {"LEASE_SECONDS": 0}
+def always(monkeypatch):
+    """Nothing that was found is relied on: as if each answer were older than the lease."""
+    monkeypatch.setattr(Hearing, "allow", lambda hearing, place, asked_at: None)
 
 
 async def say(socket, text, room="attic"):
@@ -153,8 +154,8 @@ def test_within_the_lease_nobody_is_asked_again(settings):
     assert [item for item in asked if item[0] == "bob"] == [("bob", "attic", "join")]
 
 
-def test_a_permission_that_cannot_be_asked_for_is_none(settings):
-    settings.REST_CHANNELS = {"LEASE_SECONDS": 0}
+@pytest.mark.usefixtures("always")
+def test_a_permission_that_cannot_be_asked_for_is_none():
     failures = set()
 
     class Failing(Guarded):
@@ -247,8 +248,9 @@ def test_what_waited_for_who_left_meanwhile_is_told_nobody(slow):
     asyncio.run(story())
 
 
+@pytest.mark.usefixtures("always")
 def test_what_waits_for_an_answer_is_bounded(slow, settings):
-    settings.REST_CHANNELS = {"LEASE_SECONDS": 0, "MAX_QUEUE_BYTES": 1000}
+    settings.REST_CHANNELS = {"MAX_QUEUE_BYTES": 1000}
     routes = slow.as_routes()
 
     async def story():
@@ -418,7 +420,6 @@ def test_who_is_signed_in_by_a_session_is_known_by_its_lease(
     client.close(4401)
 
 
-@pytest.mark.usefixtures("always")
 @pytest.mark.django_db(transaction=True)
 def test_a_session_whose_lease_is_over_is_asked_about(monkeypatch, django_user_model):
     asked = []
@@ -432,6 +433,9 @@ def test_a_session_whose_lease_is_over_is_asked_about(monkeypatch, django_user_m
     with SocketClient(URLRouter(Members.as_routes())) as client:
         client.force_login(django_user_model.objects.create_user("ann"))
         client.connect()
+        [lane] = [m for hub in local_hubs() for m in hub._members.values()]
+        credentials = lane.handshake.credentials
+        credentials._reading = credentials._reading._replace(as_of=float("-inf"))
         Group("members").send("for you")
         assert client.receive() == "for you"
     assert len(asked) == 1

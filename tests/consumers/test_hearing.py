@@ -9,7 +9,9 @@ import pytest
 from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
 from django.core.exceptions import PermissionDenied
-from rest_framework.permissions import AllowAny
+from rest_framework.authentication import SessionAuthentication, TokenAuthentication
+from rest_framework.authtoken.models import Token
+from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.throttling import SimpleRateThrottle
 
 from rest_channels.consumers import (
@@ -23,6 +25,7 @@ from rest_channels.consumers import (
 from rest_channels.consumers.hub import running_hub
 from rest_channels.consumers.sockets import ConsumersLane
 from rest_channels.routers import DefaultRouter
+from rest_channels.test import SocketClient, SocketClosed
 from tests.consumers.rooms import Chat
 from tests.consumers.sockets import open_socket
 from tests.consumers.test_rooms import do, event, presence_event
@@ -386,6 +389,88 @@ def test_what_anybody_may_hear_is_asked_about_by_nobody(monkeypatch):
             assert await socket.ask({"n": 1}) == {"n": 1}
 
     asyncio.run(story())
+
+
+class Members(NoReceiveMixin, GroupConsumers):
+    group_name = "members"
+    permission_classes = [IsAuthenticated]
+    authentication_classes = [SessionAuthentication, TokenAuthentication]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_is_signed_in_by_a_session_is_known_by_its_lease(
+    settings, monkeypatch, django_user_model
+):
+    monkeypatch.setattr(sockets, "Review", None)
+    settings.REST_CHANNELS = {"LEASE_SECONDS": 60}
+    ann = django_user_model.objects.create_user("ann")
+    client = SocketClient(URLRouter(Members.as_routes()))
+    client.force_login(ann)
+    client.connect()
+    Group("members").send("for you")
+    assert client.receive() == "for you"
+    ann.is_active = False
+    ann.save()
+    with pytest.raises(SocketClosed) as closed:
+        client.receive()
+    assert closed.value.code == 4401
+    Group("members").send("not for you")
+    client.close(4401)
+
+
+@pytest.mark.usefixtures("always")
+@pytest.mark.django_db(transaction=True)
+def test_a_session_whose_lease_is_over_is_asked_about(monkeypatch, django_user_model):
+    asked = []
+    review = sockets.Review
+
+    def asking(*args):
+        asked.append(args)
+        return review(*args)
+
+    monkeypatch.setattr(sockets, "Review", asking)
+    with SocketClient(URLRouter(Members.as_routes())) as client:
+        client.force_login(django_user_model.objects.create_user("ann"))
+        client.connect()
+        Group("members").send("for you")
+        assert client.receive() == "for you"
+    assert len(asked) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_session_answers_for_its_user_alone(django_user_model):
+    allowed = [True]
+    routes = News.as_routes(
+        authentication_classes=[SessionAuthentication],
+        permissions=[IsAuthenticated, lambda request, view: allowed[0]],
+    )
+    client = SocketClient(URLRouter(routes))
+    client.force_login(django_user_model.objects.create_user("ann"))
+    client.connect()
+    allowed[0] = False
+    Group("news").send("not for you")
+    assert client.receive()["action"] == "revoke"
+    client.close(4403)
+
+
+@pytest.mark.parametrize("has_session", [False, True])
+@pytest.mark.django_db(transaction=True)
+def test_a_token_that_is_revoked_is_found_out(has_session, django_user_model):
+    ann = django_user_model.objects.create_user("ann")
+    token = Token.objects.create(user=ann)
+    headers = {"authorization": f"Token {token.key}"}
+    classes = [TokenAuthentication, SessionAuthentication]
+    routes = Members.as_routes(authentication_classes=classes)
+    client = SocketClient(URLRouter(routes), headers=headers)
+    if has_session:
+        client.force_login(ann)
+    client.connect()
+    token.delete()
+    Group("members").send("not for you")
+    with pytest.raises(SocketClosed):
+        assert client.receive()["action"] == "revoke"
+        client.receive()
+    client.close()
 
 
 @pytest.mark.usefixtures("always")

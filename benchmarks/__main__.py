@@ -25,8 +25,15 @@ def main() -> None:
     parser.add_argument("--members", nargs="*", type=int, default=[*groups.TARGETS])
     parser.add_argument("--subscribers", nargs="*", type=int, default=[*fanout.TARGETS])
     parser.add_argument("--no-memory", dest="memory", action="store_false")
+    parser.add_argument("--no-levers", dest="levers", action="store_false")
     parser.add_argument("--no-growth", dest="growth", action="store_false")
+    parser.add_argument(
+        "--quick", action="store_true", help="requests once, a second each, 64 connections"
+    )
     options = parser.parse_args()
+    if options.quick:
+        options.rounds, options.seconds, options.connections = 1, 1, [64]
+        options.growth = options.memory = False
     for part in options.only:
         PARTS[part](options)
 

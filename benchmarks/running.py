@@ -30,9 +30,6 @@ class Server:
     port: int
     process: subprocess.Popen[str]
 
-    def cpu_seconds(self) -> float:
-        return cpu_seconds(self.process.pid)
-
     def resident_kib(self, *, peak: bool = False) -> int:
         name = "VmHWM" if peak else "VmRSS"
         with open(f"/proc/{self.process.pid}/status") as status:
@@ -112,23 +109,17 @@ def fill(database: str) -> None:
 
 
 def ask(server: Server, kind: str, options: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Load one server; its figures, with the CPU seconds a request cost it."""
+    """Load one server; its figures, with the processor time that a request cost it."""
     arguments = [f"--{name}={value}" for name, value in options.items()]
-    before = server.cpu_seconds()
     run = subprocess.run(
         [*pinned(1), sys.executable, "-m", "benchmarks.client", str(server.port), kind]
-        + [f"--seconds={seconds}", *arguments],
+        + [f"--seconds={seconds}", f"--pid={server.process.pid}", *arguments],
         capture_output=True,
         text=True,
     )
     if run.returncode:
         raise RuntimeError(f"{server.subject}, {kind}: {run.stderr[-2000:]}")
-    figures = json.loads(run.stdout)
-    # The warm-up's requests cost as much as the measured ones.
-    share = seconds / (seconds + 0.5)
-    cpu = (server.cpu_seconds() - before) * share
-    figures["cpu_us"] = 1e6 * cpu / figures["count"] if figures["count"] else None
-    return figures
+    return json.loads(run.stdout)
 
 
 def compare(

@@ -163,7 +163,7 @@ def show(
             f"  {subject:14} {m['throughput']:8.0f} {1e3 * m['p50']:8.2f} {1e3 * m['p99']:8.2f} "
             f"{m['cpu_us']:8.0f}"
         )
-        if base and subject not in (against, "echo"):
+        if base and base["throughput"] and m["p99"] and subject not in (against, "echo"):
             line += (
                 f"   {m['throughput'] / base['throughput']:5.2f} x throughput, "
                 f"{base['p99'] / m['p99']:5.2f} x lower p99"

@@ -11,9 +11,10 @@ class RestChannelsConfig(AppConfig):
     def ready(self) -> None:
         from rest_channels.checks import register_checks
         from rest_channels.leases import connect_signals
-        from rest_channels.live import capture, housekeeping, relay
+        from rest_channels.live import housekeeping, listening, relay, triggers
 
-        capture.connect()
+        listening.connect()
+        triggers.connect()
         relay.add_listener(housekeeping.housekeeper)
         connect_signals()
         register_checks()

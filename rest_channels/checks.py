@@ -10,6 +10,8 @@ System checks: wrong configuration, said by `manage.py check` with what to type 
     W007  a viewset that cannot write JSON, perhaps by REST_FRAMEWORK's defaults
     W008  a viewset that cannot read JSON, perhaps by REST_FRAMEWORK's defaults
     W009  a database without the tables of the log; said by `manage.py check --database ...`
+    W010  a database without the triggers that the settings ask for, or with others; said likewise
+    E011  triggers are asked for, and there are none for this kind of database
 
 That `rest_channels` is missing from INSTALLED_APPS no check can say, for it would not run: the
 routers raise ImproperlyConfigured.
@@ -35,7 +37,7 @@ from rest_framework.settings import api_settings
 
 from rest_channels.connection import Connection
 from rest_channels.consumers.sockets import ConsumersStream
-from rest_channels.live import log
+from rest_channels.live import log, triggers
 from rest_channels.routers import Socket, find_sockets
 from rest_channels.settings import DEFAULTS, IMPORT_STRINGS, socket_settings
 from rest_channels.streams import Stream
@@ -115,8 +117,8 @@ def _nonsense(name: str, value: Any) -> str | None:
         return "a number is needed, 0 or above"
     if name == "THREAD_SENSITIVE" and not isinstance(value, bool):
         return "True or False is needed"
-    if name == "CAPTURE" and value not in (None, "signals"):
-        return "'signals' or None is needed"
+    if name == "CAPTURE" and value not in (None, "signals", "triggers"):
+        return "'signals', 'triggers' or None is needed"
     if name == "CAPTURE_MODELS":
         return _nonsense_of_models(value)
     if name == "ALLOWED_ORIGINS":
@@ -226,6 +228,44 @@ def check_tables(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
         if router.allow_migrate_model(alias, log.pending(alias).model)
         and _is_migrated(alias)
         and not log.is_installed(alias)
+    ]
+
+
+def check_triggers(databases: Any = None, **kwargs: Any) -> list[CheckMessage]:
+    """W010."""
+    log.forget_tables()
+    found = {alias: triggers.differences(alias) for alias in databases or ()}
+    return [
+        Warning(
+            f"The triggers of the database {alias!r} are not those that the settings ask for: "
+            + (
+                f"writes to {', '.join(missing.labels[:5])} are not seen by subscriptions."
+                if missing.missing
+                else "there are some that note what is noted already, or should not be."
+            ),
+            hint=f"Run manage.py sync_triggers --database {alias}; migrate does it, too.",
+            id="rest_channels.W010",
+        )
+        for alias, missing in found.items()
+        if missing.missing or missing.left
+    ]
+
+
+def check_support_of_triggers(**kwargs: Any) -> list[CheckMessage]:
+    """E011."""
+    if socket_settings.CAPTURE != "triggers":
+        return []
+    return [
+        Error(
+            "REST_CHANNELS['CAPTURE'] is 'triggers', and there are none for the database "
+            f"{alias!r} ({connections[alias].display_name}).",
+            hint="Use 'signals', with LiveManager for bulk writes; or have a database router whose "
+            "allow_migrate() says no to 'rest_channels' there.",
+            id="rest_channels.E011",
+        )
+        for alias in connections
+        if router.allow_migrate_model(alias, log.pending(alias).model)
+        and not triggers.is_supported(alias)
     ]
 
 
@@ -374,6 +414,8 @@ def register_checks() -> None:
         check_databases,
         check_channel_layers,
         check_streams,
+        check_support_of_triggers,
     ):
         register(check, "rest_channels")
     register(check_tables, "rest_channels", Tags.database)
+    register(check_triggers, "rest_channels", Tags.database)

@@ -45,7 +45,8 @@ DEFAULTS: dict[str, Any] = {
     "FRAME_BURST": 200,
     # How long what was read of a session and its user may be relied on.
     "LEASE_SECONDS": 5,
-    # How writes are noticed: "signals"; None switches subscriptions off.
+    # How writes are noticed: "signals", of this project's processes, or "triggers", of whoever
+    # writes to PostgreSQL or SQLite; None switches subscriptions off.
     "CAPTURE": "signals",
     # Which models: "__all__" but sessions, the admin's log and content types, or a list of
     # "app_label" and "app_label.Model".

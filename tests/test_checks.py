@@ -21,7 +21,7 @@ from rest_framework import parsers, renderers, viewsets
 
 import rest_channels
 from rest_channels.connection import StreamConnection
-from rest_channels.live import log
+from rest_channels.live import log, triggers
 from rest_channels.models import PendingChange
 from rest_channels.routers import DefaultRouter, SimpleRouter
 from rest_channels.settings import DEFAULTS
@@ -279,6 +279,38 @@ def test_no_tables_before_the_first_migrate(check, no_log):
     check()
     drop(MigrationRecorder.Migration)
     assert check_database() == []
+
+
+def test_w010_triggers_are_missing(check, db, settings):
+    check()
+    settings.REST_CHANNELS = {"CAPTURE": "triggers", "CAPTURE_MODELS": ["tests.Room"]}
+    message = only(check_database(), "W010")
+    assert "writes to tests.Room are not seen" in message.msg
+    assert "sync_triggers --database default" in message.hint
+    triggers.sync("default")
+    assert check_database() == []
+
+
+def test_w010_triggers_of_another_setting(check, db, settings):
+    check()
+    settings.REST_CHANNELS = {"CAPTURE": "triggers", "CAPTURE_MODELS": ["tests.Room"]}
+    triggers.sync("default")
+    settings.REST_CHANNELS = {"CAPTURE": "signals"}
+    assert "noted already" in only(check_database(), "W010").msg
+    triggers.sync("default")
+    assert check_database() == []
+
+
+def test_e011_no_triggers_for_this_kind_of_database(check, settings, monkeypatch):
+    monkeypatch.setattr(connections["default"], "vendor", "mysql")
+    monkeypatch.setattr(connections["default"], "display_name", "MariaDB")
+    assert check() == []
+    settings.REST_CHANNELS = {"CAPTURE": "triggers"}
+    message = only(check(), "E011")
+    assert "'default' (MariaDB)" in message.msg
+    assert "'signals'" in message.hint
+    settings.DATABASE_ROUTERS = [f"{__name__}.Elsewhere"]
+    assert check() == []
 
 
 URL = "redis://localhost:6379/0"

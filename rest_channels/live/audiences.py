@@ -6,9 +6,9 @@ All of it in the thread of a pass (`rest_channels.live.passes`).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from rest_channels.live.subscriptions import Subscription
     from rest_channels.models import Change
 
+
+#: Keys that one statement asks for; it has other parameters, too, and old SQLites take 999.
+MAX_KEYS: Final = 500
 
 #: Rows as somebody sees them, in their order: JSON texts by key.
 Texts = dict[str, str]
@@ -128,11 +131,12 @@ class Audience:
         return related.referring[self.model, path]
 
     def _read_referring(self, path: str, keys: list[str]) -> set[str]:
-        if not keys:
-            return set()
         rows = self.model._base_manager.using(self.evaluation.queryset.db)
-        found = rows.filter(**{f"{path}__pk__in": keys}).values_list("pk", flat=True)
-        return {key for pk in found if (key := key_of(self.model, pk)) is not None}
+        referring: set[str] = set()
+        for part in in_parts(keys):
+            found = rows.filter(**{f"{path}__pk__in": part}).values_list("pk", flat=True)
+            referring |= {key for pk in found if (key := key_of(self.model, pk)) is not None}
+        return referring
 
     def removal(self, key: str) -> str:
         """The data of a `delete`: the primary key as JSON, or what a client took for one."""
@@ -141,6 +145,13 @@ class Audience:
         except ValidationError:
             pk = key
         return f'{{"pk": {rendered(self.evaluation.view, pk)}}}'
+
+
+def in_parts(keys: Iterable[str]) -> Iterator[list[str]]:
+    """`keys` in their order, as many as one statement may ask for at a time."""
+    ordered = sorted(keys)
+    for start in range(0, len(ordered), MAX_KEYS):
+        yield ordered[start : start + MAX_KEYS]
 
 
 def show(evaluation: Evaluation, instances: list[Any], *, is_row: bool) -> tuple[Texts, int]:

@@ -5,7 +5,7 @@ Bulk writes that subscriptions see.
         objects = LiveManager()
 
 `update`, `bulk_create` and `bulk_update` go round Django's signals; a queryset with this mixin
-notes what they write.
+notes what they write. With triggers it need not: it rings, so that subscribers hear at once.
 """
 
 from __future__ import annotations
@@ -32,6 +32,10 @@ class LiveQuerySetMixin(models.QuerySet):
         if not capture.is_captured(self.model) or _is_refused(self.query):
             return super().update(**kwargs)
         alias = self._for_write_alias()
+        if capture.is_by_triggers():
+            updated = super().update(**kwargs)
+            capture.record(alias, Write(self.model, (), Kind.UPDATE))
+            return updated
         with transaction.atomic(using=alias, savepoint=False):
             pks = self._locked_pks(alias)
             if len(pks) > capture.MAX_ROWS:
@@ -61,6 +65,10 @@ class LiveQuerySetMixin(models.QuerySet):
     def bulk_create(self, objs: Any, *args: Any, **kwargs: Any) -> Any:
         """Django's bulk_create."""
         alias = self._for_write_alias()
+        if capture.is_by_triggers():
+            created = super().bulk_create(objs, *args, **kwargs)
+            capture.record(alias, Write(self.model, (), Kind.CREATE))
+            return created
         with transaction.atomic(using=alias, savepoint=False):
             created = super().bulk_create(objs, *args, **kwargs)
             may_update = (

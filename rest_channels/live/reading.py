@@ -4,14 +4,14 @@ Rows of many audiences, in few queries.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Any, Final
 
 from django.core.exceptions import EmptyResultSet
 from django.db.models import IntegerField, Value, prefetch_related_objects
 
-from rest_channels.live.audiences import Audience
+from rest_channels.live.audiences import MAX_KEYS, Audience, in_parts
 from rest_channels.settings import socket_settings
 
 # SELECTs that one statement puts together: SQLite takes 500, and plans get slow before that.
@@ -20,7 +20,7 @@ _SELECTS_AT_ONCE: Final = 100
 # Fewer are read one by one: their prefetches run as their querysets say.
 _WORTH_COMBINING: Final = 4
 
-# Parameters of one statement, below SQLite's limit before 3.32.
+# Parameters of one statement: below SQLite's limit before 3.32, of 999.
 _MAX_PARAMETERS: Final = 900
 
 _TAG: Final = "rest_channels_audience"
@@ -40,6 +40,8 @@ def read_rows(
             yield audience, _once(audience.evaluation.queryset[:limit])
         elif not keys:
             yield audience, []
+        elif len(keys) > MAX_KEYS:
+            yield audience, _in_parts(audience, keys)
         else:
             alike.setdefault(_shape(audience), []).append(audience)
     for audiences in alike.values():
@@ -57,10 +59,18 @@ def read_keys(audience: Audience) -> list[Any]:
     return list(dict.fromkeys(rows.values_list("pk", flat=True)[:limit]))
 
 
-def _of_keys(audience: Audience, keys: set[str]) -> Any:
+def _of_keys(audience: Audience, keys: Iterable[str]) -> Any:
     to_python = audience.model._meta.pk.to_python
     rows = audience.evaluation.queryset.order_by()
     return rows.filter(pk__in=[to_python(key) for key in sorted(keys)])
+
+
+def _in_parts(audience: Audience, keys: set[str]) -> list[Any]:
+    """The rows of any number of keys, by as many statements as that takes."""
+    found: list[Any] = []
+    for part in in_parts(keys):
+        found += _of_keys(audience, part)
+    return _once(found)
 
 
 def _once(rows: Any) -> list[Any]:

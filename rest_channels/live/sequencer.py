@@ -11,14 +11,15 @@ only once the first had committed, so its changes come later. None is split.
 from __future__ import annotations
 
 import secrets
-from collections import defaultdict
+from collections import Counter, defaultdict
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Final
 
 from django.db import connections, models, transaction
 from django.utils import timezone
 
 from rest_channels.counters import counters, note_lag
-from rest_channels.live import log
+from rest_channels.live import capture, log
 
 if TYPE_CHECKING:
     from rest_channels.models import LogHead, PendingChange
@@ -50,7 +51,9 @@ def sequence(alias: str) -> int:
                 fields=change.fields,
                 created_at=change.created_at,
             )
-            for position, change in enumerate(in_commit_order(pending), head.position + 1)
+            for position, change in enumerate(
+                in_commit_order(without_many(pending)), head.position + 1
+            )
         ]
         if not entries:
             return 0
@@ -66,6 +69,32 @@ def sequence(alias: str) -> int:
         log.heads(alias).filter(pk=log.HEAD_ID).update(position=last.position, mark=last.mark)
     counters.sequenced += len(entries)
     return len(entries)
+
+
+def without_many(pending: list[PendingChange]) -> list[PendingChange]:
+    """
+    One change of the table for the rows of a statement that are too many to be read one by one.
+    Most writers know how many they are; a trigger of SQLite's sees one row at a time, but all of
+    them at the same second.
+    """
+    if len(pending) <= capture.MAX_ROWS:
+        return pending
+    total = Counter(map(_statement, pending))
+    rest = total.copy()
+    kept = []
+    for change in pending:
+        statement = _statement(change)
+        rest[statement] -= 1
+        if total[statement] <= capture.MAX_ROWS:
+            kept.append(change)
+        elif not rest[statement]:
+            change.key, change.kind, change.fields = None, log.Kind.UPDATE, None
+            kept.append(change)
+    return kept
+
+
+def _statement(change: PendingChange) -> Hashable:
+    return change.transaction, change.model, change.kind, change.created_at
 
 
 def in_commit_order(pending: list[PendingChange]) -> list[PendingChange]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,8 +11,9 @@ from typing import Any
 from django.core.management import call_command
 from django.db import connection, connections
 from django.db.utils import load_backend
+from django.test import override_settings
 
-from rest_channels.live import log
+from rest_channels.live import log, relay, triggers
 from rest_channels.models import Change, LogHead, PendingChange
 
 
@@ -60,6 +62,16 @@ class InThread(threading.Thread):
         return self._result
 
 
+class Rings(relay.Listener):
+    """How often it was rung, and what another connection then saw."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_ring(self, alias):
+        self.seen.append(InThread(PendingChange.objects.using(alias).count).result())
+
+
 def wait_for_a_waiting_lock() -> None:
     """Until another connection waits for what this one has locked."""
     sql = {
@@ -75,6 +87,40 @@ def wait_for_a_waiting_lock() -> None:
             cursor.execute(sql)
             if int(cursor.fetchone()[-1]):
                 return
+
+
+@contextmanager
+def captured_by_triggers(*models: str, **settings: Any) -> Iterator[None]:
+    """The database notes what is written to `models`, all of them where none is named."""
+    given = {"CAPTURE": "triggers", "CAPTURE_MODELS": list(models) or "__all__", **settings}
+    with override_settings(REST_CHANNELS=given):
+        triggers.sync("default")
+        forget_log()
+        try:
+            yield
+        finally:
+            # A test's transaction takes them with it.
+            if not connection.in_atomic_block:
+                triggers.remove("default")
+
+
+@contextmanager
+def another_program() -> Iterator[Callable[[str], Any]]:
+    """A connection to the database that knows nothing of Django; gives what runs SQL on it."""
+    given = connection.settings_dict
+    program: Any
+    if connection.vendor == "sqlite":
+        program = sqlite3.connect(given["NAME"], timeout=20, check_same_thread=False)
+    else:
+        # Only where PostgreSQL is tested it is there.
+        import psycopg
+
+        program = psycopg.connect(dbname=given["NAME"], user=given["USER"], host=given["HOST"])
+    try:
+        yield program.execute
+        program.commit()
+    finally:
+        program.close()
 
 
 @contextmanager

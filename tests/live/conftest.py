@@ -1,8 +1,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+
+from rest_channels.live import relay
+from tests.live.changes import Rings
 
 DATABASE = os.environ.get("TEST_DATABASE") or "sqlite"
 
@@ -20,3 +24,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _databases(item: pytest.Item) -> tuple[str, ...]:
     marker = item.get_closest_marker("only_on")
     return (DATABASE,) if marker is None else marker.args
+
+
+@pytest.fixture
+def rings() -> Iterator[Rings]:
+    """Whoever writes rings here, too."""
+    rings = Rings()
+    relay.add_listener(rings)
+    yield rings
+    relay.remove_listener(rings)

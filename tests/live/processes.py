@@ -24,7 +24,7 @@ from django.db.backends.signals import connection_created
 from django.test import override_settings
 
 from rest_channels import authentication, leases, threads
-from rest_channels.live import evaluations, hub, log, passes, relay
+from rest_channels.live import evaluations, hub, log, passes, relay, triggers
 from rest_channels.live.sequencer import sequence
 
 #: Between which steps of a pass something may happen; see `Process.at`.
@@ -225,7 +225,7 @@ class Socket:
 
 
 @contextmanager
-def running() -> Iterator[Processes]:
+def running(capture: str = "signals") -> Iterator[Processes]:
     """Processes that look when they are told to, and databases that wait for no disk."""
     shared = Processes()
     patch = pytest.MonkeyPatch()
@@ -238,11 +238,18 @@ def running() -> Iterator[Processes]:
     hook_into_passes(patch, shared.reach)
     _hook_into_waiting(patch, shared)
     _keep_connections(patch, shared)
-    bounds = {"POLL_SECONDS": 3600, "FRAME_RATE": 1e6, "FRAME_BURST": 10**6}
+    given = {
+        "POLL_SECONDS": 3600,
+        "FRAME_RATE": 1e6,
+        "FRAME_BURST": 10**6,
+        "CAPTURE": capture,
+    }
     try:
-        with override_settings(REST_CHANNELS=bounds):
+        with override_settings(REST_CHANNELS=given):
+            triggers.sync("default")
             yield shared
             shared.stop()
+            triggers.remove("default")
     finally:
         connection_created.disconnect(dispatch_uid="processes")
         patch.undo()

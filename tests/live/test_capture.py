@@ -28,7 +28,7 @@ from django.db.models.signals import post_save
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from rest_channels.live import capture, log, relay
+from rest_channels.live import capture, listening, log
 from rest_channels.live.capture import Write, record
 from rest_channels.live.sequencer import sequence
 from rest_channels.models import PendingChange
@@ -215,15 +215,16 @@ def test_who_loses_a_reference_is_written_after_who_wrote_the_row_before(monkeyp
     shelf = made(Shelf(name="left"))
     book = made(Book(title="Emma", shelf=shelf))
     is_written, is_found = threading.Event(), threading.Event()
-    losing = capture._losing_reference
+    losing = listening._losing_reference
 
     def found(*args):
         yield from losing(*args)
         is_found.set()
         assert is_written.wait(20)
 
-    monkeypatch.setattr(capture, "_losing_reference", found)
-    monkeypatch.setattr(capture, "is_captured", lambda model: model is Book)
+    monkeypatch.setattr(listening, "_losing_reference", found)
+    for module in (capture, listening):
+        monkeypatch.setattr(module, "is_captured", lambda model: model is Book)
     deleting = InThread(shelf.delete)
     assert is_found.wait(20)
     Book.objects.get(pk=book.pk).save(update_fields=["title"])
@@ -339,24 +340,6 @@ def test_a_savepoint_rolled_back():
             Shelf.objects.create(name="right")
             raise RuntimeError
     assert [(label, kind) for label, _, kind in noted()] == [("Shelf", "create")]
-
-
-class Rings(relay.Listener):
-    """How often it was rung, and what another connection then saw."""
-
-    def __init__(self):
-        self.seen = []
-
-    def on_ring(self, alias):
-        self.seen.append(InThread(PendingChange.objects.using(alias).count).result())
-
-
-@pytest.fixture
-def rings():
-    rings = Rings()
-    relay.add_listener(rings)
-    yield rings
-    relay.remove_listener(rings)
 
 
 def test_the_commit_rings_once(rings):

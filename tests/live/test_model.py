@@ -21,6 +21,7 @@ import pytest
 from channels.layers import get_channel_layer
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY, get_user_model
+from django.db import connection
 from rest_framework.authtoken.models import Token
 
 from rest_channels.live import (
@@ -32,6 +33,7 @@ from rest_channels.live import (
     relay,
     subscriptions,
     telling,
+    triggers,
 )
 from rest_channels.live.evaluations import EVERYBODY
 from rest_channels.live.log import Kind
@@ -69,9 +71,9 @@ def headers_of(name):
 
 
 @contextmanager
-def stage(layer=None, tally=None):
+def stage(layer=None, *, tally=None, capture="signals"):
     """Runs a program on two processes; gives what went wrong, or None. `tally` counts."""
-    with running() as shared:
+    with running(capture) as shared:
         processes = [shared.start(), shared.start()]
         headers = {name: headers_of(name) for name in USERS}
         ring = nothing_rings if layer is None else partial(pass_on, layer, processes)
@@ -166,6 +168,11 @@ def test_what_clients_hold_and_are_shown(narrowing):
     assert narrowing.wrong == []
 
 
+def test_what_is_written_is_noted_by_triggers():
+    with stage(capture="triggers") as failure:
+        check(failure, min(PROGRAMS, 25))
+
+
 @pytest.mark.parametrize("name", ["Dropping", "Doubling", "Reordering", "Delaying"])
 def test_whatever_the_layer_does_to_doorbells(name, settings):
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": f"tests.live.layers.{name}Layer"}}
@@ -175,6 +182,16 @@ def test_whatever_the_layer_does_to_doorbells(name, settings):
         patch.setattr(relay, "ring", lambda alias: relay._publisher.publish(alias))
         check(failure, UNDER_A_LAYER)
     assert layer.delivered > UNDER_A_LAYER
+
+
+def test_programs_notice_a_table_without_triggers():
+    with stage(capture="triggers") as failure:
+        [notes] = [d for d in triggers.definitions("default") if d.label == "tests.Note"]
+        with connection.cursor() as cursor:
+            for statement in triggers.dropping("default", notes.name):
+                cursor.execute(statement)
+        seed, _, exc = first_failure(failure, seeds(400))
+        assert isinstance(exc, Broken), seed
 
 
 # Rules left out: the programs have to notice

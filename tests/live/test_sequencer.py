@@ -17,7 +17,13 @@ from rest_channels.live import capture, log, sequencer
 from rest_channels.live.positions import Place
 from rest_channels.live.sequencer import in_commit_order, sequence
 from rest_channels.models import Change, LogHead, PendingChange
-from tests.live.changes import InThread, forget_log, logged, wait_for_a_waiting_lock
+from tests.live.changes import (
+    InThread,
+    captured_by_triggers,
+    forget_log,
+    logged,
+    wait_for_a_waiting_lock,
+)
 from tests.models import Book
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -113,6 +119,18 @@ class History:
         assert (head.position, head.mark) == (entries[-1].position, entries[-1].mark)
 
 
+class HistoryOfTriggers(History):
+    """Of writers whose changes the database notes, at times of its own: they get the clock's."""
+
+    def _write_row(self, pk, number):
+        self.clock.now()
+        written = super()._write_row(pk, number)
+        # The row is locked: nobody else's can be newer.
+        last = PendingChange.objects.filter(key=pk).order_by("-id").values("pk")[:1]
+        assert PendingChange.objects.filter(pk=last.get()["pk"]).update(created_at=written[0]) == 1
+        return written
+
+
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
@@ -126,6 +144,13 @@ def history(clock):
     forget_log()
     LogHead.objects.create(pk=log.HEAD_ID, position=0, mark=0)
     return History(clock)
+
+
+@pytest.fixture
+def history_of_triggers(history):
+    with captured_by_triggers("tests.Book"):
+        LogHead.objects.create(pk=log.HEAD_ID, position=0, mark=0)
+        yield HistoryOfTriggers(history.clock)
 
 
 def refuse():
@@ -204,6 +229,17 @@ def test_writers_one_after_the_other_and_three_sequencers(history, monkeypatch):
     assert read == list(Change.objects.order_by("position").values_list("created_at", flat=True))
 
 
+def test_writers_by_triggers_and_three_sequencers(history_of_triggers, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.TRANSACTIONS", 10)
+    if connection.vendor != "sqlite":
+        overlap(history_of_triggers)
+        wait_in_a_circle(history_of_triggers)
+    read = run_storm(history_of_triggers)
+    history_of_triggers.check()
+    assert history_of_triggers.rollbacks > 0
+    assert read == list(Change.objects.order_by("position").values_list("created_at", flat=True))
+
+
 # Two transactions that overlap, which is what naive rules take for two that do not
 
 
@@ -243,6 +279,12 @@ def tell(history, *, between=lambda: None):
 def test_transactions_that_overlap(history):
     tell(history)
     assert in_versions(history) == [(2, 1), (1, 1), (2, 2)]
+
+
+@pytest.mark.only_on("postgresql")
+def test_transactions_that_overlap_by_triggers(history_of_triggers):
+    tell(history_of_triggers)
+    assert in_versions(history_of_triggers) == [(2, 1), (1, 1), (2, 2)]
 
 
 @pytest.mark.only_on("postgresql", "mariadb")

@@ -7,9 +7,36 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import fanout, groups, requests
+from benchmarks import fanout, groups, processes, requests, storms
 
-PARTS = {"requests": requests.run, "groups": groups.run, "fanout": fanout.run}
+PARTS = {
+    "requests": requests.run,
+    "groups": groups.run,
+    "fanout": fanout.run,
+    "processes": processes.run,
+    "storms": storms.run,
+}
+
+# The smallest of everything: whether it runs, not how fast.
+QUICK = {
+    "databases": ["sqlite"],
+    "kinds": ["retrieve"],
+    "connections": [4],
+    "rounds": 1,
+    "seconds": 0.3,
+    "slow": False,
+    "members": [20],
+    "subscribers": [20],
+    "burst": 20,
+    "processes": [1, 2],
+    "spread_over": 20,
+    "audiences": [1, 20],
+    "rows": [10],
+    "storm": 50,
+    "memory": False,
+    "levers": False,
+    "growth": False,
+}
 
 
 def main() -> None:
@@ -24,9 +51,19 @@ def main() -> None:
     parser.add_argument("--no-slow", dest="slow", action="store_false")
     parser.add_argument("--members", nargs="*", type=int, default=[*groups.TARGETS])
     parser.add_argument("--subscribers", nargs="*", type=int, default=[*fanout.TARGETS])
+    parser.add_argument("--burst", type=int, default=300, help="saves, if not too many to all")
+    parser.add_argument("--processes", nargs="*", type=int, default=[1, 2, 4])
+    parser.add_argument("--spread-over", type=int, default=1000, help="subscribers of them all")
+    parser.add_argument("--audiences", nargs="*", type=int, default=[1, 100, 1000, 10_000])
+    parser.add_argument("--rows", nargs="*", type=int, default=[10, 100, 1000])
+    parser.add_argument("--storm", type=int, default=10_000, help="clients that resume")
+    parser.add_argument("--quick", action="store_true", help="the smallest of everything")
     parser.add_argument("--no-memory", dest="memory", action="store_false")
+    parser.add_argument("--no-levers", dest="levers", action="store_false")
     parser.add_argument("--no-growth", dest="growth", action="store_false")
     options = parser.parse_args()
+    if options.quick:
+        vars(options).update(QUICK)
     for part in options.only:
         PARTS[part](options)
 

@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from benchmarks.running import cpu_seconds
+
 HANDSHAKE = (
     "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nOrigin: http://127.0.0.1:{port}\r\n"
     "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
@@ -121,12 +123,20 @@ def frames(kind: str) -> Callable[[], str]:
 
 
 async def load(
-    port: int, kind: str, connections: int, seconds: float, warmup: float, beside: str, many: int
+    port: int,
+    kind: str,
+    connections: int,
+    seconds: float,
+    warmup: float,
+    beside: str,
+    many: int,
+    pid: int,
 ) -> dict[str, Any]:
     """
     Let `connections` ask for `kind`, and `many` others for `beside`, for some seconds.
 
     Only `kind` is measured, after the warm-up. Latencies are in seconds.
+    `pid` is the server's.
     """
     loop = asyncio.get_running_loop()
     latencies: list[float] = []
@@ -156,18 +166,20 @@ async def load(
         client.send_next()
     await asyncio.sleep(warmup)
     is_measured, began, cpu = True, time.perf_counter(), time.process_time()
+    of_server = cpu_seconds(pid)
     await asyncio.sleep(seconds)
+    of_server = cpu_seconds(pid) - of_server
     elapsed = time.perf_counter() - began
     busy = (time.process_time() - cpu) / elapsed
     is_measured = False
     for client in [*others, *clients]:
         client.is_stopped = True
         client.transport.close()
-    return figures(latencies, len(latencies), elapsed, busy)
+    return figures(latencies, len(latencies), elapsed, busy, of_server)
 
 
 async def broadcast(
-    port: int, members: int, seconds: float, warmup: float, ahead: int
+    port: int, members: int, seconds: float, warmup: float, ahead: int, pid: int
 ) -> dict[str, Any]:
     """
     Let one of `members` send to all, `ahead` messages before all have the first of them.
@@ -222,17 +234,21 @@ async def broadcast(
         send()
     await asyncio.sleep(warmup)
     state["is_measured"], began, cpu = True, time.perf_counter(), time.process_time()
+    of_server = cpu_seconds(pid)
     await asyncio.sleep(seconds)
+    of_server = cpu_seconds(pid) - of_server
     elapsed = time.perf_counter() - began
     busy = (time.process_time() - cpu) / elapsed
     state["is_measured"] = False
     for client in clients:
         client.is_stopped = True
         client.transport.close()
-    return figures(latencies, state["deliveries"], elapsed, busy)
+    return figures(latencies, state["deliveries"], elapsed, busy, of_server)
 
 
-def figures(latencies: list[float], count: int, elapsed: float, busy: float) -> dict[str, Any]:
+def figures(
+    latencies: list[float], count: int, elapsed: float, busy: float, of_server: float
+) -> dict[str, Any]:
     latencies.sort()
     last = len(latencies) - 1
     return {
@@ -241,6 +257,7 @@ def figures(latencies: list[float], count: int, elapsed: float, busy: float) -> 
         "p99": latencies[min(last, int(len(latencies) * 0.99))] if latencies else None,
         "count": count,
         "client_busy": busy,
+        "cpu_us": 1e6 * of_server / count if count else None,
     }
 
 
@@ -270,13 +287,19 @@ def main() -> None:
     parser.add_argument("--beside", default="")
     parser.add_argument("--ahead", type=int, default=4)
     parser.add_argument("--many", type=int, default=0)
+    parser.add_argument("--pid", type=int, help="the server's, whose processor time is told")
     options = parser.parse_args()
     if options.kind == "hold":
         asyncio.run(hold(options.port, options.connections))
         return
     if options.kind == "broadcast":
         told = broadcast(
-            options.port, options.connections, options.seconds, options.warmup, options.ahead
+            options.port,
+            options.connections,
+            options.seconds,
+            options.warmup,
+            options.ahead,
+            options.pid,
         )
         print(json.dumps(asyncio.run(told)))
         return
@@ -289,6 +312,7 @@ def main() -> None:
             options.warmup,
             options.beside,
             options.many,
+            options.pid,
         )
     )
     print(json.dumps(result))

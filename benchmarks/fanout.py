@@ -50,11 +50,14 @@ class Watchers:
 
 
 @contextlib.contextmanager
-def watching(server: Server, connections: int, **options: Any) -> Iterator[Watchers]:
+def watching(servers: list[Server], connections: int, **options: Any) -> Iterator[Watchers]:
+    """Subscribers of `servers` in turn; the first has the rows saved."""
     arguments = [f"--{name}={value}" for name, value in options.items()]
     process = subprocess.Popen(
-        [*pinned(1), sys.executable, "-m", "benchmarks.watchers", str(server.port), *arguments]
-        + [f"--connections={connections}", "--pids", str(server.process.pid)],
+        [*pinned(1), sys.executable, "-m", "benchmarks.watchers", *arguments]
+        + [f"--connections={connections}"]
+        + ["--ports", *(str(server.port) for server in servers)]
+        + ["--pids", *(str(server.process.pid) for server in servers)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -71,21 +74,16 @@ def watching(server: Server, connections: int, **options: Any) -> Iterator[Watch
 def watched(database: str, topic: str, connections: int) -> Iterator[dict[str, Watchers]]:
     """By subject: a server, and those who watch it."""
     with contextlib.ExitStack() as stack:
-        yield {
-            subject: stack.enter_context(
-                watching(
-                    stack.enter_context(
-                        serving(
-                            subject, database, {}, site="benchmarks.live_site", BENCH_TOPIC=topic
-                        )
-                    ),
-                    connections,
-                    topic=topic,
-                )
+        found = {}
+        for subject in SUBJECTS:
+            if topic == "row" and subject == "plain":
+                # A group of each row is a group as well.
+                continue
+            server = stack.enter_context(
+                serving(subject, database, {}, site="benchmarks.live_site", BENCH_TOPIC=topic)
             )
-            for subject in SUBJECTS
-            if not (topic == "row" and subject == "plain")
-        }
+            found[subject] = stack.enter_context(watching([server], connections, topic=topic))
+        yield found
 
 
 def run(options: argparse.Namespace) -> None:
@@ -99,7 +97,7 @@ def run(options: argparse.Namespace) -> None:
 def collection(options: argparse.Namespace, database: str, subscribers: int) -> None:
     about = f"{subscribers:,} subscribers, {database}"
     target = f", target {TARGETS[subscribers]} x" if subscribers in TARGETS else ""
-    saves = min(300, max(10, DELIVERIES_OF_A_BURST // subscribers))
+    saves = min(options.burst, max(10, DELIVERIES_OF_A_BURST // subscribers))
     with watched(database, "collection", subscribers) as watchers:
         for ahead in (1, 8):
             found = medians(

@@ -26,7 +26,9 @@ from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncWebsocketConsumer
 from channels.layers import get_channel_layer
 from django.db import transaction
+from django.db.backends.signals import connection_created
 from django.db.models.signals import post_save
+from django_filters.rest_framework import DjangoFilterBackend
 from djangochannelsrestframework.decorators import action as dcrf_action
 from djangochannelsrestframework.generics import GenericAsyncAPIConsumer
 from djangochannelsrestframework.observer import model_observer
@@ -84,6 +86,29 @@ async def tell_group(text):
     await get_channel_layer().group_send("everybody", message)
 
 
+#: SQL statements, and messages to groups of the layer.
+counts = {"queries": 0, "layer_messages": 0}
+
+
+def count_queries(connection, **kwargs):
+    def count(execute, *args):
+        counts["queries"] += 1
+        return execute(*args)
+
+    connection.execute_wrappers.append(count)
+
+
+def count_layer_messages():
+    layer = type(get_channel_layer())
+    group_send = layer.group_send
+
+    async def counting(self, *args):
+        counts["layer_messages"] += 1
+        await group_send(self, *args)
+
+    layer.group_send = counting
+
+
 sends: dict = {}
 
 
@@ -134,16 +159,21 @@ async def writing(scope, receive, send):
     while (message := await receive())["type"] == "websocket.receive":
         asked = json.loads(message["text"])
         if "stats" in asked:
-            answer = rest_channels.stats()
+            answer = {**rest_channels.stats(), **counts}
         else:
             saved = await save_all(asked["pks"], asked["number"], together=asked["together"])
             answer = {"number": asked["number"], "saved": saved}
         await send({"type": "websocket.send", "text": json.dumps(answer)})
 
 
+class FilteredViewSet(MessageViewSet):
+    filter_backends = [DjangoFilterBackend]
+    filterset_fields = {"id": ["exact", "lte"]}
+
+
 def ours():
     router = DefaultRouter()
-    router.register("messages", MessageViewSet)
+    router.register("messages", FilteredViewSet)
     return router.as_asgi()
 
 
@@ -166,6 +196,8 @@ MAKERS = {"rest_channels": ours, "dcrf": dcrf, "plain": plain, "bare": bare_appl
 
 
 def application():
+    connection_created.connect(count_queries)
+    count_layer_messages()
     told = MAKERS[SUBJECT]()
 
     async def either(scope, receive, send):

@@ -30,9 +30,6 @@ class Server:
     port: int
     process: subprocess.Popen[str]
 
-    def cpu_seconds(self) -> float:
-        return cpu_seconds(self.process.pid)
-
     def resident_kib(self, *, peak: bool = False) -> int:
         name = "VmHWM" if peak else "VmRSS"
         with open(f"/proc/{self.process.pid}/status") as status:
@@ -112,23 +109,17 @@ def fill(database: str) -> None:
 
 
 def ask(server: Server, kind: str, options: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Load one server; its figures, with the CPU seconds a request cost it."""
+    """Load one server; its figures, with the processor time that a request cost it."""
     arguments = [f"--{name}={value}" for name, value in options.items()]
-    before = server.cpu_seconds()
     run = subprocess.run(
         [*pinned(1), sys.executable, "-m", "benchmarks.client", str(server.port), kind]
-        + [f"--seconds={seconds}", *arguments],
+        + [f"--seconds={seconds}", f"--pid={server.process.pid}", *arguments],
         capture_output=True,
         text=True,
     )
     if run.returncode:
         raise RuntimeError(f"{server.subject}, {kind}: {run.stderr[-2000:]}")
-    figures = json.loads(run.stdout)
-    # The warm-up's requests cost as much as the measured ones.
-    share = seconds / (seconds + 0.5)
-    cpu = (server.cpu_seconds() - before) * share
-    figures["cpu_us"] = 1e6 * cpu / figures["count"] if figures["count"] else None
-    return figures
+    return json.loads(run.stdout)
 
 
 def compare(
@@ -172,7 +163,7 @@ def show(
             f"  {subject:14} {m['throughput']:8.0f} {1e3 * m['p50']:8.2f} {1e3 * m['p99']:8.2f} "
             f"{m['cpu_us']:8.0f}"
         )
-        if base and subject not in (against, "echo"):
+        if base and base["throughput"] and m["p99"] and subject not in (against, "echo"):
             line += (
                 f"   {m['throughput'] / base['throughput']:5.2f} x throughput, "
                 f"{base['p99'] / m['p99']:5.2f} x lower p99"

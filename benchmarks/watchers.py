@@ -1,8 +1,8 @@
 """
 Many sockets that are told of saved rows, and one that has them saved.
 
-Run as a process of its own: `python -m benchmarks.watchers PORT ...` subscribes and says so; then
-it takes a command a line, and prints its figures as a JSON object:
+Run as a process of its own, `python -m benchmarks.watchers --ports ...` subscribes and says so;
+then it takes a command a line, and prints its figures as a JSON object:
 
     paced SECONDS AHEAD so many writers, each saving when all have its save before
     burst SAVES ROWS    saves back to back, of so many rows in turn
@@ -87,7 +87,7 @@ class Watchers:
 
     async def writer(self, index: int) -> Writer:
         while len(self.writers) <= index:
-            self.writers.append(Writer(self.options.port))
+            self.writers.append(Writer(self.options.ports[0]))
             await self.writers[-1].open()
         return self.writers[index]
 
@@ -95,7 +95,7 @@ class Watchers:
         held: dict[int, int] = {}
         subscribed = asyncio.get_running_loop().create_future()
         hear = partial(self._on_message, held, subscribed)
-        ports = [self.options.port, *self.options.more_ports]
+        ports = self.options.ports
         socket = await connected("/messages/", ports[number % len(ports)], hear)
         self.held.append(held)
         self.sockets.append(socket)
@@ -159,6 +159,7 @@ class Watchers:
         await asyncio.gather(*(self._pace(w, meter.began + seconds, latencies) for w in writers))
         found = meter.read(latencies)
         saves = self.next_number - meter.first
+        found["saves"] = saves
         found["lost"] = sum(self.missing.values()) / (len(self.sockets) * saves)
         self.forget()
         return found
@@ -233,10 +234,9 @@ class Meter:
 
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("port", type=int)
+    parser.add_argument("--ports", type=int, nargs="+", required=True, help="of the servers")
     parser.add_argument("--connections", type=int, default=100)
     parser.add_argument("--topic", choices=["collection", "row"], default="collection")
-    parser.add_argument("--more-ports", type=int, nargs="*", default=[])
     parser.add_argument("--pids", type=int, nargs="+", required=True, help="of the servers")
     watchers = Watchers(parser.parse_args())
     await watchers.open()

@@ -119,6 +119,22 @@ class Credentials:
         return reading.user if reading is not None and reading.user.is_authenticated else None
 
     @property
+    def is_of_session(self) -> bool:
+        """
+        Whether somebody is signed in by the session alone, as read within the lease: for as long as
+        that is renewed, they are.
+        """
+        reading = self._current_reading
+        return (
+            reading is not None
+            and reading.user.is_authenticated
+            and not self.has_ended
+            and time.monotonic() - reading.as_of < socket_settings.LEASE_SECONDS
+            and self._authorization is None
+            and b"authorization" not in self.headers
+        )
+
+    @property
     def _current_reading(self) -> Reading | None:
         # One that another thread began before the credentials were replaced does not count.
         reading = self._reading

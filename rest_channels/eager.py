@@ -48,14 +48,14 @@ def start(coroutine: Coroutine[Any, Any, None], *, is_plain: bool) -> asyncio.Ta
         awaited = coroutine.send(None)
     except StopIteration:
         return None
-    task = loop.create_task(_go_on(coroutine, awaited))
+    task = loop.create_task(going_on(coroutine, awaited))
     # Cancelled before its first step, a task never enters what it was made of.
     task.add_done_callback(lambda _: coroutine.close())
     return task
 
 
-# Not needed from Python 3.12 on.
-async def _go_on(coroutine: Coroutine[Any, Any, None], awaited: Any) -> None:
+async def going_on(coroutine: Any, awaited: Any) -> None:
+    """What is left of `coroutine`, whose first step has given `awaited` to wait for."""
     await _rest(coroutine, awaited)
 
 

@@ -7,7 +7,15 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Generator,
+    Hashable,
+)
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -17,11 +25,18 @@ from django.http import HttpResponseBase
 from django.urls import NoReverseMatch
 from django.utils.timezone import get_current_timezone_name
 from django.utils.translation import get_language
+from rest_framework import authentication
 from rest_framework.response import Response
 
 from rest_channels.exceptions import FrameError
 from rest_channels.live.topics import Options, Review, Subscribe, Topic
-from rest_channels.live.watch import SOCKET, WatchedMessageRequest, WatchedRequest, reads_of
+from rest_channels.live.watch import (
+    SOCKET,
+    WatchedMessageRequest,
+    WatchedRequest,
+    reads_of,
+    unwatched,
+)
 from rest_channels.protocol import Frame, Reply, header_value
 from rest_channels.request import (
     Call,
@@ -219,6 +234,7 @@ class Exchange:
             alias=wanted.alias,
             credentials=self.handshake.credentials,
             has_own_credentials=request.has_own_credentials,
+            circumstances=_circumstances(view, self.handshake),
         )
 
     async def _stoppable(self, begin: Callable[[], Awaitable[Any]]) -> Any:
@@ -296,11 +312,14 @@ def review(handshake: Handshake, frame: Frame, call: Call) -> Review:
     request = WatchedMessageRequest(handshake, frame, call)
     activate_language(request)
     response = call.view(request, **call.kwargs)
-    handshake.credentials.note_user(request)
-    view: Any = request.view
+    # What this function asks is not what decided it.
+    with unwatched(request):
+        view: Any = request.view
+        reads = _reads(view)
+        handshake.credentials.note_user(request)
     if response.status_code >= 400:
         return Review(response.status_code)
-    return Review(response.status_code, view, view.reviewed, _reads(view))
+    return Review(response.status_code, view, view.reviewed, view.shown_by, reads)
 
 
 def _reads(view: Any) -> frozenset[str]:
@@ -308,6 +327,16 @@ def _reads(view: Any) -> frozenset[str]:
         # Made by the project itself: what is read of it is not known.
         return frozenset({SOCKET})
     return frozenset(reads_of(view.request))
+
+
+def _circumstances(view: Any, handshake: Handshake) -> Hashable:
+    """
+    All that an authentication class of the project's own may look at: whom it finds may have no
+    key, or more to them than their key. DRF's own look at session and Authorization header alone.
+    """
+    if all(type(a).__module__ == authentication.__name__ for a in view.get_authenticators()):
+        return None
+    return tuple(handshake.headers.items()), str(handshake.scope.get("client", [""])[0])
 
 
 def _row(view: Any) -> str:

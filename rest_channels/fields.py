@@ -44,6 +44,9 @@ _HARMLESS: Final = frozenset(
     }
 )
 
+#: DRF's own, by identity: a serializer class that is made by calling `type` has their module, too.
+_BASES: Final = frozenset(serializers.HyperlinkedModelSerializer.__mro__)
+
 _OWN_MODULES: Final = ("rest_framework.fields", "rest_framework.relations")
 _VALIDATORS: Final = ("rest_framework.validators", "django.core.validators")
 
@@ -82,9 +85,7 @@ def _built(serializer_class: Any) -> Mapping[str, _Mould] | None:
 def _customises_nothing(serializer_class: type) -> bool:
     usual = set(dir(serializers.ModelSerializer)) - _HARMLESS
     return all(
-        usual.isdisjoint(vars(base))
-        for base in serializer_class.__mro__
-        if base is not object and not base.__module__.startswith("rest_framework.")
+        usual.isdisjoint(vars(base)) for base in serializer_class.__mro__ if base not in _BASES
     )
 
 
@@ -99,7 +100,8 @@ def _is_constant(field: fields.Field, is_declared: bool) -> bool:
         return False
     if isinstance(field, fields.ChoiceField):
         # A model's choices may be a function, called when the field is built.
-        return isinstance(field._kwargs.get("choices"), (list, tuple, dict))
+        given = field._args[0] if field._args else field._kwargs.get("choices")
+        return isinstance(given, (list, tuple, dict))
     if isinstance(field, relations.RelatedField) and not is_declared:
         # A model's limit_choices_to may be a function as well; it leaves a queryset.
         return not isinstance(field.queryset, QuerySet)

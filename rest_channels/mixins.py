@@ -72,14 +72,17 @@ class SubscriptionMixin(GenericAPIView):
         return response
 
     def review_collection(self, request: Request, *args: Any, **kwargs: Any) -> Response:
-        """What a subscription shows now: for the live half, in `reviewed`."""
-        self.reviewed = self.live_queryset()
-        return Response()
+        """What a subscription shows now, and by what: for the live half."""
+        return self._reviewed(self.live_queryset())
 
     def review_row(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """The same for one row, of which `retrieve` would show no other."""
         name = self.lookup_url_kwarg or self.lookup_field
-        self.reviewed = self.live_queryset().filter(**{self.lookup_field: self.kwargs[name]})
+        return self._reviewed(self.live_queryset().filter(**{self.lookup_field: self.kwargs[name]}))
+
+    def _reviewed(self, queryset: QuerySet) -> Response:
+        # The serializer is chosen here, where it is noted what of the request is read for it.
+        self.reviewed, self.shown_by = queryset, self.get_serializer_class()
         return Response()
 
     def live_queryset(self) -> QuerySet:

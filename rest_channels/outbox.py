@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from rest_channels.counters import counters
-from rest_channels.eager import is_servers_own, start
+from rest_channels.eager import going_on, is_servers_own, start
 from rest_channels.faults import reply_to_fault
 from rest_channels.protocol import MISSING, CloseCode, Missing, Reply, byte_length, in_envelope
 
@@ -136,9 +136,36 @@ class Outbox:
         return waits and self.waiting_bytes + byte_length(text) > self._max_bytes
 
     def _append(self, text: str, instead: Instead = None) -> None:
-        if not self.is_closed:
+        if self.is_closed:
+            return
+        message = {"type": "websocket.send", "text": text}
+        if self._is_plain and not (self._queue or self._is_writing or self._is_held):
+            self._send_at_once(message, instead)
+        else:
             self.waiting_bytes += byte_length(text)
-            self._enqueue({"type": "websocket.send", "text": text}, instead)
+            self._enqueue(message, instead)
+
+    def _send_at_once(self, message: Mapping[str, Any], instead: Instead) -> None:
+        """
+        Nothing waits: hand it to the server without a queue and a task, unless it has to wait.
+        For most of what is sent this is the whole way.
+        """
+        self._is_writing = True
+        sending = self.send(message)
+        try:
+            awaited = sending.send(None)  # type: ignore[attr-defined]
+        except StopIteration:
+            self._is_writing = False
+        except Exception as exc:
+            self._is_writing = False
+            self._on_failed(message, instead, exc)
+        else:
+            self.waiting_bytes += byte_length(message["text"])
+            rest = going_on(sending, awaited)
+            self._writer = start(self._write((message, instead, rest)), is_plain=True)
+            return
+        # What was put meanwhile.
+        self._begin()
 
     def _enqueue(self, message: Mapping[str, Any], instead: Instead) -> None:
         self._queue.append((message, instead))
@@ -149,17 +176,19 @@ class Outbox:
             self._is_writing = True
             self._writer = start(self._write(), is_plain=self._is_plain)
 
-    async def _write(self) -> None:
+    async def _write(self, begun: tuple[Mapping[str, Any], Instead, Any] | None = None) -> None:
+        """Send what is queued, after what has `begun`: a message, and the rest of its sending."""
         try:
-            while self._queue:
-                message, instead = self._queue.popleft()
+            while begun is not None or self._queue:
+                if begun is None:
+                    message, instead = self._queue.popleft()
+                    sending = self.send(message)
+                else:
+                    (message, instead, sending), begun = begun, None
                 try:
-                    await self.send(message)
-                except OSError:
-                    # The server saw the client go before the connection's own loop was told.
-                    self._give_up()
+                    await sending
                 except Exception as exc:
-                    self._on_refused(message, instead, exc)
+                    self._on_failed(message, instead, exc)
                 # Below zero never: the queue may have been forgotten meanwhile.
                 sent = byte_length(message.get("text", ""))
                 self.waiting_bytes = max(0, self.waiting_bytes - sent)
@@ -169,6 +198,13 @@ class Outbox:
         finally:
             self._is_writing = False
             self._writer = None
+
+    def _on_failed(self, message: Mapping[str, Any], instead: Instead, exc: Exception) -> None:
+        if isinstance(exc, OSError):
+            # The server saw the client go before the connection's own loop was told.
+            self._give_up()
+        else:
+            self._on_refused(message, instead, exc)
 
     def _on_refused(self, message: Mapping[str, Any], instead: Instead, exc: Exception) -> None:
         """The server raised `exc` and sent nothing: the client must not wait for it in silence."""

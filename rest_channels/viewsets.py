@@ -103,6 +103,8 @@ class ConsumerViewSetMixin(_APIView):
             if request.call.is_review and type(drf_request) is Request:
                 # In place: it is DRF's, made by whatever the viewset's bases make of it.
                 drf_request.__class__ = WatchedRequest
+                # Of a view that authenticates in its own way all counts, from here on.
+                watch(drf_request)
             _preset_data(drf_request, request)
         return drf_request
 
@@ -142,6 +144,9 @@ class ConsumerViewSetMixin(_APIView):
             raise PermissionDenied
 
     def _may_connect(self, request: Request) -> bool:
+        if isinstance(request, WatchedRequest):
+            # Asked each time, for what is read for it counts.
+            return all(can_connect(p, request, self) for p in self.get_permissions())
         verdicts = request._request.verdicts
         key = (type(self), self.action, getattr(request.user, "pk", None))
         if key not in verdicts:

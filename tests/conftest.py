@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import os
 import uuid
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
 
-from tests import services
+from tests import own_services, services
+from tests.own_services import OwnPostgreSQL, OwnRedis
 
 # A machine may be slow: how long an example takes is no test's business.
 hypothesis.settings.register_profile("tests", deadline=None)
@@ -27,12 +29,30 @@ def require_chromium() -> None:
 
 
 @pytest.fixture
-def redis_layer(monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    One channel layer for all processes that the test starts, on Redis and the test's own. Skips
-    where there is no Redis; fails instead with REQUIRE_SERVICES=1.
-    """
+def require_redis() -> None:
+    """Skips where there is no Redis; fails instead with REQUIRE_SERVICES=1."""
     _require(services.has_redis(), "Redis does not answer at 127.0.0.1:6379")
+
+
+@pytest.fixture
+def own_redis() -> Iterator[OwnRedis]:
+    """A Redis that the test may kill."""
+    _require(own_services.has_redis(), "redis-server is not installed")
+    with OwnRedis() as own:
+        yield own
+
+
+@pytest.fixture
+def own_postgresql() -> Iterator[OwnPostgreSQL]:
+    """A PostgreSQL that the test may kill, empty."""
+    _require(own_services.has_postgresql(), "the server of PostgreSQL is not installed")
+    with OwnPostgreSQL() as own:
+        yield own
+
+
+@pytest.fixture
+def redis_layer(require_redis: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One channel layer for all processes that the test starts, on Redis and the test's own."""
     monkeypatch.setenv("TEST_REDIS_PREFIX", f"rest_channels_{uuid.uuid4().hex}")
 
 

@@ -79,6 +79,15 @@ class Toy(Item):
     objects = LiveManager()
 
 
+class Seat(models.Model):
+    """Its key is two columns, which the log cannot hold."""
+
+    pk = models.CompositePrimaryKey("row", "number")
+    row = models.CharField(max_length=1)
+    number = models.IntegerField()
+    is_taken = models.BooleanField(default=False)
+
+
 class Club(models.Model):
     """Who is a member decides who sees its notes; those for staff show to staff alone."""
 

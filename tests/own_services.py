@@ -24,6 +24,16 @@ import redis
 SECONDS = 20
 
 
+def has_redis() -> bool:
+    """Whether one can be started here."""
+    return shutil.which("redis-server") is not None
+
+
+def has_postgresql() -> bool:
+    """Whether one can be started here."""
+    return _programs() is not None
+
+
 def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         return listener.getsockname()[1]
@@ -83,7 +93,9 @@ class OwnPostgreSQL:
     def __init__(self) -> None:
         self.port = free_port()
         self._is_running = False
-        self._programs = _programs()
+        programs = _programs()
+        assert programs is not None, "the server of PostgreSQL is not installed"
+        self._programs = programs
         # Its server refuses to run as root.
         self._user = {"user": "postgres", "group": "postgres"} if os.getuid() == 0 else {}
 
@@ -139,10 +151,9 @@ class OwnPostgreSQL:
             assert done.returncode == 0, output.read()
 
 
-def _programs() -> Path:
+def _programs() -> Path | None:
     """Where PostgreSQL's programs are: Debian has those of the server apart, by version."""
     if found := shutil.which("initdb"):
         return Path(found).parent
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-    assert versions, "PostgreSQL's server is not installed"
-    return versions[-1].parent
+    return versions[-1].parent if versions else None

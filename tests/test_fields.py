@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from unittest import mock
 
+import hypothesis
 import pytest
+from django.contrib.auth.models import User
 from django.core.validators import MaxLengthValidator, RegexValidator
 from django.db import models
-from django.test import override_settings
+from django.test import RequestFactory, override_settings
 from hypothesis import given
 from hypothesis import strategies as st
 from rest_framework import serializers
 from rest_framework.utils.serializer_helpers import BindingDict
-from rest_framework.validators import UniqueValidator
+from rest_framework.validators import UniqueTogetherValidator, UniqueValidator
 
 from rest_channels.fields import lend_fields
 from rest_channels.routers import DefaultRouter
 from rest_channels.test import SocketClient
 from rest_channels.viewsets import ModelConsumerViewSet
-from tests.models import Message, Room
+from tests.models import Book, Item, Message, Room, Shelf, Tag
 
 
 class RoomSerializer(serializers.ModelSerializer):
@@ -108,7 +110,11 @@ def test_what_customises_its_fields_builds_them_itself():
     class Holder(serializers.Serializer):
         rooms = ByRequest(many=True)
 
-    for serializer_class in (ByRequest, ByArgument, WithOwnField, Holder):
+    # A class made like this has the module in which DRF's metaclass is.
+    made = type("Made", (RoomSerializer,), {"get_fields": ByRequest.get_fields})
+    assert made.__module__ == "rest_framework.serializers"
+
+    for serializer_class in (ByRequest, ByArgument, WithOwnField, Holder, made):
         assert not is_lent(serializer_class()), serializer_class
 
 
@@ -219,6 +225,134 @@ def test_generated_serializers_show_the_same_of_any_value(serializer_class, inst
     for instance in instances:
         built, copied = serializer_class(instance), lent(serializer_class(instance))
         assert shown(copied) == shown(built)
+
+
+# Serializers of models
+
+
+declarations = {
+    "author": lambda: serializers.HiddenField(default=serializers.CurrentUserDefault()),
+    "by": lambda: serializers.SerializerMethodField(),
+    "place": lambda: serializers.CharField(source="room.name", default="nowhere"),
+    "room": lambda: serializers.SlugRelatedField(slug_field="name", queryset=Room.objects.all()),
+    "room_text": lambda: serializers.StringRelatedField(source="room"),
+    "secret": lambda: serializers.CharField(write_only=True, validators=[RegexValidator("^[a-z]")]),
+    "colour": lambda: serializers.ChoiceField([("r", "Red"), ("b", "Blue")], default="r"),
+    "rooms": lambda: RoomSerializer(many=True, required=False),
+    "messages": lambda: serializers.PrimaryKeyRelatedField(
+        many=True, source="room.messages", read_only=True
+    ),
+}
+together = UniqueTogetherValidator(queryset=Message.objects.all(), fields=["room", "text"])
+messages_metas = st.fixed_dictionaries(
+    {"model": st.just(Message)},
+    optional={
+        "read_only_fields": st.just(["text"]),
+        "depth": st.just(1),
+        "validators": st.sampled_from([[], [together]]),
+        "extra_kwargs": st.sampled_from(
+            [
+                {"text": {"default": "hi", "min_length": 2}},
+                {"text": {"validators": [MaxLengthValidator(3)]}},
+                {"author": {"required": False, "allow_null": True}},
+            ]
+        ),
+    },
+)
+
+
+@st.composite
+def model_serializers(draw) -> type[serializers.ModelSerializer]:
+    """A serializer of messages: some of the model's fields, some declared, options of `Meta`."""
+    is_linked = draw(st.booleans())
+    base = serializers.HyperlinkedModelSerializer if is_linked else serializers.ModelSerializer
+    names = draw(st.sets(st.sampled_from([*declarations]), max_size=4))
+    of_model = draw(st.sets(st.sampled_from(["id", "url", "room", "author", "created"])))
+    meta = {**draw(messages_metas), "fields": ["text", "room", *({*names, *of_model} - {"room"})]}
+    body = {name: declarations[name]() for name in sorted(names)}
+    body |= {"Meta": type("Meta", (), meta), "get_by": lambda self, message: repr(self.context)}
+    return type("GeneratedOfModel", (base,), body)
+
+
+def of_another_model(model: type[models.Model]) -> type[serializers.ModelSerializer]:
+    meta = type("Meta", (), {"model": model, "fields": "__all__"})
+    return type("OfAnotherModel", (serializers.ModelSerializer,), {"Meta": meta})
+
+
+@pytest.fixture
+def lobby(db):
+    lobby = Room.objects.create(pk=1, name="lobby")
+    Message.objects.create(pk=1, room=lobby, text="hello")
+    Shelf.objects.create(pk=1, name="top")
+    Item.objects.create(pk=1, name="ball")
+    return lobby
+
+
+def said(serializer):
+    """What a serializer says of its input, or of its instance; or how it fails."""
+    try:
+        return repr(outcome(serializer) if hasattr(serializer, "initial_data") else serializer.data)
+    except Exception as exc:
+        return type(exc), str(exc)
+
+
+def context():
+    request = RequestFactory().get("/")
+    request.user = User(pk=7, username="ann")
+    return {"request": request, "format": None}
+
+
+bodies = st.fixed_dictionaries(
+    {},
+    optional={
+        "room": st.sampled_from([1, 2, "lobby", "attic", None, "http://testserver/rooms/1/"]),
+        "author": st.sampled_from([1, None, "x"]),
+        "text": st.sampled_from(["hello", "", "h", "x" * 300, None, 3]),
+        "place": st.text(max_size=3),
+        "secret": st.sampled_from(["abc", "1", ""]),
+        "colour": st.sampled_from(["r", "g", ""]),
+        "rooms": st.lists(st.sampled_from([{}, {"name": "lobby"}, {"name": "attic"}, 3])),
+    },
+)
+
+
+def right(serializer_class):
+    """An input that a generated serializer takes."""
+    room = "lobby" if "room" in serializer_class._declared_fields else 1
+    return {"room": room, "author": None, "text": "ok", "secret": "abc", "rooms": []}
+
+
+# Nothing is written: the examples share the rows.
+@hypothesis.settings(
+    max_examples=30, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
+)
+@given(model_serializers(), st.lists(bodies, min_size=1, max_size=3), st.booleans(), st.booleans())
+def test_serializers_of_models_say_the_same(lobby, serializer_class, inputs, is_partial, updates):
+    shared = context()
+    message = Message.objects.get(pk=1)
+    instance = message if updates else None
+    for data in [right(serializer_class), *inputs]:
+        options = {"data": data, "partial": is_partial, "context": shared}
+        built = serializer_class(instance, **options)
+        copied = lent(serializer_class(instance, **options))
+        assert said(copied) == said(built)
+        assert repr(copied) == repr(built)
+    built = serializer_class(message, context=shared)
+    assert said(lent(serializer_class(message, context=shared))) == said(built)
+    many = serializer_class([message, message], many=True, context=shared)
+    copied = serializer_class([message, message], many=True, context=shared)
+    lend_fields(copied)
+    assert said(copied) == said(many)
+
+
+@pytest.mark.parametrize("model", [Book, Item, Shelf, Tag])
+@pytest.mark.parametrize("name", [None, "", "ball", "x" * 60])
+def test_what_a_model_says_of_its_fields_is_copied(lobby, model, name):
+    serializer_class = of_another_model(model)
+    for data in ({"name": name}, {"title": name, "tags": [3], "shelf": 1, "version": "x"}):
+        built, copied = serializer_class(data=data), lent(serializer_class(data=data))
+        assert said(copied) == said(built)
+        assert repr(copied) == repr(built)
 
 
 @pytest.mark.django_db

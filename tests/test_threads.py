@@ -15,6 +15,7 @@ from django.db import connection
 from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
 from django.utils import timezone, translation
 from rest_framework.decorators import action
+from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 
 from rest_channels.pool import Pool
@@ -540,6 +541,71 @@ def test_hops_of_a_frame(hops, word, count):
 
     asyncio.run(story())
     assert len(hops) == count
+
+
+@pytest.mark.parametrize(
+    "text,status",
+    [
+        ('{"action": "plain", "request_id": 1.5}', 400),
+        ('{"action": "plain", "action": "plain"}', 400),
+        ('{"action": "plain", "query": 3}', 400),
+        ("[]", 400),
+        ("plain", 400),
+        ('{"action": "cancel", "data": {"request_id": 7}}', 404),
+        ('{"action": "ack", "request_id": 7, "data": {}}', 400),
+        ('{"action": "unsubscribe", "request_id": 7}', 204),
+        ('{"action": "authenticate", "data": {}}', 400),
+    ],
+)
+def test_what_asks_no_viewset_is_answered_without_a_hop(hops, text, status):
+    async def story():
+        async with talking_to(serving(CountedViewSet)) as socket:
+            hops.clear()
+            await socket.send_text(text)
+            return await socket.receive()
+
+    assert asyncio.run(story())["response_status"] == status
+    assert hops == []
+
+
+def test_too_much_is_refused_without_a_hop(hops, settings):
+    settings.REST_CHANNELS = {"FRAME_RATE": 0.001, "FRAME_BURST": 1}
+
+    async def story():
+        async with talking_to(serving(CountedViewSet)) as socket:
+            hops.clear()
+            await socket.ask("plain")
+            return await socket.ask("plain")
+
+    assert asyncio.run(story())["response_status"] == 429
+    assert len(hops) == 1
+
+
+def test_a_frame_has_one_task_and_is_rendered_once(monkeypatch):
+    rendered, tasks = [], []
+    render = JSONRenderer.render
+
+    def remember(renderer, data, *args, **kwargs):
+        rendered.append(data)
+        return render(renderer, data, *args, **kwargs)
+
+    def make(loop, coroutine, **kwargs):
+        tasks.append(coroutine.__qualname__)
+        return asyncio.Task(coroutine, loop=loop, **kwargs)
+
+    monkeypatch.setattr(JSONRenderer, "render", remember)
+
+    async def story():
+        async with talking_to(serving(CountedViewSet)) as socket:
+            asyncio.get_running_loop().set_task_factory(make)
+            await socket.ask("plain")
+            return [*tasks]
+
+    made = asyncio.run(story())
+    assert rendered == ["plain"]
+    # What sends it is another's business: tests/test_eager.py.
+    ours = [name for name in made if name.partition(".")[0] in {"Lane", "Exchange", "Workers"}]
+    assert ours == ["Lane._serve"]
 
 
 def test_an_action_is_a_kind_and_what_clients_make_up_is_none(hops):

@@ -38,6 +38,9 @@ class Listener(Protocol):
     def offer(self, text: str) -> None:
         """Send JSON text if the client is keeping up."""
 
+    def is_known(self, place: Place) -> bool:
+        """Whether it is known without asking that the client may hear `place`."""
+
     async def review(self, place: Place) -> Refusal | None:
         """Ask whether the client may still hear `place`."""
 
@@ -88,7 +91,9 @@ class Hearing:
 
     def _is_fresh(self, place: Place) -> bool:
         asked_at = self._allowed_at.get(place)
-        return asked_at is not None and time.monotonic() - asked_at < socket_settings.LEASE_SECONDS
+        if asked_at is not None and time.monotonic() - asked_at < socket_settings.LEASE_SECONDS:
+            return True
+        return self._listener.is_known(place)
 
     def _hold(self, place: Place, item: Held) -> None:
         waiting = self._held_bytes + byte_length(item.text)

@@ -14,7 +14,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from rest_framework import routers
-from rest_framework.permissions import AllowAny
+from rest_framework.authentication import (
+    BasicAuthentication,
+    SessionAuthentication,
+    TokenAuthentication,
+)
+from rest_framework.permissions import AllowAny, IsAuthenticated, IsAuthenticatedOrReadOnly
 from rest_framework.request import Request
 
 from rest_channels.consumers.deliveries import Delivery, Gate, Review
@@ -40,6 +45,11 @@ logger = logging.getLogger("rest_channels")
 # 10 to end.
 _SECONDS_TO_OPEN: Final = 3
 _SECONDS_TO_END: Final = 10
+
+# What these ask for is read anew, in batches, while the socket is open (`rest_channels.leases`),
+# where the user is a session's, which these find without an authorization header alone.
+_FOR_A_USER: Final = frozenset({AllowAny, IsAuthenticated, IsAuthenticatedOrReadOnly})
+_BY_SESSION: Final = frozenset({SessionAuthentication, BasicAuthentication, TokenAuthentication})
 
 #: The actions that a connection answers itself, where no handler takes such a message.
 CONNECTIONS_OWN: Final = ("cancel", "authenticate")
@@ -105,6 +115,16 @@ class ConsumersStream(Stream):
         return any(item is not AllowAny for item in policy) or self.consumers.guards_places()
 
     @property
+    def asks_for_a_user(self) -> bool:
+        """Whether any user may hear all that a socket hears, and is known by session or header."""
+        is_for_users = _FOR_A_USER.issuperset(self.consumers.get_permission_classes())
+        return (
+            is_for_users
+            and _BY_SESSION.issuperset(self.consumers.authentication_classes)
+            and not self.consumers.guards_places()
+        )
+
+    @property
     def handlers(self) -> list[Handler]:
         """Those that the socket's messages are for."""
         table = self.consumers.table()
@@ -149,6 +169,7 @@ class ConsumersLane(Lane):
         self._ending: asyncio.Future[None] | None = None
         self.groups: set[str] = set()
         self._hearing = Hearing(self) if stream.is_guarded else None
+        self._asks_for_a_user = stream.asks_for_a_user
         self.is_gone = False
         self._revoked_with: CloseCode | None = None
         #: The last DRF request: whose user `on_disconnect` sees.
@@ -223,6 +244,10 @@ class ConsumersLane(Lane):
     def place_of(self, group: str) -> Place:
         """What permission to hear `group` is asked for."""
         return None
+
+    def is_known(self, place: Place) -> bool:
+        """Whether it is known without asking that the client may hear `place`."""
+        return self._asks_for_a_user and self.handshake.credentials.is_of_session
 
     async def review(self, place: Place) -> Refusal | None:
         """Why the client may not hear `place` any more; None where it may."""

@@ -113,8 +113,7 @@ def _columns(audience: Audience) -> dict[str, frozenset[str]]:
     with the names by which a `save` may say so. What others show may have changed with any save.
     """
     evaluation = audience.evaluation
-    with evaluation.surroundings():
-        serializer = evaluation.view.get_serializer()
+    serializer = evaluation.run(evaluation.view.get_serializer)
     columns: dict[str, Any] = {}
     for column in audience.model._meta.concrete_fields:
         columns[column.name] = columns[column.attname] = column

@@ -15,10 +15,12 @@ from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
 from django.http import Http404
 from rest_framework.exceptions import APIException
 from rest_framework.permissions import BasePermission
+from rest_framework.views import APIView
 
 from rest_channels.counters import counters
 from rest_channels.live.capture import key_of, label_of
 from rest_channels.live.dependencies import dependencies
+from rest_channels.live.equalities import equalities
 from rest_channels.live.evaluations import EVERYBODY, ONE_SOCKET, Evaluation, reach_of
 from rest_channels.live.log import Kind
 from rest_channels.live.watch import WatchedRequest, reading
@@ -38,10 +40,14 @@ Texts = dict[str, str]
 
 @dataclass(slots=True)
 class Changes:
-    """What happened to the rows of one model: the entries of each key; `whole` where any may be."""
+    """
+    What happened to the rows of one model: the entries of each key; `whole` where any may be.
+    `referring` remembers which rows refer to those, by model and lookup.
+    """
 
     of_key: dict[str, list[Change]] = field(default_factory=dict)
     whole: bool = False
+    referring: dict[tuple[Any, str], set[str]] = field(default_factory=dict)
 
     @classmethod
     def by_label(cls, entries: Iterable[Change]) -> dict[str, Changes]:
@@ -79,7 +85,8 @@ class Audience:
         self.model: Any = evaluation.queryset.model
         self.label = label_of(self.model)
         self.depends_on = dependencies(evaluation.queryset)
-        self.reach = ONE_SOCKET if evaluation.has_own_state else EVERYBODY
+        self.equalities = equalities(evaluation.queryset)
+        self.reach = EVERYBODY
         self.has_shown = False
         self.members: dict[str, int | None] = {}
         self.is_populated = False
@@ -102,7 +109,7 @@ class Audience:
     def concerned_keys(self, changes: Mapping[str, Changes]) -> set[str] | None:
         """
         Keys of rows that may look different now, or be seen or not; None for all of them. One
-        query for each related table that was written to.
+        query for each related table that was written to, for all audiences of one model.
         """
         own = changes.get(self.label, Changes())
         if own.whole:
@@ -115,10 +122,15 @@ class Audience:
             if paths is None or related.whole:
                 return None
             for path in paths:
-                keys |= self._referring(path, related.written)
+                keys |= self._referring(path, related)
         return keys
 
-    def _referring(self, path: str, keys: list[str]) -> set[str]:
+    def _referring(self, path: str, related: Changes) -> set[str]:
+        if (self.model, path) not in related.referring:
+            related.referring[self.model, path] = self._read_referring(path, related.written)
+        return related.referring[self.model, path]
+
+    def _read_referring(self, path: str, keys: list[str]) -> set[str]:
         rows = self.model._base_manager.using(self.evaluation.queryset.db)
         referring: set[str] = set()
         for part in in_parts(keys):
@@ -148,11 +160,10 @@ def show(evaluation: Evaluation, instances: list[Any], *, is_row: bool) -> tuple
     and to whom that may be given as well.
     """
     request = evaluation.view.request
-    with evaluation.surroundings():
-        if evaluation.has_own_state or not isinstance(request, WatchedRequest):
-            return _texts(evaluation, instances, is_row), ONE_SOCKET
-        with reading(request) as reads:
-            texts = _texts(evaluation, instances, is_row)
+    if evaluation.has_own_state or not isinstance(request, WatchedRequest):
+        return evaluation.run(_texts, evaluation, instances, is_row), ONE_SOCKET
+    with reading(request) as reads:
+        texts = evaluation.run(_texts, evaluation, instances, is_row)
     return texts, reach_of(reads)
 
 
@@ -183,8 +194,8 @@ def _may_see(view: Any, instance: Any) -> bool:
 
 
 def judges_rows(view: Any) -> bool:
-    """Whether any permission of `view` looks at single rows."""
-    return any(
+    """Whether `view` itself, or any permission of it, looks at single rows."""
+    return type(view).check_object_permissions is not APIView.check_object_permissions or any(
         getattr(type(permission), "has_object_permission", None)
         is not BasePermission.has_object_permission
         for permission in view.get_permissions()

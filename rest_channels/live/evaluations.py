@@ -1,46 +1,36 @@
 """
 Who may see what: DRF's answer for a subscriber, relied on for as long as a lease.
 
-One answer serves all subscribers for whom it would be the same: those of one place where nothing
-of the request was read, those of one user where the user was, one socket where anything else.
+One answer serves all subscribers for whom it would be the same: those of one place and one user,
+or one socket where more of the request was read than the user.
 """
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from contextvars import copy_context
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any
 from weakref import WeakSet
 
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import EmptyResultSet
 from django.db import connections
-from django.urls import get_script_prefix, set_script_prefix
 from django.utils import timezone, translation
 
 from rest_channels.authentication import Credentials
 from rest_channels.counters import counters
 from rest_channels.live.topics import Review, Topic
+from rest_channels.live.traces import changes_context, has_traces, keeps_more
 from rest_channels.live.watch import SOCKET, USER
 from rest_channels.settings import socket_settings
 
 # How databases quote names.
 _QUOTED_NAME = re.compile(r'["`\[]([^"`\]]+)["`\]]')
-
-# What DRF's dispatch, `as_view` and this project leave on a view: anything else is the project's
-# own, and may hold what was read of a user.
-_USUAL_ATTRIBUTES: Final = frozenset(
-    {
-        *["args", "kwargs", "request", "action", "action_map", "format_kwarg", "headers"],
-        *["response", "reviewed", "detail", "basename", "suffix", "name", "description"],
-        *["_paginator", "_negotiator", "settings", "permission_classes", "get_serializer_class"],
-        *["get", "head", "post", "put", "patch", "delete", "options", "trace"],
-    }
-)
 
 #: How far an answer reaches: to everybody, to one user, to one socket.
 EVERYBODY, ONE_USER, ONE_SOCKET = 0, 1, 2
@@ -51,6 +41,11 @@ def reach_of(reads: frozenset[str] | set[str]) -> int:
     if SOCKET in reads:
         return ONE_SOCKET
     return ONE_USER if USER in reads else EVERYBODY
+
+
+def family_of(topic: Topic) -> Hashable:
+    """Viewset and action: subscriptions whose answers the same code makes."""
+    return topic.place[:3]  # type: ignore[index]
 
 
 def owner_of(topic: Topic, reach: int) -> Hashable:
@@ -64,24 +59,43 @@ class Evaluation:
     """
     DRF's answer. `tables` are those whose rows it was made of; a change to one of them ends it
     before its time. `key` tells apart querysets that give other rows or columns.
+
+    `reach` says whom it serves. Texts made with its view are given to as many at most, for what
+    makes them may read more of the request than the answer has; where it `has_own_state`, to its
+    socket alone, and where it `has_own_rows`, not even the rows are others'.
     """
 
     def __init__(
-        self, topic: Topic, review: Review, alias: str, tables: set[str], as_of: float
+        self,
+        topic: Topic,
+        alias: str,
+        *,
+        tables: set[str],
+        as_of: float,
+        least_reach: int = ONE_USER,
     ) -> None:
+        """Ask DRF, in context variables of its own. Raises what `Topic.review` raises."""
         counters.evaluations += 1
+        self.tables = tables
+        self.family = family_of(topic)
+        self._context = copy_context()
+        before = self._context.copy()
+        review = self._context.run(topic.review)
         self.status = review.status
         self.view: Any = review.view
-        self.queryset: Any = None
-        self.tables = tables
-        self.reach = reach_of(review.reads)
-        self.as_of = as_of if self.reach == EVERYBODY else min(as_of, topic.credentials.read_at)
+        # To be the same for all users it would have to know that nobody is found in a global.
+        self.reach = max(reach_of(review.reads), least_reach)
+        self.as_of = min(as_of, topic.credentials.read_at)
         self.user_pk = topic.credentials.user_pk
+        self.queryset: Any = None
         self.serializer_class: Any = None
         self.key: Hashable = None
-        self.has_own_state = False
+        self.has_own_state = self.has_own_rows = False
         if review.view is not None:
-            self._take(review, alias)
+            self.has_own_state = has_traces(self.view, review.queryset) or changes_context(
+                before, self._context
+            )
+            self._context.run(self._take, review, alias)
 
     @property
     def is_fresh(self) -> bool:
@@ -99,28 +113,22 @@ class Evaluation:
         """Something that it was made of has changed."""
         self.as_of = float("-inf")
 
-    def _take(self, review: Review, alias: str) -> None:
-        view: Any = review.view
-        self.queryset = review.queryset.using(alias)
-        serializer_class = self.serializer_class = view.get_serializer_class()
-        # Chosen for this user, it is part of the key; asking again would count as reading.
-        view.get_serializer_class = lambda: serializer_class
-        self.key = _sql_key(self.queryset, alias), serializer_class
-        # What `as_view()` was given is the same for all requests.
-        given = getattr(view.request._request.call.view, "initkwargs", {}).keys()
-        own = vars(view).keys() - _USUAL_ATTRIBUTES - given
-        self.has_own_state = bool(own)
-        self._language = translation.get_language()
-        self._zone = timezone.get_current_timezone()
-        self._prefix = get_script_prefix()
-        self.key = (self.key, self._language, str(self._zone))
+    def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Call `function` with language, time zone and all else as DRF's answer left it."""
+        return self._context.copy().run(function, *args)
 
-    @contextmanager
-    def surroundings(self) -> Iterator[None]:
-        """Language, time zone and script prefix as they were when DRF answered."""
-        set_script_prefix(self._prefix)
-        with translation.override(self._language), timezone.override(self._zone):
-            yield
+    def _take(self, review: Review, alias: str) -> None:
+        self.queryset = review.queryset.using(alias)
+        self.has_own_rows = keeps_more(self.queryset)
+        serializer_class = self.serializer_class = review.serializer_class
+        # Chosen for this user, it is part of the key; asking again would count as reading.
+        self.view.get_serializer_class = lambda: serializer_class
+        self.key = (
+            _sql_key(self.queryset, alias),
+            serializer_class,
+            translation.get_language(),
+            timezone.get_current_timezone_name(),
+        )
 
 
 class Evaluations:
@@ -132,8 +140,11 @@ class Evaluations:
         # All that somebody relies on, and every table that any of them was ever made of.
         self._all: WeakSet[Evaluation] = WeakSet()
         self._tables: set[str] = set()
-        # How far answers reach, by viewset and action: as little as they ever did.
+        # How far answers reach, by viewset and action: as little as they ever did, or as what
+        # was made with them.
         self._reach: dict[Hashable, int] = {}
+        #: Some `serves_too_many`, and are to be replaced by the next pass.
+        self.are_narrowed = False
         self._next_sweep = 256
         # When it was seen that a user was written to, by primary key, and any user (monotonic
         # seconds): what was read of them before is of no use.
@@ -145,7 +156,7 @@ class Evaluations:
         The answer for `topic` now: one that holds already, or DRF's own. Raises what DRF's
         exception handler leaves alone.
         """
-        family = topic.place[:3]  # type: ignore[index]
+        family = family_of(topic)
         known = self._known.get(self._key(topic, family))
         if known is not None and known.is_fresh:
             return known
@@ -155,15 +166,32 @@ class Evaluations:
         timezone.deactivate()
         self._renew(topic.credentials)
         with _noting_tables(tables), _usable_transaction(self.alias):
-            as_of = time.monotonic()
-            evaluation = Evaluation(topic, topic.review(), self.alias, tables, as_of)
-        self._reach[family] = max(self._reach.get(family, EVERYBODY), evaluation.reach)
+            evaluation = Evaluation(
+                topic,
+                self.alias,
+                tables=tables,
+                as_of=time.monotonic(),
+                least_reach=self._reach.get(family, ONE_USER),
+            )
+        self._reach[family] = evaluation.reach
         # Under the identity that it was made with: the reading of a user may have been renewed.
         self._known[self._key(topic, family)] = evaluation
         self._all.add(evaluation)
         self._tables |= tables
         self._sweep()
         return evaluation
+
+    def narrow(self, family: Hashable, reach: int) -> None:
+        """
+        Let answers of `family` serve no more than `reach` says: with one of them a text was made
+        that is for no more than that.
+        """
+        self._reach[family] = max(self._reach.get(family, ONE_USER), reach)
+        self.are_narrowed = True
+
+    def serves_too_many(self, evaluation: Evaluation) -> bool:
+        """Whether others of its family have turned out to serve fewer."""
+        return evaluation.reach < self._reach.get(evaluation.family, ONE_USER)
 
     def doubt(self, changes: Mapping[str, Any] | None) -> bool:
         """
@@ -201,7 +229,7 @@ class Evaluations:
         credentials.doubt(before=max(seen_at, self._all_written_at))
 
     def _key(self, topic: Topic, family: Hashable) -> Hashable:
-        return topic.place, owner_of(topic, self._reach.get(family, EVERYBODY))
+        return topic.place, owner_of(topic, self._reach.get(family, ONE_USER))
 
     def _sweep(self) -> None:
         if len(self._known) >= self._next_sweep:
@@ -213,8 +241,6 @@ def is_judged_by(evaluation: Evaluation, changes: Mapping[str, Any]) -> bool:
     """Whether the answer was made of rows that `changes`, by model, wrote to."""
     if not evaluation.tables.isdisjoint(_tables_of(changes)):
         return True
-    if evaluation.reach == EVERYBODY:
-        return False
     users = users_in(changes)
     return users is None or str(evaluation.user_pk) in users
 
@@ -265,7 +291,8 @@ def _sql_key(queryset: Any, alias: str) -> Hashable:
         )
         for lookup in queryset._prefetch_related_lookups
     )
-    return (*_sql(queryset, alias), prefetches, queryset.model)
+    made_by = type(queryset), queryset._iterable_class
+    return (*_sql(queryset, alias), prefetches, queryset.model, made_by)
 
 
 def _sql(queryset: Any, alias: str) -> tuple[str, str]:

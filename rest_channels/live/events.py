@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from rest_channels.live.log import Kind
-from rest_channels.live.positions import Place
+from rest_channels.live.positions import Place, encode
 
 if TYPE_CHECKING:
     from rest_channels.models import Change
@@ -18,7 +18,8 @@ class Event(NamedTuple):
     """
     What became of one row, the `key`. `position` is that of the change in the log, 0 where it
     came of something else. `place` is the one that the client has reached with it; None where it
-    has not: more is to come of the same place. `fields` are the names of the columns that were
+    has not: more is to come of the same place. `encoded` is what all tokens of it begin with.
+    `fields` are the names of the columns that were
     saved; None where it may be any.
     """
 
@@ -26,6 +27,7 @@ class Event(NamedTuple):
     key: str
     position: int = 0
     place: Place | None = None
+    encoded: str = ""
     fields: frozenset[str] | None = None
 
 
@@ -93,5 +95,6 @@ def placed(events: Sequence[Event], target: Place | None, marks: Mapping[int, in
             place = target
         elif event.position and following.position > event.position:
             place = Place(event.position, marks[event.position])
-        result.append(event._replace(place=place))
+        encoded = "" if place is None else encode(place)
+        result.append(event._replace(place=place, encoded=encoded))
     return result

@@ -22,6 +22,7 @@ from rest_channels.live import log, relay
 from rest_channels.live.passes import Outcome, Pass, ProjectError, ReadingError, State
 from rest_channels.live.sequencer import sequence
 from rest_channels.live.subscriptions import Subscription
+from rest_channels.live.telling import TooFarReaching
 from rest_channels.protocol import Reply
 from rest_channels.rates import retry_headers
 from rest_channels.settings import socket_settings
@@ -169,6 +170,8 @@ class Follower:
                 with log.snapshot(self.alias):
                     looking = Pass(self.state, reads_apart=reads_apart)
                     outcome = looking.run(joining, asking)
+            except TooFarReaching as found:
+                self.state.evaluations.narrow(found.family, found.reach)
             except ReadingError as failure:
                 self._raise_absence(failure.__cause__)
                 reads_apart = True

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from rest_channels.live import log
 from rest_channels.live.audiences import Audience, Changes, judges_rows
+from rest_channels.live.equalities import narrowed
 from rest_channels.live.evaluations import (
     EVERYBODY,
     ONE_SOCKET,
@@ -29,7 +30,7 @@ from rest_channels.live.history import History
 from rest_channels.live.positions import Place
 from rest_channels.live.reading import read_rows
 from rest_channels.live.subscriptions import Subscription
-from rest_channels.live.telling import Arrival, Moment, Sending, Telling, Work
+from rest_channels.live.telling import Arrival, Moment, Sending, Telling, TooFarReaching, Work
 from rest_channels.protocol import Reply
 
 # Rows that a related table may have changed are read again so long after it has, together with
@@ -107,7 +108,8 @@ class Pass:
         Follow the log to its end, or by a page; let `joining` in once that is reached; judge
         `asking` anew, for whom something waits. Raises
         `ProjectError`, `ReadingError`, after which another pass `reads_apart` to find out whose
-        fault it is, or what the database raises: then nothing has changed.
+        fault it is, `TooFarReaching`, after which another one asks DRF for more answers, or what
+        the database raises: then nothing has changed.
         """
         self._forget_empty()
         end = log.head(self.alias)
@@ -141,6 +143,7 @@ class Pass:
             commit()
         self._forget_empty()
         state.place = self.moment.target
+        state.evaluations.are_narrowed = False
         due = [a.refresh_at for a in state.audiences.values() if a.refresh_at is not None]
         self.outcome.refresh_at = min(due, default=None)
 
@@ -179,6 +182,7 @@ class Pass:
 
     def _find_concerned(self, is_lost: bool) -> None:
         now = time.monotonic()
+        wanted: dict[Audience, set[str]] = {}
         for audience in self.state.audiences.values():
             if is_lost or (audience.refresh_at is not None and audience.refresh_at <= now):
                 self.work[audience] = Work(keys=None)
@@ -191,6 +195,12 @@ class Pass:
                     if audience.refresh_at is None:
                         audience.refresh_at = now + _REFRESH_DELAY
                     keys = set(own.of_key)
+                if keys is None:
+                    self.work[audience] = Work(keys)
+                else:
+                    wanted[audience] = keys
+        for audience, keys in narrowed(wanted, self.alias).items():
+            if keys:
                 self.work[audience] = Work(keys)
 
     # Who may see it
@@ -198,20 +208,25 @@ class Pass:
     def _judge_all(self, asking: Sequence[Subscription]) -> None:
         """
         Ask DRF anew about subscribers who are to be told something and whose lease is over, and
-        about those whose answer is in doubt.
+        about those whose answer is in doubt, or serves others for whom it would be another.
         """
+        evaluations = self.state.evaluations
         for subscription in asking:
             audience = subscription.audience
             if audience is not None and not (subscription.is_over or subscription.is_judged):
                 self._judge(subscription, audience)
         for audience in self.state.audiences.values():
             is_told = audience in self.work
-            if not (is_told or self._has_doubts):
+            if not (is_told or self._has_doubts or evaluations.are_narrowed):
                 continue
             for subscription in list(audience.subscriptions):
                 if subscription in self._left or subscription in self._judged:
                     continue
-                if subscription.is_in_doubt or (is_told and not subscription.is_judged):
+                if (
+                    subscription.is_in_doubt
+                    or (is_told and not subscription.is_judged)
+                    or evaluations.serves_too_many(subscription.evaluation)
+                ):
                     self._judge(subscription, audience)
 
     def _judge(self, subscription: Subscription, audience: Audience) -> None:
@@ -262,7 +277,7 @@ class Pass:
         topic = subscription.topic
         with _blaming([subscription]):
             # What an object permission hides from one it may show to another.
-            is_own = topic.is_row and judges_rows(evaluation.view)
+            is_own = evaluation.has_own_rows or (topic.is_row and judges_rows(evaluation.view))
         owner = owner_of(topic, ONE_SOCKET if is_own else EVERYBODY)
         key = (topic.place, evaluation.key, topic.row, owner)
         audience = self.state.audiences.get(key) or self._new.get(key)
@@ -356,5 +371,7 @@ def _blaming(subscriptions: Iterable[Subscription]) -> Iterator[None]:
     """What the project's code raises is an error of these subscriptions alone."""
     try:
         yield
+    except TooFarReaching:
+        raise
     except Exception as exc:
         raise ProjectError(list(subscriptions)) from exc

@@ -80,15 +80,18 @@ def _once(rows: Any) -> list[Any]:
 
 def _shape(audience: Audience) -> Hashable:
     """What querysets have in common whose SELECTs can be put together: their columns."""
-    query = audience.evaluation.queryset.query
+    queryset = audience.evaluation.queryset
+    query = queryset.query
     return (
+        # Of a queryset with rows of its own no other makes the rows.
+        audience if audience.evaluation.has_own_rows else type(queryset),
         audience.model,
         tuple((name, repr(a)) for name, a in query.annotation_select.items()),
         repr(query.select_related),
         repr(query.deferred_loading),
         query.distinct,
         query.group_by is None,
-        tuple(map(repr, audience.evaluation.queryset._prefetch_related_lookups)),
+        tuple(map(repr, queryset._prefetch_related_lookups)),
     )
 
 

@@ -128,7 +128,7 @@ class Subscription:
             if text is None:
                 continue
             if self._keeps_up:
-                self._send(text, event.place)
+                self._send(text, event.place, event.encoded)
             else:
                 self._waiting().add(event.kind, event.key, text, event.place)
 
@@ -165,10 +165,10 @@ class Subscription:
         self._send(self.shared(Message("revoke", reply.status, errors=reply.errors)), None)
         self.end()
 
-    def _send(self, shared: str, place: Place | None) -> None:
+    def _send(self, shared: str, place: Place | None, encoded: str = "") -> None:
         previous = self.last
         if place is not None:
-            self._reach(place)
+            self._reach(place, encoded)
         if self._credit is not None:
             self.last = positions.numbered(self._token, self._credit.next_number())
         if not (self.is_over or self.topic.credentials.has_ended):
@@ -202,9 +202,9 @@ class Subscription:
         """The rest of the text; `previous` is the position told before."""
         return Message.address(self._request_id, self.last, previous)
 
-    def _reach(self, place: Place) -> None:
+    def _reach(self, place: Place, encoded: str = "") -> None:
         self.place = place
-        self.last = self._token = f"{positions.encode(place)}.{self.seal}"
+        self.last = self._token = f"{encoded or positions.encode(place)}.{self.seal}"
 
     # Clients that do not keep up
 

@@ -12,7 +12,13 @@ from typing import Any
 from rest_channels.live import positions
 from rest_channels.live.audiences import Audience, Changes, Texts, show
 from rest_channels.live.capture import key_of
-from rest_channels.live.evaluations import EVERYBODY, Evaluation, is_judged_by, owner_of
+from rest_channels.live.evaluations import (
+    EVERYBODY,
+    ONE_SOCKET,
+    Evaluation,
+    is_judged_by,
+    owner_of,
+)
 from rest_channels.live.events import Event, of_changes, of_state, placed
 from rest_channels.live.history import History
 from rest_channels.live.log import Kind
@@ -80,6 +86,15 @@ class Moment:
     marks: Mapping[int, int]
 
 
+class TooFarReaching(Exception):
+    """Answers of `family` serve subscribers for whom different texts would be made."""
+
+    def __init__(self, family: Any, reach: int) -> None:
+        super().__init__()
+        self.family = family
+        self.reach = reach
+
+
 class Telling:
     """
     `sendings` are for the loop, `commits` for the end of the pass: until then nothing of the
@@ -126,12 +141,17 @@ class Telling:
     def _groups(self) -> list[tuple[list[Subscription], Texts]]:
         """
         Subscribers with the same texts. Where making them turns out to read who asks, subscribers
-        fall into smaller groups, and what was made is forgotten.
+        fall into smaller groups, and what was made is forgotten. Raises `TooFarReaching`.
         """
         audience = self.audience
         evaluations = {**self.known, **{a.subscription: a.evaluation for a in self.work.arrivals}}
+        if any(evaluation.has_own_state for evaluation in evaluations.values()):
+            audience.reach = ONE_SOCKET
         while True:
             reach = audience.reach
+            if any(evaluation.reach < reach for evaluation in evaluations.values()):
+                # One view would speak for others than those it was made for.
+                raise TooFarReaching(audience.evaluation.family, reach)
             found = []
             for subscriptions in _by_owner(evaluations, reach):
                 evaluation = evaluations[subscriptions[0]]

@@ -27,13 +27,14 @@ class Review:
     What DRF says of a subscription now.
 
     `view` is the viewset instance behind `queryset`, everything on it that this subscriber may
-    see; both None where `status`, an error of the 400s, says that there is nothing to see.
-    `reads` is what of the request decided it.
+    see, and `serializer_class`, which shows it; all None where `status`, an error of the 400s,
+    says that there is nothing to see. `reads` is what of the request decided it.
     """
 
     status: int
     view: GenericAPIView | None = None
     queryset: Any = None
+    serializer_class: Any = None
     reads: frozenset[str] = frozenset()
 
 
@@ -45,7 +46,8 @@ class Topic:
     `review`, in a worker thread, has DRF judge anew. `place` is all that the answer may depend on
     beside who asks: viewset, action, path, query, host, language, form. `name` is the same text
     for the same topic in every process, `row` the lookup of a row's, `alias` the database.
-    `credentials` tell who asks, unless the frame `has_own_credentials`.
+    `credentials` tell who asks, unless the frame `has_own_credentials`; `circumstances` are what
+    authentication may have looked at beside them.
     """
 
     review: Callable[[], Review]
@@ -55,6 +57,7 @@ class Topic:
     alias: str
     credentials: Credentials
     has_own_credentials: bool = False
+    circumstances: Hashable = None
 
     @property
     def is_row(self) -> bool:
@@ -63,7 +66,9 @@ class Topic:
     @property
     def identity(self) -> Hashable:
         """Equal for subscribers whom DRF takes for the same user; see `Credentials.identity`."""
-        return self if self.has_own_credentials else self.credentials.identity
+        if self.has_own_credentials:
+            return self
+        return self.credentials.identity, self.circumstances
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,12 +23,12 @@ SOCKET: Final = "socket"
 
 HARMLESS: Final = frozenset(
     {
-        *["method", "path", "path_info", "scheme", "encoding", "content_type", "content_params"],
-        *["query_params", "GET", "LANGUAGE_CODE", "resolver_match", "upload_handlers"],
+        *["method", "path", "path_info", "scheme", "query_params", "GET"],
         *["accepted_renderer", "accepted_media_type", "version", "versioning_scheme"],
-        *["parsers", "negotiator", "parser_context", "force_plaintext_errors"],
         *["build_absolute_uri", "get_host", "get_port", "get_full_path", "get_full_path_info"],
-        *["is_secure", "call", "reads", "_request", "frame"],
+        *["is_secure", "call", "_request"],
+        # What Python asks of any object.
+        *["__class__", "__getattribute__", "__getattr__", "__doc__", "__module__"],
     }
 )
 
@@ -41,7 +41,7 @@ class _Watched:
     def __getattribute__(self, name: str) -> Any:
         state = object.__getattribute__(self, "__dict__")
         reads = state.get("_reads")
-        if reads is None or name.startswith("__"):
+        if reads is None:
             return super().__getattribute__(name)
         if name not in HARMLESS:
             reads.add(USER if name in _OF_USER else SOCKET)

@@ -9,7 +9,9 @@ import pytest
 from channels.routing import URLRouter
 from channels.testing import WebsocketCommunicator
 from django.core.exceptions import PermissionDenied
-from rest_framework.permissions import AllowAny
+from rest_framework.authentication import SessionAuthentication, TokenAuthentication
+from rest_framework.authtoken.models import Token
+from rest_framework.permissions import AllowAny, IsAuthenticated
 from rest_framework.throttling import SimpleRateThrottle
 
 from rest_channels.consumers import (
@@ -20,9 +22,11 @@ from rest_channels.consumers import (
     WebsocketConsumers,
     sockets,
 )
-from rest_channels.consumers.hub import running_hub
+from rest_channels.consumers.hearing import Hearing
+from rest_channels.consumers.hub import local_hubs, running_hub
 from rest_channels.consumers.sockets import ConsumersLane
 from rest_channels.routers import DefaultRouter
+from rest_channels.test import SocketClient, SocketClosed
 from tests.consumers.rooms import Chat
 from tests.consumers.sockets import open_socket
 from tests.consumers.test_rooms import do, event, presence_event
@@ -43,9 +47,9 @@ class Guarded(Chat):
 
 
 @pytest.fixture
-def always(settings):
-    """Nothing that was found is relied on."""
-    settings.REST_CHANNELS = {"LEASE_SECONDS": 0}
+def always(monkeypatch):
+    """Nothing that was found is relied on: as if each answer were older than the lease."""
+    monkeypatch.setattr(Hearing, "allow", lambda hearing, place, asked_at: None)
 
 
 async def say(socket, text, room="attic"):
@@ -150,8 +154,8 @@ def test_within_the_lease_nobody_is_asked_again(settings):
     assert [item for item in asked if item[0] == "bob"] == [("bob", "attic", "join")]
 
 
-def test_a_permission_that_cannot_be_asked_for_is_none(settings):
-    settings.REST_CHANNELS = {"LEASE_SECONDS": 0}
+@pytest.mark.usefixtures("always")
+def test_a_permission_that_cannot_be_asked_for_is_none():
     failures = set()
 
     class Failing(Guarded):
@@ -244,8 +248,9 @@ def test_what_waited_for_who_left_meanwhile_is_told_nobody(slow):
     asyncio.run(story())
 
 
+@pytest.mark.usefixtures("always")
 def test_what_waits_for_an_answer_is_bounded(slow, settings):
-    settings.REST_CHANNELS = {"LEASE_SECONDS": 0, "MAX_QUEUE_BYTES": 1000}
+    settings.REST_CHANNELS = {"MAX_QUEUE_BYTES": 1000}
     routes = slow.as_routes()
 
     async def story():
@@ -386,6 +391,90 @@ def test_what_anybody_may_hear_is_asked_about_by_nobody(monkeypatch):
             assert await socket.ask({"n": 1}) == {"n": 1}
 
     asyncio.run(story())
+
+
+class Members(NoReceiveMixin, GroupConsumers):
+    group_name = "members"
+    permission_classes = [IsAuthenticated]
+    authentication_classes = [SessionAuthentication, TokenAuthentication]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_is_signed_in_by_a_session_is_known_by_its_lease(
+    settings, monkeypatch, django_user_model
+):
+    monkeypatch.setattr(sockets, "Review", None)
+    settings.REST_CHANNELS = {"LEASE_SECONDS": 60}
+    ann = django_user_model.objects.create_user("ann")
+    client = SocketClient(URLRouter(Members.as_routes()))
+    client.force_login(ann)
+    client.connect()
+    Group("members").send("for you")
+    assert client.receive() == "for you"
+    ann.is_active = False
+    ann.save()
+    with pytest.raises(SocketClosed) as closed:
+        client.receive()
+    assert closed.value.code == 4401
+    Group("members").send("not for you")
+    client.close(4401)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_session_whose_lease_is_over_is_asked_about(monkeypatch, django_user_model):
+    asked = []
+    review = sockets.Review
+
+    def asking(*args):
+        asked.append(args)
+        return review(*args)
+
+    monkeypatch.setattr(sockets, "Review", asking)
+    with SocketClient(URLRouter(Members.as_routes())) as client:
+        client.force_login(django_user_model.objects.create_user("ann"))
+        client.connect()
+        [lane] = [m for hub in local_hubs() for m in hub._members.values()]
+        credentials = lane.handshake.credentials
+        credentials._reading = credentials._reading._replace(as_of=float("-inf"))
+        Group("members").send("for you")
+        assert client.receive() == "for you"
+    assert len(asked) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_session_answers_for_its_user_alone(django_user_model):
+    allowed = [True]
+    routes = News.as_routes(
+        authentication_classes=[SessionAuthentication],
+        permissions=[IsAuthenticated, lambda request, view: allowed[0]],
+    )
+    client = SocketClient(URLRouter(routes))
+    client.force_login(django_user_model.objects.create_user("ann"))
+    client.connect()
+    allowed[0] = False
+    Group("news").send("not for you")
+    assert client.receive()["action"] == "revoke"
+    client.close(4403)
+
+
+@pytest.mark.parametrize("has_session", [False, True])
+@pytest.mark.django_db(transaction=True)
+def test_a_token_that_is_revoked_is_found_out(has_session, django_user_model):
+    ann = django_user_model.objects.create_user("ann")
+    token = Token.objects.create(user=ann)
+    headers = {"authorization": f"Token {token.key}"}
+    classes = [TokenAuthentication, SessionAuthentication]
+    routes = Members.as_routes(authentication_classes=classes)
+    client = SocketClient(URLRouter(routes), headers=headers)
+    if has_session:
+        client.force_login(ann)
+    client.connect()
+    token.delete()
+    Group("members").send("not for you")
+    with pytest.raises(SocketClosed):
+        assert client.receive()["action"] == "revoke"
+        client.receive()
+    client.close()
 
 
 @pytest.mark.usefixtures("always")

@@ -33,9 +33,14 @@ class Client:
         self.take_acknowledgement()
         return self
 
-    def connect(self, server: Address) -> None:
+    def connect(self, server: Address, *, is_lazy: bool = False) -> None:
+        """Lazy is who reads hardly more of the network than the test asks for."""
         self.leave()
-        self.socket = server.connect("/", additional_headers=self.headers).__enter__()
+        opening = server.connect_lazily() if is_lazy else self._opening(server)
+        self.socket = opening.__enter__()
+
+    def _opening(self, server: Address) -> Any:
+        return server.connect("/", additional_headers=self.headers)
 
     def ask_to_subscribe(self) -> None:
         resume = {} if self.position is None else {"since": self.position, "held": [*self.rows]}
@@ -68,17 +73,18 @@ class Client:
         while self.held != rows:
             self.take()
 
-    def take_rest(self) -> None:
-        """All that was sent before the socket was lost."""
+    def take_rest(self) -> int | None:
+        """All that was sent before the socket was closed, or lost; returns the code."""
         if self.socket is None:
-            return
+            return None
         try:
             if not self.is_subscribed:
                 self.take_acknowledgement()
             while True:
                 self.take()
-        except ConnectionClosed:
+        except ConnectionClosed as closed:
             self.leave()
+            return closed.rcvd and closed.rcvd.code
 
     @property
     def held(self) -> list[Any]:

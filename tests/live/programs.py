@@ -8,6 +8,7 @@ Numbers in it choose among what is there when the step comes.
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
@@ -45,7 +46,8 @@ class _Rollback(Exception):
 class Writer:
     """Performs the writes of programs; in the thread that writes."""
 
-    def __init__(self) -> None:
+    def __init__(self, tally: Counter[str]) -> None:
+        self._tally = tally
         self._count = 0
 
     def mark(self) -> str:
@@ -65,7 +67,7 @@ class Writer:
                 if not is_kept:
                     raise _Rollback
         except _Rollback:
-            pass
+            self._tally["rolled back"] += 1
 
     # Of one row
 
@@ -202,6 +204,8 @@ class Client:
         self.user = user
         self.subject = subject
         self.socket: Socket | None = None
+        #: The process it was connected to last.
+        self.place: int | None = None
         self.inbox: list[tuple[dict[str, Any], int, int]] = []
         self.rows: dict[int, Any] = {}
         self.position: str | None = None
@@ -270,7 +274,7 @@ def contents(data: Any) -> list[Any]:
 class Run:
     """
     One program, on two processes. After each step doorbells may `ring`; it says whether some did.
-    Raises `Broken`.
+    `tally` counts what happens. Raises `Broken`.
     """
 
     def __init__(
@@ -278,13 +282,15 @@ class Run:
         shared: Processes,
         processes: list[Process],
         headers: dict[str, list[dict[str, str]]],
-        ring: Callable[[], bool] = lambda: False,
+        ring: Callable[[], bool],
+        tally: Counter[str],
     ) -> None:
         self.shared = shared
         self.processes = processes
         self.headers = headers
         self.ring = ring
-        self.writer = Writer()
+        self.tally = tally
+        self.writer = Writer(tally)
         self.clients: list[Client] = []
         self.versions: list[World] = []
         self._sight = lru_cache(None)(self._see)
@@ -299,6 +305,7 @@ class Run:
                 if self.ring() or name not in QUIET:
                     self._collect(since)
             self._finish()
+            self.tally["programs"] += 1
         finally:
             self.shared.hooks.clear()
             for client in self.clients:
@@ -350,6 +357,7 @@ class Run:
     def cut(self, number: int, count: int) -> None:
         """The connection is lost when the client has read so many of the frames."""
         if (client := self._client(number, is_connected=True)) is not None:
+            self.tally["cut"] += 1
             client.read(count % (len(client.inbox) + 1))
             client.inbox.clear()
             client.socket.leave()
@@ -409,6 +417,8 @@ class Run:
             # The handshake is refused.
             client.is_live, client.position, client.rows = False, None, {}
             return
+        self.tally["resumed elsewhere"] += client.place not in (None, process)
+        client.place = process
         client.socket = self.processes[process].connect(world.application, path, headers)
         self._ask_to_subscribe(client, mode)
 
@@ -434,6 +444,8 @@ class Run:
         self._receive(client, before, since)
         client.read()
         sights = self._sights(client, since)
+        self.tally["subscribed" if reply["response_status"] == 201 else "refused"] += 1
+        self.tally["resumed"] += bool(reply.get("resumed"))
         if reply["response_status"] != 201:
             if all(sight is not None and sight for sight in sights):
                 raise Broken(f"{client} was refused: {reply}")
@@ -472,6 +484,7 @@ class Run:
                 for row in contents(frame["data"]):
                     if not any(sight and sight.get(row["id"]) == row for sight in sights):
                         raise Broken(f"{client} was shown {frame}, seeing {sights}")
+            self.tally[frame["action"]] += 1
             client.inbox.append((frame, since, now))
 
     def _sights(self, client: Client, since: int) -> list[Any]:

@@ -9,9 +9,13 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
 django.setup()
 
+from django.db import transaction  # noqa: E402
 from rest_framework import serializers  # noqa: E402
+from rest_framework.decorators import action  # noqa: E402
+from rest_framework.response import Response  # noqa: E402
 
 from rest_channels.viewsets import ModelConsumerViewSet  # noqa: E402
+from tests.abuse_app import ProbeViewSet  # noqa: E402
 from tests.live.stories import ByHeader, routes  # noqa: E402
 from tests.models import Room  # noqa: E402
 
@@ -31,6 +35,17 @@ class Rooms(ModelConsumerViewSet):
     def get_queryset(self):
         rooms = super().get_queryset()
         return rooms if self.request.user.is_staff else rooms.filter(is_staff_only=False)
+
+    wait = ProbeViewSet.wait
+
+    @action(detail=False, methods=["post"])
+    def fill(self, request):
+        """Rooms whose names are 90 kB long, in one transaction."""
+        with transaction.atomic():
+            for number in range(request.data["rooms"]):
+                name = f"{request.data['name']}-{number}-{'x' * 90_000}"
+                Room.objects.create(name=name)
+        return Response()
 
 
 application = routes(Rooms)

@@ -33,8 +33,8 @@ from rest_channels.live.capture import Write, record
 from rest_channels.live.sequencer import sequence
 from rest_channels.models import PendingChange
 from tests.distribution import ROOT
-from tests.live.changes import InThread, another_database, forget_log, noted
-from tests.models import Book, Classic, Document, Item, Message, Novel, Room, Shelf, Tag
+from tests.live.changes import InThread, another_database, forget_log, logged, noted
+from tests.models import Book, Classic, Document, Item, Message, Novel, Room, Seat, Shelf, Tag
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -587,6 +587,61 @@ def test_a_key_that_the_log_cannot_hold():
     assert capture.key_of(Shelf, None) is None
     assert capture.key_of(Shelf, (1, 2)) is None
     assert capture.key_of(Shelf, "no number") is None
+
+
+def test_a_key_of_two_columns_is_a_change_of_the_table():
+    seat = Seat.objects.create(row="A", number=1)
+    seat.is_taken = True
+    seat.save()
+    seat.delete()
+    assert noted() == [("Seat", None, kind) for kind in ("create", "update", "delete")]
+
+
+@pytest.mark.only_on("postgresql")
+def test_who_locks_the_table_of_changes_is_waited_for_no_longer_than_the_project_says(errors):
+    """Nobody does but migrations, TRUNCATE and the like; a `lock_timeout` bounds that as well."""
+    table = PendingChange._meta.db_table
+
+    def write():
+        execute("SET lock_timeout = '50ms'")
+        with transaction.atomic():
+            Shelf.objects.create(name="left")
+            Shelf.objects.create(name="right")
+
+    log.is_installed("default")
+    with transaction.atomic():
+        execute(f"LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE")
+        InThread(write).result()
+    assert Shelf.objects.count() == 2
+    assert len(errors()) == 1
+
+
+@pytest.mark.only_on("postgresql")
+def test_who_isolates_transactions_fails_no_more_often(errors):
+    """Two that overlap and have nothing in common but the table of changes, being read as well."""
+    barrier = threading.Barrier(2, timeout=20)
+
+    def write(name):
+        with transaction.atomic():
+            execute("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE")
+            barrier.wait()
+            Shelf.objects.create(name=name)
+            barrier.wait()
+
+    writing = [InThread(write, name) for name in ("left", "right")]
+    for thread in writing:
+        while thread.is_alive():
+            sequence("default")
+        thread.result()
+    sequence("default")
+    assert Shelf.objects.count() == 2
+    assert [kind for _, _, kind in logged()] == ["create"] * 2
+    assert errors() == []
+
+
+def execute(sql):
+    with connection.cursor() as cursor:
+        cursor.execute(sql)
 
 
 @pytest.mark.parametrize("error", [(1213, "Deadlock found"), (1205, "Lock wait timeout exceeded")])

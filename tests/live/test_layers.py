@@ -10,7 +10,6 @@ import pytest
 from rest_channels.live import relay
 from tests.live.clients import Client
 from tests.live.victims import VictimServer
-from tests.own_services import OwnRedis
 from tests.servers import answer
 
 # The doorbell does not know of databases.
@@ -20,12 +19,6 @@ KINDS = {
     "core": "channels_redis.core.RedisChannelLayer",
     "pubsub": "channels_redis.pubsub.RedisPubSubChannelLayer",
 }
-
-
-@pytest.fixture
-def own_redis():
-    with OwnRedis() as own:
-        yield own
 
 
 def layers(kind, own_redis, **config):

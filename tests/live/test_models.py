@@ -1,4 +1,4 @@
-"""Models that are not as simple: several tables, proxies, keys of their own, rows found by a slug."""
+"""Models that are not as simple: two tables, proxies, keys of their own, rows found by a slug."""
 
 from __future__ import annotations
 

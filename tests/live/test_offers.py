@@ -136,6 +136,46 @@ def test_an_action_of_ones_own_subscribes_with_its_own_permissions_and_queryset(
     run(story)
 
 
+def test_several_actions_of_ones_own_subscribe_at_once():
+    class SplitRooms(Rooms, ModelConsumerViewSet):
+        def get_queryset(self):
+            kept = {"for_staff": True, "for_all": False}.get(self.action)
+            rooms = super().get_queryset()
+            return rooms if kept is None else rooms.filter(is_staff_only=kept)
+
+        @action(detail=False)
+        def for_staff(self, request):
+            return self.subscribe(request)
+
+        @action(detail=False)
+        def for_all(self, request):
+            return self.subscribe(request)
+
+        @action(detail=True)
+        def this_one(self, request, pk):
+            return self.subscribe_instance(request)
+
+    async def story():
+        room = await written(Room.objects.create, name="lobby")
+        async with told(routes(SplitRooms)) as socket:
+            for name, keys in (("for_staff", {}), ("for_all", {}), ("this_one", {"pk": room.pk})):
+                reply = await socket.ask(name, request_id=name, snapshot=True, **keys)
+                assert (reply["response_status"], reply["action"]) == (201, name)
+            room.is_staff_only = True
+            await written(room.save)
+            events = [await socket.receive() for _ in range(3)]
+            told_of = {event["request_id"]: event["action"] for event in events}
+            assert told_of == {"for_staff": "create", "for_all": "delete", "this_one": "update"}
+            reply = await socket.ask("unsubscribe", request_id="for_staff")
+            assert reply["response_status"] == 204
+            await written(room.save)
+            assert (await socket.receive())["request_id"] == "this_one"
+            await written(Room.objects.create, name="attic")
+            assert (await socket.receive())["request_id"] == "for_all"
+
+    run(story)
+
+
 def test_subscribe_is_list_to_the_viewset():
     seen = []
 

@@ -18,7 +18,7 @@ from tests.servers import ask, reply
 pytestmark = [
     pytest.mark.django_db(transaction=True),
     pytest.mark.only_on("postgresql"),
-    pytest.mark.usefixtures("redis_layer"),
+    pytest.mark.usefixtures("require_redis"),
 ]
 
 ROUNDS, KILLED_IN = 20, range(5, 15)

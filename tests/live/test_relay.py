@@ -13,7 +13,6 @@ import redis
 from channels.layers import get_channel_layer
 
 from rest_channels.live import relay
-from tests import services
 from tests.live.layers import QuietLayer
 from tests.servers import Server, answer, reply, run_in_process
 
@@ -70,14 +69,6 @@ def warnings(caplog):
 
 
 # Over Redis
-
-
-@pytest.fixture
-def require_redis():
-    if not services.has_redis():
-        if services.are_required():
-            pytest.fail("no Redis at 127.0.0.1:6379", pytrace=False)
-        pytest.skip("no Redis at 127.0.0.1:6379")
 
 
 @pytest.mark.usefixtures("require_redis")

@@ -12,6 +12,7 @@ from rest_channels.live.sequencer import sequence
 from rest_channels.viewsets import ModelConsumerViewSet
 from tests.live.stories import event, routes, run, told, written
 from tests.models import Room
+from tests.servers import Server, answer, reply
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -147,3 +148,43 @@ def test_the_history_is_read_once_whoever_asks(django_assert_num_queries):
         assert len(history.since(places[0])) == 9
     assert history.since(Place(11, 1)) is None
     assert history.since(Place(end.number, end.mark + 1)) is None
+
+
+AWAY = """
+from tests.models import Room
+from tests.servers import Server, answer, reply
+Room.objects.filter(name="gone").delete()
+Room.objects.create(name="new")
+kept = Room.objects.get(name="kept")
+kept.name = "changed"
+kept.save()
+"""
+
+
+@pytest.mark.only_on("sqlite")
+def test_who_loses_one_process_goes_on_at_another():
+    """Two servers; the one that the client knew is killed, and a third process writes meanwhile."""
+    with Server("uvicorn") as other:
+        other.run("from tests.models import Room\nfor n in ('kept', 'gone', 'same'):\n"
+                  "    Room.objects.create(name=n)\n")  # fmt: skip
+        with Server("uvicorn", beside=other) as one, one.connect("/rooms/") as socket:
+            begun = answer(socket, "subscribe", request_id="s", snapshot=True)
+        rows = {row["id"]: row["name"] for row in begun["data"]}
+        assert list(rows.values()) == ["kept", "gone", "same"]
+        other.run(AWAY)
+        with other.connect("/rooms/") as socket:
+            since, held = begun["position"], list(rows)
+            resumed = answer(socket, "subscribe", request_id="s", since=since, held=held)
+            assert (resumed["resumed"], resumed["data"]) == (True, None)
+            position = resumed["position"]
+            for _ in range(3):
+                told_of = reply(socket)
+                assert told_of["previous"] == position
+                position, data = told_of["position"], told_of["data"]
+                if told_of["action"] == "delete":
+                    del rows[data["pk"]]
+                else:
+                    rows[data["id"]] = data["name"]
+            shown = answer(socket, "list", request_id="l", query={"limit": "10"})["data"]["results"]
+            assert rows == {row["id"]: row["name"] for row in shown}
+            assert sorted(rows.values()) == ["changed", "new", "same"]

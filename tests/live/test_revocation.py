@@ -8,6 +8,7 @@ import pytest
 from django.conf import settings
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import Group, Permission, User
+from django.db import connection
 from rest_framework import serializers
 from rest_framework.authentication import SessionAuthentication, TokenAuthentication
 from rest_framework.authtoken.models import Token
@@ -275,6 +276,54 @@ def test_a_logout_closes_the_socket_before_anything_is_told(processes, process, 
     leases.end(lambda credentials: credentials.session_key == key)
     edit(processes, note)
     assert told(process, socket) == []
+    assert socket.close_code == CloseCode.CREDENTIALS_ENDED
+
+
+def raw(sql):
+    def write():
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("delete", "seconds"),
+    [(lambda: Token.objects.all().delete(), 0), (raw("DELETE FROM authtoken_token"), LEASE + 0.1)],
+    ids=["seen", "unseen"],
+)
+def test_a_token_that_is_deleted(processes, process, ann, note, delete, seconds):
+    socket = watching(process, Notes)
+    processes.write(delete)
+    processes.clock.now += seconds
+    edit(processes, note)
+    assert told(process, socket) == REVOKED or socket.close_code == CloseCode.CREDENTIALS_ENDED
+    edit(processes, note, "more")
+    assert told(process, socket) == []
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_a_password_that_is_changed_ends_the_sessions_of_before(
+    processes, process, ann, note, is_seen
+):
+    socket = watching(process, Notes, with_session(ann))
+    if is_seen:
+        ann.set_password("new")
+        processes.write(ann.save)
+    else:
+        processes.write(unseen(password="changed"))
+        processes.clock.now += LEASE + 0.1
+    edit(processes, note)
+    assert told(process, socket) in ([], REVOKED)
+    assert socket.close_code == CloseCode.CREDENTIALS_ENDED
+
+
+def test_a_session_deleted_by_who_knows_no_django(processes, process, ann, note):
+    socket = watching(process, Notes, with_session(ann))
+    processes.write(raw("DELETE FROM django_session"))
+    processes.clock.now += LEASE + 0.1
+    edit(processes, note)
+    assert told(process, socket) in ([], REVOKED)
     assert socket.close_code == CloseCode.CREDENTIALS_ENDED
 
 

@@ -8,63 +8,11 @@ from django.db.models import Prefetch
 from rest_framework import serializers
 from rest_framework.permissions import BasePermission, IsAuthenticated
 
-from rest_channels.viewsets import ModelConsumerViewSet
-from tests.live.stories import (
-    ByHeader,
-    event,
-    nothing_more,
-    routes,
-    run,
-    subscribed,
-    told,
-    written,
-)
+from tests.live.greetings import Rooms, RoomSerializer, greets, two_users, who_is_told
+from tests.live.stories import event, nothing_more, routes, run, subscribed, told, written
 from tests.models import Message, Room
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-class RoomSerializer(serializers.ModelSerializer):
-    class Meta:
-        model = Room
-        fields = ["id", "name"]
-
-
-class Rooms(ModelConsumerViewSet):
-    queryset = Room.objects.order_by("id")
-    serializer_class = RoomSerializer
-    authentication_classes = [ByHeader]
-    permission_classes = []
-
-
-async def two_users():
-    return [await written(User.objects.create_user, name) for name in ("ann", "bob")]
-
-
-async def who_is_told(viewset, write=None):
-    """What ann and bob hear of one room."""
-    ann, bob = await two_users()
-    application = routes(viewset)
-    async with told(application, user=ann) as anns, told(application, user=bob) as bobs:
-        await subscribed(anns)
-        await subscribed(bobs)
-        await written(Room.objects.create, name="lobby")
-        return (await event(anns))[1], (await event(bobs))[1]
-
-
-def greets(get_name):
-    """A serializer that says the name `get_name` finds in its context."""
-
-    class Greeting(RoomSerializer):
-        hello = serializers.SerializerMethodField()
-
-        def get_hello(self, room):
-            return get_name(self.context)
-
-        class Meta(RoomSerializer.Meta):
-            fields = ["hello"]
-
-    return Greeting
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,196 @@
+"""
+Where the time of a frame goes, and what each thing done for speed gives: processor time of one
+thread, in this process, without a socket. The least of many short runs, taken in turns, which even
+a busy machine leaves alone now and then.
+
+    BENCH_DATABASE=postgresql python -m benchmarks.levers
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import io
+import json
+import os
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+from unittest import mock
+
+# First: it sets Django up.
+from benchmarks.site import MessageSerializer, MessageViewSet, messages
+
+# isort: split
+from django.core.handlers.asgi import ASGIRequest
+from rest_framework.renderers import JSONRenderer
+from rest_framework.response import Response
+from rest_framework.routers import SimpleRouter
+
+from rest_channels import streams, viewsets
+from rest_channels.authentication import Credentials
+from rest_channels.exchange import Exchange
+from rest_channels.fields import lend_fields
+from rest_channels.protocol import Frame, decode
+from rest_channels.request import Handshake, MessageRequest
+from rest_channels.streams import Stream
+from rest_channels.threads import close_old_connections, workers
+
+Case = tuple[str, Callable[[], Any], Callable[[], contextlib.AbstractContextManager[Any]]]
+
+SCOPE = {
+    "type": "websocket",
+    "path": "/messages/",
+    "query_string": b"",
+    "headers": [(b"host", b"127.0.0.1:8000"), (b"origin", b"http://127.0.0.1:8000")],
+    "client": ("127.0.0.1", 1),
+    "server": ("127.0.0.1", 8000),
+    "scheme": "ws",
+}
+DATA = {"author": 3, "text": "hello", "score": 3}
+FRAMES: dict[str, dict[str, Any]] = {
+    "retrieve": {"pk": 5},
+    "list": {},
+    "create": {"data": DATA},
+    "update": {"pk": 7, "data": DATA},
+}
+
+
+class Idle(MessageViewSet):
+    """Its `retrieve` does nothing: what is left is what a frame costs by itself."""
+
+    def retrieve(self, request, *args, **kwargs):
+        return Response({})
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.levers", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=30)
+    rounds = parser.parse_args().rounds
+    database = os.environ.get("BENCH_DATABASE", "sqlite")
+    show(f"what a frame is made of, {database}", measure(parts(), rounds))
+    show("an action that does nothing", measure(without(answering(Idle, "retrieve")), rounds))
+    for action in FRAMES:
+        figures = measure(without(answering(MessageViewSet, action)), rounds)
+        show(f"{action}, {database}", figures)
+    print("\nto a worker thread and back")
+    for many in (1, 64):
+        print(f"  {f'{many} at once':44} {hop(many, rounds):8.1f} us", flush=True)
+
+
+def show(title: str, figures: dict[str, float]) -> None:
+    print(f"\n{title}")
+    for name, us in figures.items():
+        print(f"  {name:44} {us:8.1f} us", flush=True)
+
+
+def measure(cases: Iterable[Case], rounds: int, seconds: float = 0.01) -> dict[str, float]:
+    """Microseconds of processor time a call, by name."""
+    cases = list(cases)
+    best: dict[str, float] = {}
+    for number in range(rounds):
+        for name, call, condition in cases:
+            with condition():
+                call()
+                calls, began = 0, time.thread_time()
+                while (passed := time.thread_time() - began) < seconds:
+                    call()
+                    calls += 1
+            if number:  # The first is a warm-up.
+                best[name] = min(best.get(name, float("inf")), 1e6 * passed / calls)
+    return best
+
+
+def parts() -> Iterable[Case]:
+    """What DRF, Django and JSON do for a frame."""
+
+    def shown(rows, copied, **kwargs):
+        serializer = MessageSerializer(rows, **kwargs)
+        if copied:
+            lend_fields(serializer)
+        return serializer.data
+
+    row, rows = messages().get(pk=5), list(messages()[:25])
+    of_row, of_rows = shown(row, True), shown(rows, True, many=True)
+    text = json.dumps({"action": "retrieve", "request_id": 12, "pk": 512})
+    calls: dict[str, Callable[[], Any]] = {
+        "a row by Django's ORM": lambda: messages().get(pk=5),
+        "its SQL, of which": lambda: messages().filter(pk=5).query.sql_with_params(),
+        "25 rows by Django's ORM": lambda: list(messages()[:25]),
+        "their count": lambda: messages().count(),
+        "a serializer, its fields built by DRF": lambda: shown(row, False),
+        "a serializer, its fields copied": lambda: shown(row, True),
+        "a serializer of 25 rows, copied": lambda: shown(rows, True, many=True),
+        "a frame whose action does nothing": answering(Idle, "retrieve"),
+        "a frame decoded and checked": lambda: Frame.from_payload(decode(text, max_depth=32)),
+        "a row as JSON, by DRF": lambda: JSONRenderer().render(of_row),
+        "25 rows as JSON, by DRF": lambda: JSONRenderer().render(of_rows),
+    }
+    with contextlib.suppress(ImportError):
+        import orjson
+
+        calls["a row as JSON, by orjson"] = lambda: orjson.dumps(of_row)
+        calls["25 rows as JSON, by orjson"] = lambda: orjson.dumps(of_rows)
+        calls["a frame decoded by orjson, not checked"] = lambda: orjson.loads(text)
+    return [(name, call, contextlib.nullcontext) for name, call in calls.items()]
+
+
+def without(answer: Callable[[], Any]) -> Iterable[Case]:
+    """A frame with all that is done for speed, without one of these things, and without all."""
+
+    def become(self: Any, scope: dict[str, Any], usual: Any) -> None:
+        ASGIRequest.__init__(self, {**scope, **usual.scope}, io.BytesIO())
+
+    levers = {
+        "copied fields": (viewsets, "lend_fields", lambda serializer: None),
+        "remembered negotiation": (viewsets, "remembering", lambda negotiator: negotiator),
+        "the handshake's part of a request": (MessageRequest, "_become", become),
+        "remembered URLs": (streams, "_is_worth_keeping", lambda lookups: False),
+    }
+
+    @contextlib.contextmanager
+    def lacking(*names: str) -> Any:
+        with contextlib.ExitStack() as stack:
+            for name in names:
+                stack.enter_context(mock.patch.object(*levers[name]))
+            yield
+
+    yield "with all", answer, lacking
+    for name in levers:
+        yield f"without {name}", answer, lambda name=name: lacking(name)
+    yield "without all of them", answer, lambda: lacking(*levers)
+
+
+def answering(viewset: type, action: str) -> Callable[[], Any]:
+    """Answers a frame as a worker thread does."""
+    stream = Stream(viewset, "messages", "message", SimpleRouter())
+    handshake = Handshake(SCOPE, Credentials(SCOPE), {})
+
+    def answer() -> None:
+        close_old_connections()
+        frame = Frame.from_payload({"action": action, "request_id": 1, **FRAMES[action]})
+        reply = Exchange(stream, frame, handshake).begin()
+        assert reply is not None and reply.status < 300, reply
+        close_old_connections()
+
+    return answer
+
+
+def hop(many: int, rounds: int, calls: int = 1000) -> float:
+    """Microseconds of processor time, of all threads, for a call that does nothing."""
+
+    async def ask() -> None:
+        for _ in range(calls // many):
+            await workers.run(bool, kind="nothing")
+
+    async def once() -> float:
+        began = time.process_time()
+        await asyncio.gather(*(ask() for _ in range(many)))
+        return 1e6 * (time.process_time() - began) / (calls // many * many)
+
+    return min(asyncio.run(once()) for _ in range(rounds))
+
+
+if __name__ == "__main__":
+    main()

@@ -19,7 +19,6 @@ from rest_channels.live.querysets import LiveManager
 from rest_channels.live.sequencer import sequence
 from tests.distribution import ROOT
 from tests.live.changes import another_program, captured_by_triggers, forget_log, logged
-from tests.models import Shelf, Tag
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -27,14 +26,31 @@ CREATE, UPDATE, DELETE = "create", "update", "delete"
 MANY = 1_001
 
 
+# Of this test alone: others make databases of the models that they know.
+
+
+class Keeper(models.Model):
+    name = models.CharField(max_length=50)
+
+    class Meta:
+        app_label = "tests"
+
+
+class Sign(models.Model):
+    name = models.CharField(max_length=50)
+
+    class Meta:
+        app_label = "tests"
+
+
 class Thing(models.Model):
     """Of a project that does nothing for subscriptions."""
 
     name = models.CharField(max_length=50, unique=True)
     version = models.IntegerField(default=0)
-    owner = models.ForeignKey(Shelf, models.CASCADE, null=True, related_name="%(class)ss")
-    lender = models.ForeignKey(Shelf, models.SET_NULL, null=True, related_name="+")
-    tags = models.ManyToManyField(Tag, related_name="%(class)ss")
+    owner = models.ForeignKey(Keeper, models.CASCADE, null=True, related_name="%(class)ss")
+    lender = models.ForeignKey(Keeper, models.SET_NULL, null=True, related_name="+")
+    tags = models.ManyToManyField(Sign, related_name="%(class)ss")
 
     class Meta:
         app_label = "tests"
@@ -54,9 +70,9 @@ class LiveThing(Thing):
 
 
 class Part(models.Model):
-    """Deleted by the database when its shelf is."""
+    """Deleted by the database when its keeper is."""
 
-    shelf = models.ForeignKey(Shelf, models.DO_NOTHING, db_constraint=False)
+    keeper = models.ForeignKey(Keeper, models.DO_NOTHING, db_constraint=False)
 
     class Meta:
         app_label = "tests"
@@ -70,7 +86,7 @@ def parts():
     with connection.cursor() as cursor:
         cursor.execute(
             "CREATE TABLE tests_part (id integer PRIMARY KEY, "
-            "shelf_id bigint NOT NULL REFERENCES tests_shelf (id) ON DELETE CASCADE)"
+            "keeper_id bigint NOT NULL REFERENCES tests_keeper (id) ON DELETE CASCADE)"
         )
     yield
     with connection.cursor() as cursor:
@@ -100,10 +116,10 @@ class Ways:
         forget_log()
         return thing
 
-    def shelf(self):
-        shelf = Shelf.objects.create(name="left")
+    def keeper(self):
+        keeper = Keeper.objects.create(name="left")
         forget_log()
-        return shelf
+        return keeper
 
     def of(self, thing, kind):
         return {(self.model.__name__, str(thing.pk), kind)}
@@ -145,19 +161,19 @@ class Ways:
         return self.of(thing, DELETE)
 
     def cascade(self):
-        shelf = self.shelf()
-        thing = self.thing(owner=shelf)
-        shelf.delete()
+        keeper = self.keeper()
+        thing = self.thing(owner=keeper)
+        keeper.delete()
         return self.of(thing, DELETE)
 
     def set_null(self):
-        shelf = self.shelf()
-        thing = self.thing(lender=shelf)
-        shelf.delete()
+        keeper = self.keeper()
+        thing = self.thing(lender=keeper)
+        keeper.delete()
         return self.of(thing, UPDATE)
 
     def links(self, write):
-        thing, tag = self.thing(), Tag.objects.create()
+        thing, tag = self.thing(), Sign.objects.create()
         found = set()
         for method in write:
             forget_log()
@@ -171,10 +187,10 @@ class Ways:
 
     def add_links(self):
         found, expected, tag = self.links(["add", "remove", "set"])
-        return found, {*expected, ("Tag", str(tag.pk), UPDATE)}
+        return found, {*expected, ("Sign", str(tag.pk), UPDATE)}
 
     def clear_links(self):
-        thing, tag = self.thing(), Tag.objects.create()
+        thing, tag = self.thing(), Sign.objects.create()
         thing.tags.add(tag)
         forget_log()
         thing.tags.clear()
@@ -225,34 +241,34 @@ class Ways:
         self.model.objects.bulk_update([thing], ["version"])
         return self.of(thing, UPDATE)
 
-    def related(self, shelf):
-        return getattr(shelf, f"{self.model._meta.model_name}s")
+    def related(self, keeper):
+        return getattr(keeper, f"{self.model._meta.model_name}s")
 
     def reverse(self, method, argument):
-        shelf, thing = self.shelf(), self.thing()
-        getattr(self.related(shelf), method)(argument(thing))
+        keeper, thing = self.keeper(), self.thing()
+        getattr(self.related(keeper), method)(argument(thing))
         return self.of(thing, UPDATE)
 
     def reverse_add(self):
         return self.reverse("add", lambda thing: thing)
 
     def reverse_add_one_by_one(self):
-        shelf, thing = self.shelf(), self.thing()
-        self.related(shelf).add(thing, bulk=False)
+        keeper, thing = self.keeper(), self.thing()
+        self.related(keeper).add(thing, bulk=False)
         return self.of(thing, UPDATE)
 
     def reverse_remove(self):
-        shelf = self.shelf()
-        thing, other = self.thing(owner=shelf), self.thing(owner=shelf, name="b")
-        self.related(shelf).remove(thing)
-        self.related(shelf).clear()
+        keeper = self.keeper()
+        thing, other = self.thing(owner=keeper), self.thing(owner=keeper, name="b")
+        self.related(keeper).remove(thing)
+        self.related(keeper).clear()
         return self.of(thing, UPDATE) | self.of(other, UPDATE)
 
     def cascade_of_the_database(self):
-        shelf = self.shelf()
-        execute("INSERT INTO tests_part VALUES (7, %s)", shelf.pk)
+        keeper = self.keeper()
+        execute("INSERT INTO tests_part VALUES (7, %s)", keeper.pk)
         forget_log()
-        execute("DELETE FROM tests_shelf")
+        execute("DELETE FROM tests_keeper")
         return {("Part", "7", DELETE)}
 
     def raw(self):
@@ -282,7 +298,7 @@ class Ways:
 
     def write_in_many_ways(self):
         thing = self.model.objects.create(name="z")
-        thing.tags.add(Tag.objects.create())
+        thing.tags.add(Sign.objects.create())
         self.model.objects.filter(name="z").update(version=1)
         execute(f"UPDATE {self.table} SET version = 1")
         thing.delete()
@@ -366,7 +382,7 @@ def outcome(ways, write):
             return "table"
         return "no" if labels.isdisjoint(label for label, _, _ in found) else f"{found}"
     finally:
-        for model in (ways.model.tags.through, ways.model, Part, Shelf, Tag):
+        for model in (ways.model.tags.through, ways.model, Part, Keeper, Sign):
             models.QuerySet(model)._raw_delete("default")
         forget_log()
 
@@ -390,6 +406,6 @@ def test_by_signals(model, column, tmp_path):
 
 
 def test_by_triggers(tmp_path):
-    names = ["PlainThing", "Part", "Tag", "Shelf", "PlainThing_tags"]
+    names = ["PlainThing", "Part", "Sign", "Keeper", "PlainThing_tags"]
     with captured_by_triggers(*(f"tests.{name}" for name in names)):
         assert outcomes(PlainThing, tmp_path) == expected("triggers")

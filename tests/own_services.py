@@ -104,12 +104,12 @@ class OwnPostgreSQL:
         if self._user:
             shutil.chown(self._directory, **self._user)
         self._run("initdb", "--no-sync", "--auth", "trust", "--username", "postgres")
+        # What was committed survives a crash of the server, if not of the machine.
         settings = {
             "port": self.port,
             "listen_addresses": "'127.0.0.1'",
             "unix_socket_directories": "''",
             "fsync": "off",
-            "synchronous_commit": "off",
             "full_page_writes": "off",
             "shared_buffers": "8MB",
         }

@@ -241,13 +241,12 @@ class Telling:
                 audience.is_populated = True
                 audience.refresh_at = None
         else:
+            held = {key: _digest(texts, key) for key in scope if key in seen}
 
             def commit() -> None:
-                for key in scope:
-                    if key in seen:
-                        audience.members[key] = _digest(texts, key)
-                    else:
-                        audience.members.pop(key, None)
+                for key in scope - held.keys():
+                    audience.members.pop(key, None)
+                audience.members.update(held)
 
         self.commits.append(commit)
 

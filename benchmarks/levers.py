@@ -74,6 +74,7 @@ def main() -> None:
     for action in FRAMES:
         figures = measure(without(answering(MessageViewSet, action)), rounds)
         show(f"{action}, {database}", figures)
+    show(f"growth with the page, {database}", measure(pages(), rounds))
     print("\nto a worker thread and back")
     for many in (1, 64):
         print(f"  {f'{many} at once':44} {hop(many, rounds):8.1f} us", flush=True)
@@ -136,6 +137,12 @@ def parts() -> Iterable[Case]:
     return [(name, call, contextlib.nullcontext) for name, call in calls.items()]
 
 
+def pages() -> Iterable[Case]:
+    for size in (1, 25, 100):
+        answer = answering(MessageViewSet, "list", limit=size)
+        yield f"a list of {size}", answer, contextlib.nullcontext
+
+
 def without(answer: Callable[[], Any]) -> Iterable[Case]:
     """A frame with all that is done for speed, without one of these things, and without all."""
 
@@ -162,14 +169,14 @@ def without(answer: Callable[[], Any]) -> Iterable[Case]:
     yield "without all of them", answer, lambda: lacking(*levers)
 
 
-def answering(viewset: type, action: str) -> Callable[[], Any]:
+def answering(viewset: type, action: str, **more: Any) -> Callable[[], Any]:
     """Answers a frame as a worker thread does."""
     stream = Stream(viewset, "messages", "message", SimpleRouter())
     handshake = Handshake(SCOPE, Credentials(SCOPE), {})
 
     def answer() -> None:
         close_old_connections()
-        frame = Frame.from_payload({"action": action, "request_id": 1, **FRAMES[action]})
+        frame = Frame.from_payload({"action": action, "request_id": 1, **FRAMES[action], **more})
         reply = Exchange(stream, frame, handshake).begin()
         assert reply is not None and reply.status < 300, reply
         close_old_connections()

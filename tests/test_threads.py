@@ -6,12 +6,14 @@ import asyncio
 import threading
 import time
 from contextvars import ContextVar
+from unittest import mock
 
 import pytest
 from asgiref.local import Local
 from asgiref.sync import async_to_sync, sync_to_async
 from channels.layers import get_channel_layer
 from django.db import connection
+from django.db.backends.base.base import BaseDatabaseWrapper
 from django.urls import get_script_prefix, get_urlconf, set_script_prefix, set_urlconf
 from django.utils import timezone, translation
 from rest_framework.decorators import action
@@ -288,6 +290,32 @@ def test_a_connection_that_grows_too_old_between_frames_is_closed_before_the_nex
             assert (await socket.ask("look"))["data"] is None
 
     asyncio.run(story())
+
+
+@pytest.mark.django_db(transaction=True)
+def test_there_are_no_more_connections_than_threads(max_age, settings):
+    max_age(60)
+    settings.REST_CHANNELS = {"WORKER_THREADS": 3}
+    made, together = [], threading.Barrier(3)
+    connect = BaseDatabaseWrapper.connect
+
+    def query():
+        Room.objects.exists()
+        together.wait(10)
+
+    def remember(wrapper):
+        made.append(threading.get_ident())
+        connect(wrapper)
+
+    with mock.patch.object(BaseDatabaseWrapper, "connect", remember):
+        all_of([query] * 12)
+    assert len(made) == len(set(made)) == 3
+
+    def close():
+        connection.close()
+        together.wait(10)
+
+    all_of([close] * 3)
 
 
 @pytest.mark.django_db

@@ -149,8 +149,10 @@ class Pass:
         self.outcome.refresh_at = min(due, default=None)
 
     def _forget_empty(self) -> None:
-        state = self.state
-        state.audiences = {key: a for key, a in state.audiences.items() if a.subscriptions}
+        audiences = self.state.audiences
+        # Not a new dictionary: it would hash the SQL of each anew.
+        for key in [key for key, a in audiences.items() if not a.subscriptions]:
+            del audiences[key]
 
     # What has changed
 

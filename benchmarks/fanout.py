@@ -62,12 +62,9 @@ def watching(servers: list[Server], connections: int, **options: Any) -> Iterato
         stdout=subprocess.PIPE,
         text=True,
     )
-    try:
+    # Its standard input ends with the block, and so does it.
+    with process:
         yield Watchers(process)
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        process.wait()
 
 
 @contextlib.contextmanager
@@ -103,7 +100,7 @@ def collection(options: argparse.Namespace, database: str, subscribers: int) -> 
             found = medians(
                 watchers, options.rounds, asking(watchers, "paced", options.seconds, ahead)
             )
-            tell(f"{ahead} paced writers, {about}{target}", found)
+            tell(f"saves, paced, {ahead} at a time, {about}{target}", found)
         found = medians(watchers, options.rounds, asking(watchers, "burst", saves, saves))
         tell(f"{saves} saves back to back, {about}{target}", found)
         few = max(1, saves // 10)
@@ -117,7 +114,7 @@ def row(options: argparse.Namespace, database: str, subscribers: int) -> None:
     with watched(database, "row", subscribers) as watchers:
         found = medians(watchers, options.rounds, asking(watchers, "paced", options.seconds, 1))
         about = f"{subscribers:,} subscribers of a row, {database}"
-        tell(f"1 paced writer, {about}, target {ROW_TARGET} x", found)
+        tell(f"saves, paced, {about}, target {ROW_TARGET} x", found)
 
 
 def asking(watchers: dict[str, Watchers], *command: object) -> Callable[[str], dict[str, Any]]:

@@ -93,6 +93,7 @@ def serving(
         process.terminate()
         process.wait()
         drain.wait()
+        process.stderr.close()
 
 
 def fill(database: str) -> None:

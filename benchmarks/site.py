@@ -46,8 +46,8 @@ if REDIS := os.environ.get("BENCH_REDIS"):
     LAYER = {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
         "CONFIG": {
-            # Read for ever: redis-py 8 closes after five seconds what has nothing to say.
-            "hosts": [{"address": "redis://127.0.0.1:6379", "socket_timeout": None}],
+            # More than the five seconds that the layer waits, and redis-py 8 as well.
+            "hosts": [{"address": "redis://127.0.0.1:6379", "socket_timeout": 10}],
             "prefix": REDIS,
         },
     }

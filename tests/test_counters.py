@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -15,6 +16,7 @@ from rest_channels.live.sequencer import sequence
 from tests.live.stories import routes, run, subscribed, told, written
 from tests.live.test_backlog import Reader, Rooms, begun, keeping_up, rename
 from tests.models import Room
+from tests.walkthrough import ROOT, blocks
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -114,3 +116,21 @@ def test_a_database_without_a_log(monkeypatch):
     monkeypatch.setattr(log, "is_installed", lambda alias: False)
     with pytest.raises(CommandError, match="migrate rest_channels"):
         call_command("live_stats")
+
+
+def test_prometheus_can_read_the_view_of_the_page_on_deploying(rf):
+    page: dict = {}
+    [code] = [
+        block.text
+        for block in blocks(ROOT / "docs" / "deploying.md")
+        if "def metrics(" in block.text
+    ]
+    exec(code, page)
+    text = page["metrics"](rf.get("/metrics")).content.decode()
+    assert text.endswith("\n")
+    types = dict(re.findall(r"^# TYPE (\w+) (\w+)$", text, re.MULTILINE))
+    values = dict(re.findall(r"^(\w+) (-?[0-9.e+-]+)$", text, re.MULTILINE))
+    assert {name.removeprefix("rest_channels_") for name in values} == rest_channels.stats().keys()
+    assert types.keys() == values.keys()
+    growing = {name.removeprefix("rest_channels_") for name in types if types[name] == "counter"}
+    assert growing == vars(counters.counters).keys()

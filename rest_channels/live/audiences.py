@@ -6,7 +6,7 @@ All of it in the thread of a pass (`rest_channels.live.passes`).
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
@@ -105,6 +105,18 @@ class Audience:
     def is_concerned(self, changes: Mapping[str, Changes]) -> bool:
         """Whether it reads a table that was written to."""
         return self.label in changes or not self.depends_on.keys().isdisjoint(changes)
+
+    def own_keys(self, changes: Mapping[str, Changes]) -> Set[str] | None:
+        """
+        Keys of the rows that were written to, where nothing else concerns it: a view, to be
+        asked by many. None where more was written to than single rows of its own.
+        """
+        if not self.depends_on.keys().isdisjoint(changes):
+            return None
+        own = changes.get(self.label)
+        if own is None:
+            return frozenset()
+        return None if own.whole else own.of_key.keys()
 
     def concerned_keys(self, changes: Mapping[str, Changes]) -> set[str] | None:
         """

@@ -12,7 +12,7 @@ A comparison that the database might decide in another way is not made: then it 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -101,26 +101,38 @@ def _comparable(value: Any) -> Hashable:
     return "".join(kept.casefold().split())
 
 
-def narrowed(wanted: Mapping[Audience, set[str]], alias: str) -> dict[Audience, set[str]]:
-    """`wanted` without the keys of rows that an audience neither holds nor can come to see."""
-    found = dict(wanted)
+def narrowed(wanted: Mapping[Audience, Set[str]], alias: str) -> dict[Audience, set[str]]:
+    """
+    `wanted` without the keys of rows that an audience neither holds nor can come to see, and
+    without those to whom nothing is left.
+    """
     by_model: dict[Any, list[Audience]] = {}
-    for audience, keys in wanted.items():
-        if keys and audience.is_populated and audience.equalities:
+    for audience in wanted:
+        if audience.is_populated and audience.equalities:
             by_model.setdefault(audience.model._meta.concrete_model, []).append(audience)
+    left_out: set[Audience] = set()
+    found: dict[Audience, set[str]] = {}
     for model, audiences in by_model.items():
         if len(audiences) < _WORTH_COMPARING:
             continue
-        rows = _Rows(model, alias, audiences, set().union(*map(wanted.__getitem__, audiences)))
+        # Most are asked for the same keys.
+        distinct = {id(keys): keys for keys in map(wanted.__getitem__, audiences)}.values()
+        rows = _Rows(model, alias, audiences, set().union(*distinct))
         for audience in audiences:
             keys = wanted[audience]
-            found[audience] = _both(keys, rows.like(audience)) | _both(keys, audience.members)
-    return found
+            alike = rows.like(audience)
+            if alike or _meet(keys, audience.members):
+                found[audience] = {k for k in keys if k in alike or k in audience.members}
+        left_out.update(audiences)
+    for audience, keys in wanted.items():
+        if audience not in left_out:
+            found[audience] = set(keys)
+    return {audience: keys for audience, keys in found.items() if keys}
 
 
-def _both(keys: Collection[str], others: Collection[str]) -> set[str]:
-    few, many = sorted((keys, others), key=len)
-    return {key for key in few if key in many}
+def _meet(keys: Collection[str], others: Collection[str]) -> bool:
+    few, many = (keys, others) if len(keys) < len(others) else (others, keys)
+    return any(key in many for key in few)
 
 
 class _Rows:
@@ -136,13 +148,14 @@ class _Rows:
         self._tables: dict[tuple[str, ...], dict[Hashable, set[str]]] = {}
         self._odd: dict[tuple[str, ...], set[str]] = {}
 
-    def like(self, audience: Audience) -> Collection[str]:
+    def like(self, audience: Audience) -> Set[str]:
         """Keys of the rows that may be what `audience` asks for."""
         names = tuple(audience.equalities)
         if names not in self._tables:
             self._index(names)
-        alike = self._tables[names].get(tuple(audience.equalities.values()), set())
-        return alike | self._odd[names]
+        alike = self._tables[names].get(tuple(audience.equalities.values()))
+        odd = self._odd[names]
+        return odd if alike is None else alike | odd
 
     def _index(self, names: tuple[str, ...]) -> None:
         table = self._tables[names] = {}

@@ -9,7 +9,7 @@ who join are exactly where the others are.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -148,8 +148,10 @@ class Pass:
         self.outcome.refresh_at = min(due, default=None)
 
     def _forget_empty(self) -> None:
-        state = self.state
-        state.audiences = {key: a for key, a in state.audiences.items() if a.subscriptions}
+        audiences = self.state.audiences
+        # Not a new dictionary: it would hash the SQL of each anew.
+        for key in [key for key, a in audiences.items() if not a.subscriptions]:
+            del audiences[key]
 
     # What has changed
 
@@ -182,10 +184,14 @@ class Pass:
 
     def _find_concerned(self, is_lost: bool) -> None:
         now = time.monotonic()
-        wanted: dict[Audience, set[str]] = {}
+        wanted: dict[Audience, Set[str]] = {}
         for audience in self.state.audiences.values():
             if is_lost or (audience.refresh_at is not None and audience.refresh_at <= now):
                 self.work[audience] = Work(keys=None)
+            elif (own_keys := audience.own_keys(self.changes)) is not None:
+                # For most all there is to know: ten thousand may be asked.
+                if own_keys:
+                    wanted[audience] = own_keys
             elif audience.is_concerned(self.changes):
                 with _blaming(audience.subscriptions):
                     keys = audience.concerned_keys(self.changes)
@@ -200,8 +206,7 @@ class Pass:
                 else:
                     wanted[audience] = keys
         for audience, keys in narrowed(wanted, self.alias).items():
-            if keys:
-                self.work[audience] = Work(keys)
+            self.work[audience] = Work(keys)
 
     # Who may see it
 

@@ -144,7 +144,7 @@ def narrowing(monkeypatch):
     def narrowed(wanted, alias):
         kept = equalities.narrowed(wanted, alias)
         for audience, keys in wanted.items():
-            rest = keys - kept[audience]
+            rest = set(keys) - kept.get(audience, set())
             found.left_out += len(rest)
             seen = {str(row.pk) for row in dict(reading.read_rows({audience: rest}))[audience]}
             if concerned := rest & (seen | audience.members.keys()):

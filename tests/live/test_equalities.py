@@ -62,6 +62,14 @@ def kept(wanted):
         (Note.objects.filter(~Q(club=1)), set()),
         (Note.objects.filter(Q(club=1) | Q(is_pinned=True)), set()),
         (Note.objects.filter(Q(club=1) ^ Q(is_pinned=True)), set()),
+        (Note.objects.filter(club=1) | Note.objects.filter(is_pinned=True), set()),
+        # Of a third one Django puts the lookup itself beside the two.
+        (
+            Note.objects.filter(club=1)
+            | Note.objects.filter(is_pinned=True)
+            | Note.objects.filter(text="a"),
+            set(),
+        ),
         (Note.objects.filter(text__iexact="a"), set()),
         (Note.objects.filter(text__contains="a"), set()),
         (Note.objects.filter(club__in=[1]), set()),

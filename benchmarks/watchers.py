@@ -227,9 +227,7 @@ class Meter:
         elapsed = (self.ended or time.perf_counter()) - self.began
         count = self.watchers.deliveries - self.deliveries
         busy = (time.process_time() - self.own) / elapsed
-        found = figures(latencies, count, elapsed, busy)
-        found["cpu_us"] = 1e6 * (self._server() - self.server) / count if count else None
-        return found
+        return figures(latencies, count, elapsed, busy, self._server() - self.server)
 
 
 async def main() -> None:

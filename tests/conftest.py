@@ -14,12 +14,13 @@ from tests.own_services import OwnPostgreSQL, OwnRedis
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 
-# They make projects of their own, on SQLite: once is enough.
-collect_ignore = (
-    ["test_demo.py", "test_docs.py", "test_readme.py"]
-    if os.environ.get("TEST_DATABASE") == "postgresql"
-    else []
-)
+# They make projects or start servers of their own, on SQLite: once is enough.
+_ON_SQLITE = [
+    *["test_benchmarks.py", "test_bounds.py", "test_dcrf_client.py", "test_demo.py", "test_docs.py"],
+    *["test_fuzz.py", "test_interleaved.py", "test_readme.py", "test_servers.py"],
+    *["test_shutdown.py", "live/test_servers.py"],
+]
+collect_ignore = _ON_SQLITE if os.environ.get("TEST_DATABASE") == "postgresql" else []
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,11 @@ def a_layer(layer: Any = None) -> Iterator[Any]:
     try:
         yield layer
     finally:
-        channel_layers.set("default", before)
+        if before is None:
+            # Nobody has asked for the project's yet: it is made when somebody does.
+            del channel_layers.backends["default"]
+        else:
+            channel_layers.set("default", before)
 
 
 def told(

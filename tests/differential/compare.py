@@ -296,15 +296,18 @@ def _without_literals(sql: str) -> str:
 
 
 def _rows() -> dict[str, list[Any]]:
-    models = apps.get_app_config("tests").get_models()
-    rows = {model.__name__: list(model.objects.order_by("pk").values()) for model in models}
+    rows = {model.__name__: list(model.objects.order_by("pk").values()) for model in _models()}
     rows["Session"] = [session.get_decoded() for session in Session.objects.all()]
     return rows
 
 
+def _models() -> list[Any]:
+    """Those that have tables: of some a single test makes them."""
+    return [m for m in apps.get_app_config("tests").get_models() if m._meta.managed]
+
+
 def _reset_sequences() -> None:
     """Let the next row have the number it would have had: sequences do not roll back."""
-    models = list(apps.get_app_config("tests").get_models())
     with connection.cursor() as cursor:
-        for statement in connection.ops.sequence_reset_sql(no_style(), models):
+        for statement in connection.ops.sequence_reset_sql(no_style(), _models()):
             cursor.execute(statement)

@@ -185,7 +185,7 @@ def test_whose_rows_are_not_known_yet_is_asked_for(clubs):
 
 
 @pytest.mark.django_db
-@pytest.mark.skipif("connection.vendor != 'sqlite'", reason="Other databases have types.")
+@pytest.mark.only_on("sqlite")
 def test_what_a_column_without_a_type_holds_is_left_to_the_database(clubs):
     note = Note.objects.create(club_id=1, text="a")
     with connection.cursor() as cursor:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks import fanout, groups, processes, requests, storms
+from benchmarks import capture, fanout, groups, processes, requests, storms
 
 PARTS = {
+    "capture": capture.run,
     "requests": requests.run,
     "groups": groups.run,
     "fanout": fanout.run,

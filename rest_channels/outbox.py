@@ -182,6 +182,11 @@ class Outbox:
             while begun is not None or self._queue:
                 if begun is None:
                     message, instead = self._queue.popleft()
+                    if message["type"] == "websocket.close":
+                        # Servers wait for the client's answer, and not for ever: their timeout
+                        # binds to the current task, which must be our own. Here it may be
+                        # another's, or none; from the next step on it is.
+                        await asyncio.sleep(0)
                     sending = self.send(message)
                 else:
                     (message, instead, sending), begun = begun, None

@@ -170,6 +170,38 @@ def test_closing_comes_after_what_was_put_and_before_nothing():
     asyncio.run(story())
 
 
+def test_a_server_may_close_with_a_timeout(monkeypatch):
+    """As older ones of uvicorn do: it needs a task, and would end whosever that is."""
+    monkeypatch.setattr(Client, "__module__", "uvicorn.protocols.websockets.websockets_impl")
+    tasks = []
+
+    class Patient(Client):
+        async def send(self, message):
+            if message["type"] == "websocket.close":
+                tasks.append(asyncio.current_task())
+                async with asyncio.timeout(10):
+                    await asyncio.sleep(0)
+            await super().send(message)
+
+    async def story():
+        client = Patient()
+        outbox = Outbox(client.send, 10)
+        loop = asyncio.get_running_loop()
+        # Neither in a task, as what a worker thread has to say, nor in somebody's.
+        loop.call_soon(outbox.post, "text")
+        loop.call_soon(outbox.close, 4401)
+        await idle()
+        assert client.sent == ["text", 4401]
+        other = Patient()
+        Outbox(other.send, 10).close(4408)
+        await idle()
+        assert other.sent == [4408]
+        assert None not in tasks and asyncio.current_task() not in tasks
+
+    monkeypatch.setattr(Patient, "__module__", Client.__module__)
+    asyncio.run(story())
+
+
 def test_a_producer_that_waits_is_let_go_when_the_socket_closes():
     async def story(end):
         client = Client(reads=False)

@@ -242,7 +242,7 @@ def test_a_snapshot_within_a_transaction_is_that_one():
 def test_databases_without_it_are_looked_at_once_a_minute(tmp_path, django_assert_num_queries):
     with (
         another_database(tmp_path, is_migrated=False) as other,
-        django_assert_num_queries(1, using=other),
+        django_assert_num_queries(1, connection=connections[other]),
     ):
         assert [log.is_installed(other) for _ in range(3)] == [False] * 3
 

@@ -43,7 +43,7 @@ from tests.live.programs import USERS, Broken, Run, generate, shortened
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
 
 IS_POSTGRESQL = os.environ.get("TEST_DATABASE") == "postgresql"
-PROGRAMS = int(os.environ.get("TEST_PROGRAMS", 300 if IS_POSTGRESQL else 1_000))
+PROGRAMS = int(os.environ.get("TEST_PROGRAMS", 200 if IS_POSTGRESQL else 1_000))
 
 
 HAPPENINGS = [

@@ -16,9 +16,9 @@ hypothesis.settings.load_profile("tests")
 
 # They make projects or start servers of their own, on SQLite: once is enough.
 _ON_SQLITE = [
-    *["test_benchmarks.py", "test_bounds.py", "test_dcrf_client.py", "test_demo.py", "test_docs.py"],
-    *["test_fuzz.py", "test_interleaved.py", "test_readme.py", "test_servers.py"],
-    *["test_shutdown.py", "live/test_servers.py"],
+    *["test_benchmarks.py", "test_bounds.py", "test_dcrf_client.py", "test_demo.py"],
+    *["test_docs.py", "test_fuzz.py", "test_interleaved.py", "test_readme.py"],
+    *["test_servers.py", "test_shutdown.py", "live/test_servers.py"],
 ]
 collect_ignore = _ON_SQLITE if os.environ.get("TEST_DATABASE") == "postgresql" else []
 

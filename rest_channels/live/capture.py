@@ -94,12 +94,12 @@ def record(alias: str, *writes: Write) -> None:
         captured = [write for write in writes if is_captured(write.model)]
         if captured and log.is_installed(alias):
             if is_by_triggers():
-                _ring_after_commit(alias)
+                ring_after_commit(alias)
                 return
             rows = [row for write in captured for row in _rows(write)]
             _insert(alias, rows)
             if rows:
-                _ring_after_commit(alias)
+                ring_after_commit(alias)
     except Exception as exc:
         warn(alias)
         if _has_ended_transaction(alias, exc):
@@ -114,13 +114,35 @@ def _rows(write: Write) -> list[tuple[str, str | None, str, str | None]]:
     return [(label_of(write.model), key, write.kind, named) for key in keys]
 
 
+def noting(
+    alias: str,
+    model: type[models.Model],
+    key: str | None,
+    kind: str,
+    fields: Iterable[str] | None = None,
+) -> tuple[str, list[Any]]:
+    """
+    SQL that notes a change, up to its values, and these: all but the last column's, `token`.
+    """
+    [row] = _rows(Write(model, [key], kind, fields))
+    return _inserting(alias), [*row, _now(alias)]
+
+
+def _inserting(alias: str) -> str:
+    quote = connections[alias].ops.quote_name
+    names = ("model", "key", "kind", "fields", "created_at", "transaction")
+    columns = ", ".join(map(quote, names))
+    return f"INSERT INTO {quote(log.pending(alias).model._meta.db_table)} ({columns})"
+
+
+def _now(alias: str) -> Any:
+    return connections[alias].ops.adapt_datetimefield_value(timezone.now())
+
+
 def _insert(alias: str, rows: list[tuple[Any, ...]]) -> None:
     connection = connections[alias]
-    names = ("model", "key", "kind", "fields", "created_at", "transaction")
-    columns = ", ".join(connection.ops.quote_name(name) for name in names)
-    table = connection.ops.quote_name(log.pending(alias).model._meta.db_table)
-    placeholders = f"(%s, %s, %s, %s, %s, {_transaction_token(alias)})"
-    now = connection.ops.adapt_datetimefield_value(timezone.now())
+    placeholders = f"(%s, %s, %s, %s, %s, {token(alias)})"
+    now = _now(alias)
     # Old versions of SQLite take 999 parameters.
     size = (connection.features.max_query_params or 32_000) // 5
     with connection.cursor() as cursor:
@@ -128,7 +150,7 @@ def _insert(alias: str, rows: list[tuple[Any, ...]]) -> None:
             batch = rows[start : start + size]
             values = ", ".join([placeholders] * len(batch))
             params = [value for row in batch for value in (*row, now)]
-            sql = f"INSERT INTO {table} ({columns}) VALUES {values}"
+            sql = f"{_inserting(alias)} VALUES {values}"
             _guarded(connection, cursor, sql, params)
 
 
@@ -161,7 +183,7 @@ def _has_ended_transaction(alias: str, exc: Exception) -> bool:
     return connections[alias].vendor == "mysql" and exc.args[:1] in _MYSQL_ROLLBACKS
 
 
-def _transaction_token(alias: str) -> str:
+def token(alias: str) -> str:
     """SQL for what all changes of one transaction share, and no two transactions."""
     match connections[alias].vendor:
         case "postgresql":
@@ -195,7 +217,8 @@ class _Ring:
         relay.ring(self.alias)
 
 
-def _ring_after_commit(alias: str) -> None:
+def ring_after_commit(alias: str) -> None:
+    """Ring the doorbell once what was written is committed, if it ever is."""
     connection: Any = connections[alias]
     if any(getattr(block, "_from_testcase", False) for block in connection.atomic_blocks):
         # A test's transaction never commits; subscriptions of the same test see into it.

@@ -27,6 +27,7 @@ from django.db.models.deletion import Collector
 
 from rest_channels.live import capture, log
 from rest_channels.live.capture import Write, is_by_triggers, is_captured, key_of
+from rest_channels.live.joined import Joined, can_join
 from rest_channels.live.log import Kind
 
 # Saves
@@ -64,6 +65,9 @@ def _capturing(save_table: Callable[..., bool]) -> Callable[..., bool]:
             updated = save()
             capture.record(alias, Write(model, (), Kind.UPDATE))
             return updated
+        if can_join(alias, model):
+            with Joined(alias, self, model, update_fields):
+                return save()
         # Ends before `post_save` is sent, which sees the committed row as ever.
         with transaction.atomic(using=alias, savepoint=False):
             updated = save()

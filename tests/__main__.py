@@ -3,8 +3,8 @@ Run the tests on every database there is: `python -m tests [pytest's arguments]`
 
 SQLite always; PostgreSQL too where it answers, unless TEST_DATABASES names the ones to take. They
 run side by side, each on a processor if there are as many; what the second says is printed once
-the first has ended. The first runs in Python's development mode, which costs a third of the time,
-unless PYTHONDEVMODE says otherwise. What is not there is said at the end, and is an error with
+the first has ended. The first runs in Python's development mode, unless PYTHONDEVMODE says
+otherwise. What is not there is said at the end, and is an error with
 REQUIRE_SERVICES=1.
 """
 

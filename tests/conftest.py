@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
+from rest_channels.live.housekeeping import housekeeper
 from tests import own_services, services
 from tests.own_services import OwnPostgreSQL, OwnRedis
 
@@ -21,6 +22,12 @@ _ON_SQLITE = [
     *["test_servers.py", "test_shutdown.py", "live/test_servers.py"],
 ]
 collect_ignore = _ON_SQLITE if os.environ.get("TEST_DATABASE") == "postgresql" else []
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nobody_tidies() -> None:
+    """Ten minutes into the tests a thread would, in the middle of whichever comes then."""
+    housekeeper._clock = lambda: 0.0
 
 
 @pytest.fixture(scope="session")

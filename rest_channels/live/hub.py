@@ -183,6 +183,7 @@ class Follower:
                 joining = [s for s in joining if s not in failed]
                 asking = [s for s in asking if s not in failed]
             else:
+                looking.commit()
                 outcome.sendings[:0] = failures.sendings
                 return outcome
 

@@ -132,11 +132,14 @@ class Pass:
             self._let_all_in(joining)
         self._tell_all()
         self.outcome.sendings += [subscription.go_on for subscription in asking]
-        self._commit()
         self.outcome.has_more = target != end
         return self.outcome
 
-    def _commit(self) -> None:
+    def commit(self) -> None:
+        """
+        Change the state, once the snapshot has ended well: a database that is gone at its end has
+        nobody told, and all of it is to be told by the next pass.
+        """
         state = self.state
         state.audiences.update(self._new)
         for commit in self._commits:

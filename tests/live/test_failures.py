@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import pytest
 from django.db import OperationalError, connection
+from django.test import override_settings
 from rest_framework import serializers
 
+from rest_channels.live import log
 from rest_channels.viewsets import ModelConsumerViewSet
 from tests.live.stories import event, routes, run, subscribed, told, written
 from tests.models import Room
@@ -100,3 +104,28 @@ def test_a_database_that_is_gone_is_waited_for(settings, monkeypatch, caplog):
 
     run(story)
     assert caplog.text.count("cannot be read") == 1
+
+
+@override_settings(REST_CHANNELS={"POLL_SECONDS": 0.05})
+def test_a_database_that_goes_at_the_end_of_a_pass_loses_nothing(monkeypatch):
+    """All is read, and the connection is ended before the snapshot is: the next pass tells it."""
+    snapshot, ended = log.snapshot, []
+
+    @contextmanager
+    def ending(alias):
+        with snapshot(alias):
+            yield
+        if Room.objects.exists() and not ended:
+            ended.append(alias)
+            raise OperationalError("terminating connection due to administrator command")
+
+    monkeypatch.setattr(log, "snapshot", ending)
+
+    async def story():
+        async with told(routes(Rooms)) as socket:
+            await subscribed(socket)
+            await written(Room.objects.create, name="lobby")
+            assert await event(socket) == ("create", {"name": "lobby"})
+            assert ended == ["default"]
+
+    run(story)

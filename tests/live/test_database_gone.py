@@ -86,13 +86,13 @@ def test_connections_are_ended_under_load():
         for _ in range(3):
             writers.append(server.connect("/").__enter__())
         statuses = set()
-        for round_ in range(4):
+        for round_ in range(20):
             for writer, room in zip(writers, rooms, strict=True):
                 name = f"{room.pk}-in-{round_}"
                 ask(writer, "partial_update", pk=room.pk, data={"name": name})
             end_connections()
             statuses |= {reply(writer)["response_status"] for writer in writers}
-        assert 503 in statuses and statuses <= {200, 503}
+        assert statuses == {200, 503}
         everything_goes_on(server, client, writers[0])
         for socket in (client, *writers):
             socket.leave() if socket is client else socket.close()

@@ -51,8 +51,8 @@ def finish(database: str, run: subprocess.Popen[Any], output: IO[str] | None) ->
 def begin(database: str, arguments: list[str], output: IO[str] | None) -> subprocess.Popen[Any]:
     development = {} if output is not None else {"PYTHONDEVMODE": "1"}
     return subprocess.Popen(
-        # -r s: say what was skipped, and why.
-        [sys.executable, "-m", "pytest", "-r", "s", *arguments],
+        # -r fEs: end with the names of what failed, and with what was skipped, and why.
+        [sys.executable, "-m", "pytest", "-r", "fEs", *arguments],
         env={**development, **os.environ, "TEST_DATABASE": database},
         stdout=output,
         stderr=subprocess.STDOUT if output is not None else None,

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Final
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from django.db import InterfaceError, OperationalError, connections
@@ -22,8 +22,8 @@ from rest_channels.live import log, relay
 from rest_channels.live.passes import Outcome, Pass, ProjectError, ReadingError, State
 from rest_channels.live.sequencer import sequence
 from rest_channels.live.subscriptions import Subscription
-from rest_channels.live.telling import TooFarReaching
-from rest_channels.protocol import Reply
+from rest_channels.live.telling import Sending, TooFarReaching
+from rest_channels.protocol import CloseCode, Reply
 from rest_channels.rates import retry_headers
 from rest_channels.settings import socket_settings
 from rest_channels.threads import Workers
@@ -108,6 +108,8 @@ class Follower:
         self._on_end = on_end
         self._joining: list[Subscription] = []
         self._asking: list[Subscription] = []
+        # What those are told whose telling failed, whatever becomes of the pass.
+        self._endings: list[Sending] = []
         self._is_rung = asyncio.Event()
         self._pruned_at = self._synced_at = time.monotonic()
         self._is_failing = False
@@ -135,6 +137,12 @@ class Follower:
                 await self._send(outcome)
                 if not outcome.has_more and not self._joining:
                     await self._wait(outcome.refresh_at)
+        except Exception:
+            # Nobody would be told anything any more, in silence.
+            logger.critical("Subscriptions cannot be told: sockets are closed.", exc_info=True)
+            for subscription in (*self._joining, *self._all()):
+                subscription.wire.outbox.close(CloseCode.SERVER_ERROR)
+                subscription.end()
         finally:
             self._on_end(self)
 
@@ -153,8 +161,9 @@ class Follower:
             outcome = self._on_absent(joining)
             self._asking += asking
         except Exception as exc:
-            outcome = self._on_error([*joining, *self._all()], exc)
-            self.state = State(self.alias)
+            self._on_error([*joining, *self._all()], exc)
+            outcome, self.state = Outcome(), State(self.alias)
+        outcome.sendings[:0], self._endings = self._endings, []
         return outcome
 
     def _run(self, joining: list[Subscription], asking: list[Subscription]) -> Outcome:
@@ -163,7 +172,7 @@ class Follower:
             self._pruned_at = time.monotonic()
             log.prune(self.alias)
         sequence(self.alias)
-        failures = Outcome()
+        reached = _reached()
         reads_apart = False
         while True:
             try:
@@ -173,28 +182,27 @@ class Follower:
             except TooFarReaching as found:
                 self.state.evaluations.narrow(found.family, found.reach)
             except ReadingError as failure:
-                self._raise_absence(failure.__cause__)
+                self._raise_absence(failure.__cause__, reached)
                 reads_apart = True
             except ProjectError as failure:
-                self._raise_absence(failure.__cause__)
+                self._raise_absence(failure.__cause__, reached)
                 failed = failure.subscriptions
-                cause = failure.__cause__ or failure
-                failures.sendings += self._on_error(failed, cause).sendings
+                self._on_error(failed, failure.__cause__ or failure)
                 joining = [s for s in joining if s not in failed]
                 asking = [s for s in asking if s not in failed]
             else:
                 looking.commit()
-                outcome.sendings[:0] = failures.sendings
                 return outcome
 
-    def _raise_absence(self, cause: BaseException | None) -> None:
+    def _raise_absence(self, cause: BaseException | None, reached: Mapping[str, Any]) -> None:
         """
-        Raise `cause` where the database is gone. Where it is there, a query that it refused, or
-        took too long for, is the project's own error.
+        Raise `cause` where a database is gone, or was since it was `reached`: Django connects anew
+        when it leaves a transaction whose connection is lost. Where it is there, a query that it
+        refused, or took too long for, is the project's own error.
         """
         if isinstance(cause, (OperationalError, InterfaceError)):
             is_busy = "locked" in str(cause)
-            if is_busy or not connections[self.alias].is_usable():
+            if is_busy or _is_lost(reached):
                 raise cause
 
     async def _send(self, outcome: Outcome) -> None:
@@ -242,15 +250,27 @@ class Follower:
             subscription.refuse(Reply.error(503, detail, "unavailable", headers=headers))
         return Outcome()
 
-    def _on_error(self, subscriptions: Sequence[Subscription], cause: BaseException) -> Outcome:
+    def _on_error(self, subscriptions: Sequence[Subscription], cause: BaseException) -> None:
         """End subscriptions whose telling failed: a client must not take silence for no change."""
         fault = reply_to_fault(cause, "Server error while telling subscribers", to=None)
-        outcome = Outcome()
         for subscription in subscriptions:
             if subscription.audience is not None:
                 subscription.audience.subscriptions.discard(subscription)
-            outcome.sendings.append(partial(subscription.give_up, fault))
-        return outcome
+            self._endings.append(partial(subscription.give_up, fault))
+
+
+def _reached() -> dict[str, Any]:
+    """The drivers' connections that this thread has, by database."""
+    connected = connections.all(initialized_only=True)
+    return {c.alias: c.connection for c in connected if c.connection is not None}
+
+
+def _is_lost(reached: Mapping[str, Any]) -> bool:
+    """Whether one of those is another now, or of no use."""
+    return any(connections[a].connection is not before for a, before in reached.items()) or any(
+        connection.errors_occurred and not connection.is_usable()
+        for connection in connections.all(initialized_only=True)
+    )
 
 
 _hubs: WeakKeyDictionary[asyncio.AbstractEventLoop, Hub] = WeakKeyDictionary()

@@ -10,6 +10,7 @@ from django.test import override_settings
 from rest_framework import serializers
 
 from rest_channels.live import log
+from rest_channels.live.subscriptions import Subscription
 from rest_channels.viewsets import ModelConsumerViewSet
 from tests.live.stories import event, routes, run, subscribed, told, written
 from tests.models import Room
@@ -129,3 +130,76 @@ def test_a_database_that_goes_at_the_end_of_a_pass_loses_nothing(monkeypatch):
             assert ended == ["default"]
 
     run(story)
+
+
+def end_this_connection():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+
+
+@pytest.mark.only_on("postgresql")
+@override_settings(REST_CHANNELS={"POLL_SECONDS": 0.05})
+def test_a_connection_that_ends_while_rows_are_shown_is_nobodys_error():
+    """Django has connected anew when that is found out: the database seems to be there."""
+    ended = []
+
+    def end_once():
+        if not ended:
+            ended.append(True)
+            end_this_connection()
+
+    async def story():
+        async with told(routes(fails_for("bad", end_once))) as socket:
+            await subscribed(socket)
+            await written(Room.objects.create, name="bad")
+            assert await event(socket) == ("create", {"name": "bad"})
+            assert ended
+
+    run(story)
+
+
+@override_settings(REST_CHANNELS={"POLL_SECONDS": 0.05})
+def test_who_cannot_be_told_is_told_so_although_the_database_goes(monkeypatch):
+    """In the same pass, once it is known whose telling fails."""
+    snapshot, failures, goings = log.snapshot, [], []
+
+    @contextmanager
+    def going(alias):
+        if failures and not goings:
+            goings.append(alias)
+            raise OperationalError("terminating connection due to administrator command")
+        with snapshot(alias):
+            yield
+
+    def fail():
+        failures.append(True)
+        raise ValueError("no")
+
+    monkeypatch.setattr(log, "snapshot", going)
+
+    async def story():
+        async with told(routes(fails_for("bad", fail))) as socket:
+            await subscribed(socket)
+            await written(Room.objects.create, name="bad")
+            revoked = await socket.receive()
+            assert (revoked["action"], revoked["response_status"]) == ("revoke", 500)
+            assert goings == ["default"]
+
+    run(story)
+
+
+def test_sockets_are_closed_where_nobody_could_be_told_any_more(monkeypatch, caplog):
+    """A subscriber must not take silence for no change, whatever has gone wrong."""
+
+    def broken(*args):
+        raise RuntimeError("a fault of this library's own")
+
+    async def story():
+        async with told(routes(Rooms)) as socket:
+            await subscribed(socket)
+            monkeypatch.setattr(Subscription, "tell", broken)
+            await written(Room.objects.create, name="lobby")
+            assert await socket.closed_with() == 1011
+
+    run(story)
+    assert "Subscriptions cannot be told" in caplog.text

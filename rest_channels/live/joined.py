@@ -15,10 +15,11 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import django
-from django.db import DatabaseError, DataError, IntegrityError, connections, models
+from django.db import DatabaseError, DataError, IntegrityError, connections, models, transaction
 from django.db.models.fields import NOT_PROVIDED, AutoFieldMixin
 
 from rest_channels.live import capture, log
+from rest_channels.live.capture import Write
 from rest_channels.live.log import Kind
 
 # From Django 6.0 on an UPDATE may have a RETURNING of its own.
@@ -47,8 +48,8 @@ class Joined:
     Notes what a save of `instance` writes to the table of `model`; a context manager, within which
     the save is made.
 
-    What goes wrong with the note is logged, and the save is made without. Its own errors it raises
-    as ever.
+    What goes wrong with the note is logged, and the save is made without. The save's own errors
+    are raised as ever.
     """
 
     def __init__(
@@ -99,11 +100,20 @@ class Joined:
             if not self._connection.is_usable():
                 # What became of it is not known.
                 raise
-            # Nothing was written. The writer's own error comes again.
-            result = execute(sql, params, many, context)
-            capture.warn(self.alias)
-            return result
+            return self._execute_apart(kind, lambda: execute(sql, params, many, context))
         self._has_noted = True
+        return result
+
+    def _execute_apart(self, kind: Kind, write: Callable[[], Any]) -> Any:
+        """
+        Nothing was written: do as in a transaction, whose note may fail by itself. The writer's
+        own error comes again, or not, if it was a deadlock, or a lock waited for too long.
+        """
+        with transaction.atomic(using=self.alias, savepoint=False):
+            result = write()
+            # A key that the database gave has not been read yet.
+            key = capture.key_of(self._model, getattr(self._instance, self._model._meta.pk.attname))
+            capture.record(self.alias, Write(self._model, [key], kind, self._fields))
         return result
 
     def _kind_of(self, sql: str) -> Kind | None:

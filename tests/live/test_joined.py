@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from threading import Event
 
 import pytest
 from django.db import (
@@ -18,6 +19,7 @@ from django.db.models.signals import pre_save
 from django.test.utils import CaptureQueriesContext
 
 from rest_channels.live import capture, log
+from rest_channels.live.joined import Joined
 from rest_channels.models import PendingChange
 from tests.live.changes import InThread, forget_log, noted, wait_for_a_waiting_lock
 from tests.models import Book, Item, Novel, Shelf, Tag
@@ -118,6 +120,51 @@ def test_a_note_that_cannot_be_made_does_not_keep_the_row(caplog, monkeypatch):
     assert Book.objects.get().title == "Sense"
     # Of two, for the same is said once a minute.
     assert [r.levelname for r in caplog.records] == ["ERROR"]
+
+
+def test_a_save_that_waited_too_long_and_then_did_not_is_noted(monkeypatch):
+    """Nobody knows whose lock it was: the row's, or one of the notes'."""
+    book = Book.objects.create(title="Emma")
+    noted()
+    has_locked, may_go, execute_apart = Event(), Event(), Joined._execute_apart
+
+    def hold():
+        with transaction.atomic():
+            Book.objects.select_for_update().get(pk=book.pk)
+            has_locked.set()
+            assert may_go.wait(20)
+
+    def let_go(*args):
+        may_go.set()
+        holding.result()
+        return execute_apart(*args)
+
+    monkeypatch.setattr(Joined, "_execute_apart", let_go)
+    holding = InThread(hold)
+    assert has_locked.wait(20)
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = 20")
+    book.title = "Sense"
+    book.save()
+    with connection.cursor() as cursor:
+        cursor.execute("RESET lock_timeout")
+    assert Book.objects.get().title == "Sense"
+    assert noted() == [("Book", str(book.pk), "update")]
+
+
+def test_a_row_whose_key_is_not_known_yet_is_noted_as_any(monkeypatch):
+    """What the second attempt is given it gives to Django, which reads it later."""
+    join, failures = Joined._join, []
+
+    def join_badly(*args):
+        joined, more = join(*args)
+        failures.append(joined)
+        return f"{joined} FROM", more
+
+    monkeypatch.setattr(Joined, "_join", join_badly)
+    book = Book.objects.create(title="Emma")
+    assert failures and Book.objects.get() == book
+    assert noted() == [("Book", None, "create")]
 
 
 def test_what_became_of_a_statement_that_is_not_known_is_not_tried_again(monkeypatch):

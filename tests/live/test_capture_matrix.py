@@ -145,9 +145,9 @@ class Ways:
     def loaddata(self):
         path = self.directory / f"{self.model.__name__}.json"
         name = self.model._meta.label_lower
-        path.write_text(json.dumps([{"model": name, "pk": 7, "fields": {"name": "a"}}]))
+        path.write_text(json.dumps([{"model": name, "pk": 7_000_000, "fields": {"name": "a"}}]))
         call_command("loaddata", str(path), verbosity=0)
-        return self.of(self.model(pk=7), CREATE)
+        return self.of(self.model(pk=7_000_000), CREATE)
 
     def delete(self):
         thing = self.thing()
@@ -233,8 +233,8 @@ class Ways:
             update_fields=["version"],
             unique_fields=["name"],
         )
-        self.model.objects.bulk_create([self.model(pk=70, name="b")], ignore_conflicts=True)
-        return self.of(thing, UPDATE) | self.of(self.model(pk=70), CREATE)
+        self.model.objects.bulk_create([self.model(pk=70_000_000, name="b")], ignore_conflicts=True)
+        return self.of(thing, UPDATE) | self.of(self.model(pk=70_000_000), CREATE)
 
     def bulk_update(self):
         thing = self.thing()
@@ -266,16 +266,16 @@ class Ways:
 
     def cascade_of_the_database(self):
         keeper = self.keeper()
-        execute("INSERT INTO tests_part VALUES (7, %s)", keeper.pk)
+        execute("INSERT INTO tests_part VALUES (7000000, %s)", keeper.pk)
         forget_log()
         execute("DELETE FROM tests_keeper")
-        return {("Part", "7", DELETE)}
+        return {("Part", "7000000", DELETE)}
 
     def raw(self):
-        execute(f"INSERT INTO {self.table} (id, name, version) VALUES (7, 'a', 0)")
+        execute(f"INSERT INTO {self.table} (id, name, version) VALUES (7000000, 'a', 0)")
         execute(f"UPDATE {self.table} SET version = 1")
         execute(f"DELETE FROM {self.table}")
-        return {(self.model.__name__, "7", kind) for kind in (CREATE, UPDATE, DELETE)}
+        return {(self.model.__name__, "7000000", kind) for kind in (CREATE, UPDATE, DELETE)}
 
     def raw_many(self):
         changed = self.many()
@@ -288,13 +288,13 @@ class Ways:
         return self.of(thing, DELETE)
 
     def replace(self):
-        execute(f"INSERT OR REPLACE INTO {self.table} (id, name, version) VALUES (7, 'a', 0)")
-        return self.of(self.model(pk=7), CREATE)
+        execute(f"INSERT OR REPLACE INTO {self.table} (id, name, version) VALUES (7000000, 'a', 0)")
+        return self.of(self.model(pk=7_000_000), CREATE)
 
     def another_program(self):
         with another_program() as run:
-            run(f"INSERT INTO {self.table} (id, name, version) VALUES (7, 'a', 0)")
-        return self.of(self.model(pk=7), CREATE)
+            run(f"INSERT INTO {self.table} (id, name, version) VALUES (7000000, 'a', 0)")
+        return self.of(self.model(pk=7_000_000), CREATE)
 
     def write_in_many_ways(self):
         thing = self.model.objects.create(name="z")
@@ -302,8 +302,8 @@ class Ways:
         self.model.objects.filter(name="z").update(version=1)
         execute(f"UPDATE {self.table} SET version = 1")
         thing.delete()
-        self.model.objects.bulk_create([self.model(pk=70, name="y")])
-        return self.of(self.model(pk=70), CREATE)
+        self.model.objects.bulk_create([self.model(pk=70_000_000, name="y")])
+        return self.of(self.model(pk=70_000_000), CREATE)
 
     def rolled_back(self):
         try:

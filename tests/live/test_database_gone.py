@@ -107,17 +107,19 @@ def end_connections():
 
 
 @pytest.mark.only_on("sqlite")
-def test_sqlite_is_locked():
-    with connection.cursor() as cursor:
-        # Other tests have it keep a log of writes, with which readers need not wait.
-        cursor.execute("PRAGMA journal_mode = DELETE")
-    Room.objects.create(name="before")
+def test_sqlite_is_locked(tmp_path):
+    # Its own: without a log of writes, with which readers need not wait for those who write.
+    name = str(tmp_path / "locked.sqlite3")
     given = connection.settings_dict
-    database = {**given, "OPTIONS": {**given["OPTIONS"], "timeout": 0.05}}
+    database = {**given, "NAME": name, "OPTIONS": {**given["OPTIONS"], "timeout": 0.05}}
+    with Victim(migrate, database=database) as migrating:
+        assert not migrating.has_stopped()
     serving = VictimServer(database=database, POLL_SECONDS=0.05)
     with serving as server, server.connect("/") as writer:
         client = Client().subscribe(server)
-        with closing(sqlite3.connect(given["NAME"])) as other:
+        assert answer(writer, "create", data={"name": "before"})["response_status"] == 201
+        assert client.take() == "create"
+        with closing(sqlite3.connect(name)) as other:
             other.execute("BEGIN EXCLUSIVE")
             everything_is_unavailable(client, writer)
         everything_goes_on(server, client, writer)

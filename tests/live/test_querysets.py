@@ -106,7 +106,7 @@ def test_the_order_of_an_update_is_kept(items):
 
 
 def test_update_of_the_key(items):
-    Item.objects.filter(name="a").update(id=700)
+    Item.objects.filter(name="a").update(id=700_000_000)
     assert noted() == [("Item", None, "update")]
 
 
@@ -202,8 +202,10 @@ def test_bulk_create():
 
 
 def test_bulk_create_under_keys_of_ones_own():
-    Item.objects.bulk_create([Item(pk=70, name="a"), Item(pk=71, name="b")], batch_size=1)
-    assert noted() == [("Item", "70", "create"), ("Item", "71", "create")]
+    Item.objects.bulk_create(
+        [Item(pk=70_000_000, name="a"), Item(pk=71_000_000, name="b")], batch_size=1
+    )
+    assert noted() == [("Item", "70000000", "create"), ("Item", "71000000", "create")]
 
 
 def test_bulk_create_of_nothing():
@@ -260,12 +262,12 @@ def test_bulk_update(items):
 def test_async_variants(items):
     async def story():
         assert await Item.objects.filter(name="a").aupdate(version=1) == 1
-        await Item.objects.abulk_create([Item(pk=70, name="e")])
+        await Item.objects.abulk_create([Item(pk=70_000_000, name="e")])
         await Item.objects.abulk_update([items[1]], ["version"])
         await sync_to_async(connections.close_all)()
 
     asyncio.run(story())
-    assert noted() == [*updates(items[0]), ("Item", "70", "create"), *updates(items[1])]
+    assert noted() == [*updates(items[0]), ("Item", "70000000", "create"), *updates(items[1])]
 
 
 # Others write at the same time

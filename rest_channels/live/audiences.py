@@ -22,13 +22,12 @@ from rest_channels.live.capture import key_of, label_of
 from rest_channels.live.dependencies import dependencies
 from rest_channels.live.equalities import equalities
 from rest_channels.live.evaluations import EVERYBODY, ONE_SOCKET, Evaluation, reach_of
-from rest_channels.live.log import Kind
+from rest_channels.live.log import Entry, Kind, Note
 from rest_channels.live.watch import WatchedRequest, reading
 from rest_channels.response import rendered
 
 if TYPE_CHECKING:
     from rest_channels.live.subscriptions import Subscription
-    from rest_channels.models import Change
 
 
 #: Keys that one statement asks for; it has other parameters, too, and old SQLites take 999.
@@ -45,12 +44,12 @@ class Changes:
     `referring` remembers which rows refer to those, by model and lookup.
     """
 
-    of_key: dict[str, list[Change]] = field(default_factory=dict)
+    of_key: dict[str, list[Any]] = field(default_factory=dict)
     whole: bool = False
     referring: dict[tuple[Any, str], set[str]] = field(default_factory=dict)
 
     @classmethod
-    def by_label(cls, entries: Iterable[Change]) -> dict[str, Changes]:
+    def by_label(cls, entries: Iterable[Entry | Note]) -> dict[str, Changes]:
         found: dict[str, Changes] = {}
         for entry in entries:
             changes = found.setdefault(entry.model, cls())

@@ -5,13 +5,10 @@ What subscribers are told: the difference between what they hold and what they m
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from rest_channels.live.log import Kind
+from rest_channels.live.log import Entry, Kind
 from rest_channels.live.positions import Place, encode
-
-if TYPE_CHECKING:
-    from rest_channels.models import Change
 
 
 class Event(NamedTuple):
@@ -35,7 +32,7 @@ def of_changes(
     keys: Collection[str],
     held: Mapping[str, object],
     seen: Collection[str],
-    entries: Mapping[str, Sequence[Change]],
+    entries: Mapping[str, Sequence[Entry]],
 ) -> list[Event]:
     """
     What to tell those who hold `held` and see `seen` now, of the rows `keys`, some of them for
@@ -58,7 +55,7 @@ def of_changes(
     return sorted(events, key=lambda event: event.position)
 
 
-def _saved(entries: Sequence[Change]) -> frozenset[str] | None:
+def _saved(entries: Sequence[Entry]) -> frozenset[str] | None:
     """What all of `entries` together saved; None where any of them may have saved anything."""
     named = [entry.fields for entry in entries]
     if not named or None in named:

@@ -5,13 +5,11 @@ What happened since: the part of the log that those who resume have missed.
 from __future__ import annotations
 
 from bisect import bisect_right
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from rest_channels.live import log
+from rest_channels.live.log import Entry
 from rest_channels.live.positions import Place
-
-if TYPE_CHECKING:
-    from rest_channels.models import Change
 
 # Entries that a resume reads; who missed more gets a fresh snapshot sooner.
 _MAX_MISSED: Final = 10_000
@@ -27,9 +25,9 @@ class History:
         self.alias = alias
         self.end = end
         # All entries from some place on, without a gap.
-        self._entries: list[Change] = []
+        self._entries: list[Entry] = []
 
-    def since(self, place: Place) -> list[Change] | None:
+    def since(self, place: Place) -> list[Entry] | None:
         """The entries after `place`; None where they are too many, or no longer or never known."""
         if place.number > self.end.number or self.end.number - place.number > _MAX_MISSED:
             return None

@@ -1,17 +1,21 @@
 """
-The log, read: its end, what came after a place, and how far back it goes.
+The log: its end, what came after a place, how far back it goes, and what waits to be in it.
 
-All of it in a worker thread, of the database `alias` that the changes were written to.
+All of it in a worker thread, of the database `alias` that the changes were written to. What a pass
+asks each time is written as SQL: the ORM takes longer to build such a statement than a database
+to answer it.
 """
 
 from __future__ import annotations
 
 import enum
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from django.apps import apps
 from django.db import connections, transaction
@@ -41,6 +45,32 @@ class Kind(enum.StrEnum):
     CREATE = "create"
     UPDATE = "update"
     DELETE = "delete"
+
+
+class Entry(NamedTuple):
+    """A change in the log, as `rest_channels.models.Change` describes it."""
+
+    position: int
+    mark: int
+    model: str
+    key: str | None
+    kind: str
+    fields: str | None
+
+
+class Note(NamedTuple):
+    """
+    A change that waits for its place, as `rest_channels.models.PendingChange` describes it.
+    `created_at` is as the driver reads it, and takes it again.
+    """
+
+    id: int
+    model: str
+    key: str | None
+    kind: str
+    fields: str | None
+    created_at: Any
+    transaction: int | None
 
 
 # The models, found when asked for: this module is imported before there are any.
@@ -121,23 +151,81 @@ def snapshot(alias: str) -> Iterator[None]:
 
 def head(alias: str) -> Place:
     """The end of the log; the start of an empty one."""
-    found = heads(alias).filter(pk=HEAD_ID).values_list("position", "mark").first()
-    return Place(*found) if found is not None else Place(0, 0)
+    return _head(alias) or Place(0, 0)
+
+
+def locked_head(alias: str) -> Place | None:
+    """The end of the log, others' until the commit; None where nobody has written it down."""
+    if connections[alias].features.has_select_for_update:
+        return _head(alias, " FOR UPDATE")
+    # SQLite has one writer; a transaction that begins by reading may not become it.
+    _write(alias, f"UPDATE [heads] SET [position] = [position] WHERE [id] = {HEAD_ID}")
+    return _head(alias)
+
+
+def _head(alias: str, lock: str = "") -> Place | None:
+    rows = _read(alias, f"SELECT [position], [mark] FROM [heads] WHERE [id] = {HEAD_ID}{lock}")
+    return Place(*rows[0]) if rows else None
 
 
 def holds(alias: str, place: Place, end: Place) -> bool:
     """Whether `place` is one of this log's, and everything since is still there."""
     if place.number >= end.number:
         return place == end
-    if place.number == 0:
-        # Before the first entry, which must be there yet.
-        return place.mark == 0 and entries(alias).filter(pk=1).exists()
-    return entries(alias).filter(pk=place.number, mark=place.mark).exists()
+    # Before the first entry, it must be there yet.
+    first = place.number or 1
+    rows = _read(alias, "SELECT [mark] FROM [entries] WHERE [position] = %s", [first])
+    return bool(rows) and (rows[0][0] == place.mark if place.number else place.mark == 0)
 
 
-def since(alias: str, place: Place, *, limit: int = PAGE_SIZE) -> list[Change]:
+def since(alias: str, place: Place, *, limit: int = PAGE_SIZE) -> list[Entry]:
     """The first `limit` entries after `place`, in order."""
-    return list(entries(alias).filter(position__gt=place.number).order_by("position")[:limit])
+    rows = _read(
+        alias,
+        "SELECT [position], [mark], [model], [key], [kind], [fields] FROM [entries] "
+        "WHERE [position] > %s ORDER BY [position] LIMIT %s",
+        [place.number, limit],
+    )
+    return [Entry(*row) for row in rows]
+
+
+def has_notes(alias: str) -> bool:
+    """Whether anything waits for its place in the log."""
+    return bool(_read(alias, "SELECT 1 FROM [pending] LIMIT 1"))
+
+
+def notes(alias: str, *, limit: int | None = None) -> list[Note]:
+    """What waits, or the first `limit` of it, in the order of its numbers."""
+    statement = (
+        "SELECT [id], [model], [key], [kind], [fields], [created_at], [transaction] "
+        "FROM [pending] ORDER BY [id]"
+    )
+    if limit is None:
+        rows = _read(alias, statement)
+    else:
+        rows = _read(alias, f"{statement} LIMIT %s", [limit])
+    return [Note(*row) for row in rows]
+
+
+def append(alias: str, taken: Sequence[tuple[Place, Note]], *, done: Sequence[Note]) -> None:
+    """
+    Give notes their places, the last of which is the end of the log, and forget all that are
+    `done`. Within the transaction that locked the head.
+    """
+    rows = [
+        (*place, note.model, note.key, note.kind, note.fields, note.created_at)
+        for place, note in taken
+    ]
+    for batch in _batches(alias, rows, parameters=7):
+        values = ", ".join(["(%s, %s, %s, %s, %s, %s, %s)"] * len(batch))
+        names = "[position], [mark], [model], [key], [kind], [fields], [created_at]"
+        statement = f"INSERT INTO [entries] ({names}) VALUES {values}"
+        _write(alias, statement, [value for row in batch for value in row])
+    for batch in _batches(alias, done, parameters=1):
+        places = ", ".join(["%s"] * len(batch))
+        _write(alias, f"DELETE FROM [pending] WHERE [id] IN ({places})", [n.id for n in batch])
+    last, _ = taken[-1]
+    _write(alias, f"UPDATE [heads] SET [position] = %s, [mark] = %s WHERE [id] = {HEAD_ID}", last)
 
 
 def prune(alias: str) -> int:
@@ -163,3 +251,45 @@ def prune(alias: str) -> int:
 def _oldest(alias: str, before: int) -> list[int]:
     found = entries(alias).filter(position__lt=before).order_by("position")
     return list(found.values_list("position", flat=True)[:PAGE_SIZE])
+
+
+# Statements, with names of tables and columns in brackets
+
+_NAME: Final = re.compile(r"\[(\w+)\]")
+
+
+def _read(alias: str, statement: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(_sql(alias, statement), params)
+        return cursor.fetchall()
+
+
+def _write(alias: str, statement: str, params: Sequence[Any] = ()) -> None:
+    with connections[alias].cursor() as cursor:
+        cursor.execute(_sql(alias, statement), params)
+
+
+def _sql(alias: str, statement: str) -> str:
+    return _quoted(statement, connections[alias].ops.quote_name("a"))
+
+
+@lru_cache(256)
+def _quoted(statement: str, quoted_a: str) -> str:
+    begin, end = quoted_a.split("a")
+    models = {"entries": "Change", "pending": "PendingChange", "heads": "LogHead"}
+
+    def quoted(match: re.Match[str]) -> str:
+        name = match[1]
+        if name in models:
+            name = apps.get_model("rest_channels", models[name])._meta.db_table
+        return f"{begin}{name}{end}"
+
+    return _NAME.sub(quoted, statement)
+
+
+def _batches(alias: str, rows: Sequence[Any], *, parameters: int) -> Iterator[Sequence[Any]]:
+    """`rows`, as many at a time as one statement may take, each with so many `parameters`."""
+    # PostgreSQL's own limit is 65,535.
+    size = min(connections[alias].features.max_query_params or 30_000, 30_000) // parameters
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

@@ -114,7 +114,7 @@ class Pass:
         self._forget_empty()
         end = log.head(self.alias)
         target, entries, is_lost = self._read(end)
-        pending = list(log.pending(self.alias).order_by("id")[: log.PAGE_SIZE])
+        pending = log.notes(self.alias, limit=log.PAGE_SIZE)
         self.changes = Changes.by_label(entries)
         self.moment = Moment(
             target,

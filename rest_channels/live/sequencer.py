@@ -13,65 +13,53 @@ from __future__ import annotations
 import secrets
 from collections import Counter, defaultdict
 from collections.abc import Hashable
-from typing import TYPE_CHECKING, Any, Final
+from itertools import count
+from typing import Any
 
-from django.db import connections, models, transaction
+from django.conf import settings
+from django.db import connections, transaction
 from django.utils import timezone
 
 from rest_channels.counters import counters, note_lag
 from rest_channels.live import capture, log
-
-if TYPE_CHECKING:
-    from rest_channels.models import LogHead, PendingChange
-
-# Below SQLite's limit of 999 parameters of a statement, as it was before 3.32.
-_BATCH_SIZE: Final = 500
+from rest_channels.live.log import Note
+from rest_channels.live.positions import Place
 
 
 def sequence(alias: str) -> int:
     """Move what is pending to the log; returns how many changes. In a worker thread."""
-    if not log.pending(alias).exists():
+    if not log.has_notes(alias):
         note_lag(alias, 0.0, 0)
         return 0
-    entry: Any = log.entries(alias).model
     # `durable` would be right, if it were not for tests in a transaction.
     with transaction.atomic(using=alias):
         _read_committed(alias)
         head = _locked_head(alias)
         # One statement, one snapshot: of each transaction all changes or none. What it waited
         # for at the lock is in it.
-        pending = list(log.pending(alias).order_by("id"))
-        entries = [
-            entry(
-                position=position,
-                mark=secrets.randbits(63),
-                model=change.model,
-                key=change.key,
-                kind=change.kind,
-                fields=change.fields,
-                created_at=change.created_at,
-            )
-            for position, change in enumerate(
-                in_commit_order(without_many(pending)), head.position + 1
-            )
+        notes = log.notes(alias)
+        numbers = count(head.number + 1)
+        taken = [
+            (Place(number, secrets.randbits(63)), note)
+            for number, note in zip(numbers, in_commit_order(without_many(notes)), strict=False)
         ]
-        if not entries:
+        if not taken:
             return 0
-        waited = (timezone.now() - pending[0].created_at).total_seconds()
-        note_lag(alias, max(0.0, waited), len(entries))
-        log.entries(alias).bulk_create(entries, batch_size=_BATCH_SIZE)
-        for start in range(0, len(pending), _BATCH_SIZE):
-            batch = [change.pk for change in pending[start : start + _BATCH_SIZE]]
-            # Raw: nothing refers to them, and there are no signals to send.
-            log.pending(alias).filter(pk__in=batch)._raw_delete(alias)
-        last = entries[-1]
-        # No `save()`: it would call the project's receivers of signals.
-        log.heads(alias).filter(pk=log.HEAD_ID).update(position=last.position, mark=last.mark)
-    counters.sequenced += len(entries)
-    return len(entries)
+        note_lag(alias, _waited(alias, notes[0]), len(taken))
+        log.append(alias, taken, done=notes)
+    counters.sequenced += len(taken)
+    return len(taken)
 
 
-def without_many(pending: list[PendingChange]) -> list[PendingChange]:
+def _waited(alias: str, note: Note) -> float:
+    """Since when `note` is there, in seconds."""
+    created_at = note.created_at
+    if settings.USE_TZ and timezone.is_naive(created_at):
+        created_at = timezone.make_aware(created_at, connections[alias].timezone)
+    return max(0.0, (timezone.now() - created_at).total_seconds())
+
+
+def without_many(pending: list[Note]) -> list[Note]:
     """
     One change of the table for the rows of a statement that are too many to be read one by one.
     Most writers know how many they are; a trigger of SQLite's sees one row at a time, but all of
@@ -88,22 +76,21 @@ def without_many(pending: list[PendingChange]) -> list[PendingChange]:
         if total[statement] <= capture.MAX_ROWS:
             kept.append(change)
         elif not rest[statement]:
-            change.key, change.kind, change.fields = None, log.Kind.UPDATE, None
-            kept.append(change)
+            kept.append(change._replace(key=None, kind=log.Kind.UPDATE, fields=None))
     return kept
 
 
-def _statement(change: PendingChange) -> Hashable:
+def _statement(change: Note) -> Hashable:
     return change.transaction, change.model, change.kind, change.created_at
 
 
-def in_commit_order(pending: list[PendingChange]) -> list[PendingChange]:
+def in_commit_order(pending: list[Note]) -> list[Note]:
     """Whole transactions, by the last of their changes."""
-    of_transaction: dict[object, list[PendingChange]] = defaultdict(list)
+    of_transaction: dict[object, list[Note]] = defaultdict(list)
     for change in pending:
-        alone = ("alone", change.pk)
+        alone = ("alone", change.id)
         of_transaction[change.transaction or alone].append(change)
-    groups = sorted(of_transaction.values(), key=lambda changes: changes[-1].pk)
+    groups = sorted(of_transaction.values(), key=lambda changes: changes[-1].id)
     return [change for changes in groups for change in changes]
 
 
@@ -115,19 +102,12 @@ def _read_committed(alias: str) -> None:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
 
 
-def _locked_head(alias: str) -> LogHead:
-    heads = log.heads(alias)
-    if connections[alias].features.has_select_for_update:
-        heads = heads.select_for_update()
-    else:
-        # SQLite has one writer; a transaction that begins by reading may not become it.
-        heads.filter(pk=log.HEAD_ID).update(position=models.F("position"))
-    head = heads.filter(pk=log.HEAD_ID).first()
-    if head is None:
+def _locked_head(alias: str) -> Place:
+    while (head := log.locked_head(alias)) is None:
         # Migrations make it; somebody has emptied the table (a flush, a TransactionTestCase).
-        last = log.entries(alias).order_by("-position").first()
-        position, mark = (last.position, last.mark) if last else (0, 0)
+        last = log.entries(alias).order_by("-position").values_list("position", "mark").first()
+        position, mark = last or (0, 0)
+        heads = log.heads(alias)
         made = heads.model(pk=log.HEAD_ID, position=position, mark=mark)
-        log.heads(alias).bulk_create([made], ignore_conflicts=True)
-        return _locked_head(alias)
+        heads.bulk_create([made], ignore_conflicts=True)
     return head

@@ -14,6 +14,7 @@ from django.db import DatabaseError, OperationalError, connection, models, trans
 from django.db.models import signals
 
 from rest_channels.live import capture, log, sequencer
+from rest_channels.live.log import Note
 from rest_channels.live.positions import Place
 from rest_channels.live.sequencer import in_commit_order, sequence
 from rest_channels.models import Change, LogHead, PendingChange
@@ -169,6 +170,11 @@ def write_at_random(history, seed):
         history.write(*steps)
 
 
+def read_notes(pending):
+    """Some of what is pending, as the sequencer reads all of it."""
+    return [Note(*row) for row in pending.order_by("id").values_list(*Note._fields)]
+
+
 def sequence_until(done):
     while not done.is_set():
         sequence("default")
@@ -184,9 +190,9 @@ def read_until(done):
             if end != place and place.number:
                 assert log.holds("default", place, end)
             entries = log.since("default", place)
-        read += [entry.created_at for entry in entries]
+        read += [Place(entry.position, entry.mark) for entry in entries]
         if entries:
-            place = Place(entries[-1].position, entries[-1].mark)
+            place = read[-1]
         elif is_last:
             return read
 
@@ -216,7 +222,7 @@ def test_writers_that_meet_and_three_sequencers(history):
     history.check()
     assert history.rollbacks > 10
     assert history.deadlocks >= 1
-    assert read == list(Change.objects.order_by("position").values_list("created_at", flat=True))
+    assert read == list(Change.objects.order_by("position").values_list("position", "mark"))
 
 
 @pytest.mark.only_on("sqlite")
@@ -226,7 +232,7 @@ def test_writers_one_after_the_other_and_three_sequencers(history, monkeypatch):
     history.check()
     assert history.rollbacks > 5
     assert history.deadlocks == 0
-    assert read == list(Change.objects.order_by("position").values_list("created_at", flat=True))
+    assert read == list(Change.objects.order_by("position").values_list("position", "mark"))
 
 
 def test_writers_by_triggers_and_three_sequencers(history_of_triggers, monkeypatch):
@@ -237,7 +243,7 @@ def test_writers_by_triggers_and_three_sequencers(history_of_triggers, monkeypat
     read = run_storm(history_of_triggers)
     history_of_triggers.check()
     assert history_of_triggers.rollbacks > 0
-    assert read == list(Change.objects.order_by("position").values_list("created_at", flat=True))
+    assert read == list(Change.objects.order_by("position").values_list("position", "mark"))
 
 
 # Two transactions that overlap, which is what naive rules take for two that do not
@@ -313,8 +319,8 @@ def test_numbered_by_the_first_id_a_row_goes_back_in_time(history, monkeypatch):
     def by_first_id(pending):
         firsts = {}
         for change in pending:
-            firsts.setdefault(change.transaction, change.pk)
-        return sorted(pending, key=lambda change: (firsts[change.transaction], change.pk))
+            firsts.setdefault(change.transaction, change.id)
+        return sorted(pending, key=lambda change: (firsts[change.transaction], change.id))
 
     monkeypatch.setattr(sequencer, "in_commit_order", by_first_id)
     with pytest.raises(AssertionError, match="row 2 in another order"):
@@ -327,13 +333,12 @@ def test_numbered_by_transaction_id_a_row_goes_back_in_time(history, monkeypatch
 
     def finished(alias):
         oldest = "pg_snapshot_xmin(pg_current_snapshot())::text::bigint"
-        return pending(alias).extra(where=[f"transaction < {oldest}"])
+        return read_notes(log.pending(alias).extra(where=[f"transaction < {oldest}"]))
 
     def by_transaction(changes):
-        return sorted(changes, key=lambda change: (change.transaction, change.pk))
+        return sorted(changes, key=lambda change: (change.transaction, change.id))
 
-    pending = log.pending
-    monkeypatch.setattr(log, "pending", finished)
+    monkeypatch.setattr(log, "notes", finished)
     monkeypatch.setattr(sequencer, "in_commit_order", by_transaction)
     with pytest.raises(AssertionError, match="row 2 in another order"):
         tell(history)
@@ -345,15 +350,14 @@ def test_read_after_the_last_id_a_late_commit_is_lost(history, monkeypatch):
     last = 0
 
     def newer(alias):
-        return pending(alias).filter(pk__gt=last)
+        return read_notes(log.pending(alias).filter(pk__gt=last))
 
     def remember(changes):
         nonlocal last
-        last = max((change.pk for change in changes), default=last)
+        last = max((change.id for change in changes), default=last)
         return in_commit_order(changes)
 
-    pending = log.pending
-    monkeypatch.setattr(log, "pending", newer)
+    monkeypatch.setattr(log, "notes", newer)
     monkeypatch.setattr(sequencer, "in_commit_order", remember)
     with pytest.raises(AssertionError):
         tell(history, between=partial(sequence, "default"))
@@ -369,7 +373,7 @@ def test_two_sequencers_without_the_lock_give_a_number_twice(history, monkeypatc
         return in_commit_order(pending)
 
     history.write(1, 2)
-    monkeypatch.setattr(sequencer, "_locked_head", lambda alias: log.heads(alias).get())
+    monkeypatch.setattr(sequencer, "_locked_head", log.head)
     monkeypatch.setattr(sequencer, "in_commit_order", together)
     threads = [InThread(sequence, "default") for _ in range(2)]
     with pytest.raises(DatabaseError):
@@ -466,8 +470,8 @@ def test_a_project_that_isolates_its_transactions(history):
         return sequence("default")
 
     with transaction.atomic():
-        head = sequencer._locked_head("default")
-        LogHead.objects.filter(pk=head.pk).update(position=models.F("position"))
+        sequencer._locked_head("default")
+        LogHead.objects.filter(pk=log.HEAD_ID).update(position=models.F("position"))
         thread = InThread(sequence_isolated)
         wait_for_a_waiting_lock()
     assert thread.result() == 1

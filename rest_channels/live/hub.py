@@ -11,6 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
@@ -163,7 +164,8 @@ class Follower:
         except Exception as exc:
             self._on_error([*joining, *self._all()], exc)
             outcome, self.state = Outcome(), State(self.alias)
-        outcome.sendings[:0], self._endings = self._endings, []
+        endings, self._endings = self._endings, []
+        outcome.sendings.insert(0, endings)
         return outcome
 
     def _run(self, joining: list[Subscription], asking: list[Subscription]) -> Outcome:
@@ -206,7 +208,7 @@ class Follower:
                 raise cause
 
     async def _send(self, outcome: Outcome) -> None:
-        for number, sending in enumerate(outcome.sendings, 1):
+        for number, sending in enumerate(chain.from_iterable(outcome.sendings), 1):
             sending()
             if number % _SENDS_AT_A_TIME == 0:
                 await asyncio.sleep(0)

@@ -41,6 +41,10 @@ _REFRESH_DELAY: Final = 0.1
 _READS_AT_A_TIME: Final = 50
 
 
+#: Those who are there, and DRF's answer for each.
+Known = dict[Subscription, Evaluation]
+
+
 class ProjectError(Exception):
     """The project's code raised, its cause, for these subscribers; nobody was told anything."""
 
@@ -56,12 +60,12 @@ class ReadingError(Exception):
 @dataclass
 class Outcome:
     """
-    What came of a pass: calls that send, for the loop, in order. `postponed` are left for the
-    next pass to let in. `has_more` says that the log goes on, `refresh_at` when rows are due to be
-    read again (monotonic seconds).
+    What came of a pass: calls that send, for the loop, in order, a few or many at a time.
+    `postponed` are left for the next pass to let in. `has_more` says that the log goes on,
+    `refresh_at` when rows are due to be read again (monotonic seconds).
     """
 
-    sendings: list[Sending] = field(default_factory=list)
+    sendings: list[Iterable[Sending]] = field(default_factory=list)
     postponed: list[Subscription] = field(default_factory=list)
     has_more: bool = False
     refresh_at: float | None = None
@@ -131,7 +135,7 @@ class Pass:
         if target == end:
             self._let_all_in(joining)
         self._tell_all()
-        self.outcome.sendings += [subscription.go_on for subscription in asking]
+        self.outcome.sendings.append([subscription.go_on for subscription in asking])
         self.outcome.has_more = target != end
         return self.outcome
 
@@ -225,24 +229,34 @@ class Pass:
                 self._judge(subscription, audience)
         for audience in self.state.audiences.values():
             is_told = audience in self.work
-            if not (is_told or self._has_doubts or evaluations.are_narrowed):
-                continue
-            for subscription in list(audience.subscriptions):
-                if subscription in self._left or subscription in self._judged:
-                    continue
-                if (
-                    subscription.is_in_doubt
-                    or (is_told and not subscription.is_judged)
-                    or evaluations.serves_too_many(subscription.evaluation)
-                ):
+            if is_told or self._has_doubts or evaluations.are_narrowed:
+                for subscription in self._unreliable(audience, is_told=is_told):
                     self._judge(subscription, audience)
+
+    def _unreliable(self, audience: Audience, *, is_told: bool) -> list[Subscription]:
+        """Those of `audience` whose answer may not be relied on any more."""
+        # One answer may serve thousands.
+        holds: dict[Evaluation, bool] = {}
+        found = []
+        for subscription in list(audience.subscriptions):
+            evaluation = subscription.evaluation
+            if evaluation not in holds:
+                holds[evaluation] = not (
+                    evaluation.is_doubted
+                    or (is_told and not evaluation.is_fresh)
+                    or self.state.evaluations.serves_too_many(evaluation)
+                )
+            is_reliable = holds[evaluation] and not (is_told and subscription.is_of_another)
+            if not (is_reliable or subscription in self._left or subscription in self._judged):
+                found.append(subscription)
+        return found
 
     def _judge(self, subscription: Subscription, audience: Audience) -> None:
         evaluation = self._evaluation(subscription)
         identity = subscription.topic.identity
         if not evaluation.is_allowed:
             self._leave(subscription, audience)
-            self.outcome.sendings.append(subscription.revoke)
+            self.outcome.sendings.append([subscription.revoke])
             return
         judged = self._audience(subscription, evaluation)
         # What was written may decide how rows look, not only which.
@@ -275,7 +289,7 @@ class Pass:
         else:
             detail = "You do not have permission to perform this action."
             refusal = Reply.error(403, detail, "permission_denied")
-            self.outcome.sendings.append(partial(subscription.refuse, refusal))
+            self.outcome.sendings.append([partial(subscription.refuse, refusal)])
 
     def _evaluation(self, subscription: Subscription) -> Evaluation:
         with _blaming([subscription]):
@@ -327,26 +341,26 @@ class Pass:
     # What they are told
 
     def _tell_all(self) -> None:
+        known = {audience: self._known(audience) for audience in self.work}
         wanted = {
             audience: work.wanted
             for audience, work in self.work.items()
-            if work.arrivals or self._known(audience)
+            if work.arrivals or known[audience]
         }
-        for audience, rows in self._read_rows(wanted):
-            known = self._known(audience)
+        for audience, rows in self._read_rows(wanted, known):
             work = self.work[audience]
-            telling = Telling(audience, work, known, rows, self.moment)
-            with _blaming(self._concerned(audience)):
+            telling = Telling(audience, work, known[audience], rows, self.moment)
+            with _blaming(_concerned(work, known[audience])):
                 telling.run()
             self.outcome.sendings += telling.sendings
             self._commits += telling.commits
 
     def _read_rows(
-        self, wanted: Mapping[Audience, set[str] | None]
+        self, wanted: Mapping[Audience, set[str] | None], known: Mapping[Audience, Known]
     ) -> Iterable[tuple[Audience, list[Any]]]:
         if self._reads_apart:
             for audience, keys in wanted.items():
-                with _blaming(self._concerned(audience)):
+                with _blaming(_concerned(self.work[audience], known[audience])):
                     ((_, rows),) = read_rows({audience: keys})
                 yield audience, rows
             return
@@ -361,17 +375,17 @@ class Pass:
                 return
             yield one
 
-    def _concerned(self, audience: Audience) -> list[Subscription]:
-        """Those who are to be told something, or let in."""
-        arrivals = self.work[audience].arrivals
-        return [*self._known(audience), *(arrival.subscription for arrival in arrivals)]
-
-    def _known(self, audience: Audience) -> dict[Subscription, Evaluation]:
+    def _known(self, audience: Audience) -> Known:
         return {
             subscription: self._judged.get(subscription, subscription.evaluation)
             for subscription in list(audience.subscriptions)
             if subscription not in self._left and not subscription.is_over
         }
+
+
+def _concerned(work: Work, known: Known) -> list[Subscription]:
+    """Those who are to be told something, or let in."""
+    return [*known, *(arrival.subscription for arrival in work.arrivals)]
 
 
 @contextmanager

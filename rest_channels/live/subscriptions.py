@@ -71,9 +71,12 @@ class Subscription:
     @property
     def is_judged(self) -> bool:
         """Whether the answer holds still, and for who asks now."""
-        evaluation = self.evaluation
-        is_same = evaluation.reach == EVERYBODY or self.identity == self.topic.identity
-        return is_same and evaluation.is_fresh
+        return self.evaluation.is_fresh and not self.is_of_another
+
+    @property
+    def is_of_another(self) -> bool:
+        """Whether the answer is for one user, and the socket another's now."""
+        return self.evaluation.reach != EVERYBODY and self.identity != self.topic.identity
 
     @property
     def is_in_doubt(self) -> bool:

@@ -114,7 +114,7 @@ class Telling:
         self.known = known
         self.moment = moment
         self.rows = {key_of(audience.model, row.pk) or "": row for row in rows}
-        self.sendings: list[Sending] = []
+        self.sendings: list[Iterable[Sending]] = []
         self.commits: list[Callable[[], None]] = []
         self._arrivals = {arrival.subscription: arrival for arrival in work.arrivals}
         self._own = moment.changes.get(audience.label, Changes()).of_key
@@ -130,9 +130,10 @@ class Telling:
         for subscriptions, texts in groups:
             self._tell([s for s in subscriptions if s in self.known], texts)
         self._note(groups[0][1] if groups else {})
-        texts_for = {s: texts for subscriptions, texts in groups for s in subscriptions}
-        for arrival in self.work.arrivals:
-            self._welcome(arrival, texts_for[arrival.subscription])
+        if self.work.arrivals:
+            texts_for = {s: texts for subscriptions, texts in groups for s in subscriptions}
+            for arrival in self.work.arrivals:
+                self._welcome(arrival, texts_for[arrival.subscription])
         # What there is to send outlives them.
         self.rows = {}
 
@@ -222,8 +223,9 @@ class Telling:
         if events:
             # All of one audience, and so of one stream, speak in one way.
             shared = subscriptions[0].texts_of(self.audience, events, texts)
-            for subscription in subscriptions:
-                self.sendings.append(partial(subscription.tell, events, shared))
+            # Made one by one, when it is their turn: thousands at once would keep the garbage
+            # collector busy for longer than all else here.
+            self.sendings.append(partial(s.tell, events, shared) for s in subscriptions)
 
     def _note(self, texts: Texts) -> None:
         """Remember what subscribers hold from now on."""
@@ -262,9 +264,8 @@ class Telling:
             self._resume(arrival, texts)
         else:
             data = self._snapshot(subscription, texts)
-            self.sendings.append(
-                partial(subscription.acknowledge, target, is_resumed=False, data=data)
-            )
+            acknowledge = partial(subscription.acknowledge, target, is_resumed=False, data=data)
+            self.sendings.append([acknowledge])
         self.commits.append(partial(self._enter, arrival))
 
     def _enter(self, arrival: Arrival) -> None:
@@ -292,20 +293,18 @@ class Telling:
         target = self.moment.target
         changed = self._changed_since(arrival)
         if changed is None:
-            self.sendings += [
-                partial(subscription.acknowledge, None, is_resumed=False, data="null"),
-                partial(subscription.reset, target, self._snapshot(subscription, texts)),
-            ]
+            acknowledge = partial(subscription.acknowledge, None, is_resumed=False, data="null")
+            reset = partial(subscription.reset, target, self._snapshot(subscription, texts))
+            self.sendings.append([acknowledge, reset])
             return
         events = self._events_since(changed, subscription.options.held, texts)
         marks = {entry.position: entry.mark for e in changed.own.values() for entry in e}
-        self.sendings.append(
-            partial(subscription.acknowledge, changed.place, is_resumed=True, data="null")
-        )
+        acknowledge = partial(subscription.acknowledge, changed.place, is_resumed=True, data="null")
+        self.sendings.append([acknowledge])
         if events:
             self._send([subscription], placed(events, target, marks), texts)
         elif changed.place != target:
-            self.sendings.append(partial(subscription.sync, target))
+            self.sendings.append([partial(subscription.sync, target)])
 
     def _changed_since(self, arrival: Arrival) -> Changed | None:
         """What changed since the place a subscriber shows; None where that is of no use."""
@@ -363,10 +362,9 @@ class Telling:
         limit = socket_settings.MAX_SUBSCRIPTION_ROWS
         detail = f"More than {limit} rows: filter what you subscribe to."
         refusal = Reply.error(400, detail, "too_many_rows")
-        for arrival in self.work.arrivals:
-            self.sendings.append(partial(arrival.subscription.give_up, refusal))
+        arriving = [arrival.subscription for arrival in self.work.arrivals]
+        self.sendings.append([partial(s.give_up, refusal) for s in (*arriving, *self.known)])
         for subscription in self.known:
-            self.sendings.append(partial(subscription.give_up, refusal))
             self.commits.append(partial(self.audience.subscriptions.discard, subscription))
 
 

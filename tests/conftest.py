@@ -8,6 +8,7 @@ import hypothesis
 import pytest
 
 from rest_channels.live.housekeeping import housekeeper
+from rest_channels.live.hub import followers
 from tests import own_services, services
 from tests.own_services import OwnPostgreSQL, OwnRedis
 
@@ -28,6 +29,15 @@ collect_ignore = _ON_SQLITE if os.environ.get("TEST_DATABASE") == "postgresql" e
 def nobody_tidies() -> None:
     """Ten minutes into the tests a thread would, in the middle of whichever comes then."""
     housekeeper._clock = lambda: 0.0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_teardown() -> None:
+    """
+    A pass that a test has left behind in its thread ends before tables are emptied: each would
+    wait for locks of the other.
+    """
+    followers.executor.submit(list).result(60)
 
 
 @pytest.fixture(scope="session")

@@ -29,7 +29,7 @@ from rest_framework import authentication
 from rest_framework.response import Response
 
 from rest_channels.exceptions import FrameError
-from rest_channels.live.topics import Options, Review, Subscribe, Topic
+from rest_channels.live.topics import OPTION_KEYS, Options, Review, Subscribe, Topic
 from rest_channels.live.watch import (
     SOCKET,
     WatchedMessageRequest,
@@ -226,8 +226,10 @@ class Exchange:
             *(type(renderer), view.request.accepted_media_type, view.request.version),
             tuple(sorted(self.frame.headers.items())),
         )
+        # What the client says it holds may be long, and is of use but once.
+        rest = {k: v for k, v in request.frame.rest.items() if k not in OPTION_KEYS}
         return Topic(
-            review=partial(review, self.handshake, request.frame, call),
+            review=partial(review, self.handshake, replace(request.frame, rest=rest), call),
             place=place,
             name=repr((self.stream.prefix, view.action, wanted.is_row, kwargs, query)),
             row=_row(view) if wanted.is_row else None,

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rest_channels.counters import counters
@@ -47,7 +48,7 @@ class Subscription:
     def __init__(self, topic: Topic, options: Options, frame: Frame, wire: Wire) -> None:
         self.topic = topic
         self.options = options
-        self.frame = frame
+        self.frame = replace(frame, rest={})
         self.wire = wire
         self.is_over = False
         #: The client has been answered, or is gone.
@@ -92,6 +93,8 @@ class Subscription:
             self.last = self._token = f"-.{self.seal}"
         else:
             self._reach(place)
+        # They have been met, and may be long.
+        self.options = Options()
         frame = self.frame
         extra = {
             "position": json.dumps(self.last),

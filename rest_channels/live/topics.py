@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from rest_framework.exceptions import ValidationError
 
@@ -69,6 +69,10 @@ class Topic:
         if self.has_own_credentials:
             return self
         return self.credentials.identity, self.circumstances
+
+
+#: The keys of a frame by which a subscription begins; see `Options`.
+OPTION_KEYS: Final = frozenset({"snapshot", "since", "held", "credit"})
 
 
 @dataclass(frozen=True, slots=True)

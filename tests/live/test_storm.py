@@ -206,3 +206,29 @@ def test_few_of_those_who_each_see_other_rows_are_let_in_at_a_time(passes):
             leave(returning)
 
     run(story)
+
+
+def test_what_clients_say_they_hold_is_forgotten_once_they_are_told():
+    """Ten thousand who hold a thousand rows each would be in memory for good."""
+    held = "9" * 40
+
+    def keepers():
+        gc.collect()
+        return [
+            kept
+            for kept in gc.get_objects()
+            if type(kept) in (dict, list) and any(type(o) is str and o == held for o in kept)
+        ]
+
+    async def story():
+        async with told(application) as socket:
+            reply = await socket.ask("subscribe", request_id="first")
+            since = reply["position"]
+            keys = {"request_id": "again", "since": since, "held": [held]}
+            reply = await socket.ask("subscribe", **keys)
+            assert reply["resumed"] is True
+            assert (await socket.receive())["data"] == {"pk": int(held)}
+            del keys
+            assert keepers() == []
+
+    run(story)

@@ -33,9 +33,9 @@ class History:
             return None
         first = self._first
         if place.number < first and place != self.end:
-            if not log.holds(self.alias, place, self.end):
-                return None
             earlier = log.since(self.alias, place, limit=first - place.number - 1)
+            if earlier is None:
+                return None
             self._entries = earlier + self._entries
         elif place.number >= first and self._mark_at(place.number) != place.mark:
             return None

@@ -24,6 +24,7 @@ from rest_channels.live.passes import Outcome, Pass, ProjectError, ReadingError,
 from rest_channels.live.sequencer import sequence
 from rest_channels.live.subscriptions import Subscription
 from rest_channels.live.telling import Sending, TooFarReaching
+from rest_channels.live.transactions import snapshot
 from rest_channels.protocol import CloseCode, Reply
 from rest_channels.rates import retry_headers
 from rest_channels.settings import socket_settings
@@ -178,7 +179,7 @@ class Follower:
         reads_apart = False
         while True:
             try:
-                with log.snapshot(self.alias):
+                with snapshot(self.alias):
                     looking = Pass(self.state, reads_apart=reads_apart)
                     outcome = looking.run(joining, asking)
             except TooFarReaching as found:

@@ -9,19 +9,18 @@ to answer it.
 from __future__ import annotations
 
 import enum
-import re
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import timedelta
-from functools import lru_cache
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from django.apps import apps
-from django.db import connections, transaction
+from django.db import connections
 from django.utils import timezone
 
 from rest_channels.live.positions import Place
+from rest_channels.live.statements import batches, read, write
 from rest_channels.settings import socket_settings
 
 if TYPE_CHECKING:
@@ -117,38 +116,6 @@ def forget_tables(**kwargs: Any) -> None:
     _looked = {}
 
 
-@contextmanager
-def snapshot(alias: str) -> Iterator[None]:
-    """
-    One view of the database for all that is read within: REPEATABLE READ, or the transaction
-    that a test is in already.
-    """
-    connection: Any = connections[alias]
-    if connection.in_atomic_block:
-        yield
-        return
-    # It reads the settings, and so would undo what follows.
-    connection.ensure_connection()
-    # SQLite: reading must not wait for writers, nor make them wait, whatever the project's
-    # `transaction_mode`.
-    mode = getattr(connection, "transaction_mode", None)
-    if connection.vendor == "sqlite":
-        connection.transaction_mode = "DEFERRED"
-    if connection.vendor == "mysql":
-        with connection.cursor() as cursor:
-            # For the next transaction alone.
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-    try:
-        with transaction.atomic(using=alias):
-            if connection.vendor == "postgresql":
-                with connection.cursor() as cursor:
-                    cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
-            yield
-    finally:
-        if connection.vendor == "sqlite":
-            connection.transaction_mode = mode
-
-
 def head(alias: str) -> Place:
     """The end of the log; the start of an empty one."""
     return _head(alias) or Place(0, 0)
@@ -159,39 +126,39 @@ def locked_head(alias: str) -> Place | None:
     if connections[alias].features.has_select_for_update:
         return _head(alias, " FOR UPDATE")
     # SQLite has one writer; a transaction that begins by reading may not become it.
-    _write(alias, f"UPDATE [heads] SET [position] = [position] WHERE [id] = {HEAD_ID}")
+    write(alias, f"UPDATE [heads] SET [position] = [position] WHERE [id] = {HEAD_ID}")
     return _head(alias)
 
 
 def _head(alias: str, lock: str = "") -> Place | None:
-    rows = _read(alias, f"SELECT [position], [mark] FROM [heads] WHERE [id] = {HEAD_ID}{lock}")
+    rows = read(alias, f"SELECT [position], [mark] FROM [heads] WHERE [id] = {HEAD_ID}{lock}")
     return Place(*rows[0]) if rows else None
 
 
-def holds(alias: str, place: Place, end: Place) -> bool:
-    """Whether `place` is one of this log's, and everything since is still there."""
-    if place.number >= end.number:
-        return place == end
-    # Before the first entry, it must be there yet.
-    first = place.number or 1
-    rows = _read(alias, "SELECT [mark] FROM [entries] WHERE [position] = %s", [first])
-    return bool(rows) and (rows[0][0] == place.mark if place.number else place.mark == 0)
-
-
-def since(alias: str, place: Place, *, limit: int = PAGE_SIZE) -> list[Entry]:
-    """The first `limit` entries after `place`, in order."""
-    rows = _read(
+def since(alias: str, place: Place, *, limit: int = PAGE_SIZE) -> list[Entry] | None:
+    """
+    The first `limit` entries after `place`, in order; None where it is none of this log's, or
+    not everything since is still there.
+    """
+    # With the place's own, or before the first entry with that.
+    rows = read(
         alias,
         "SELECT [position], [mark], [model], [key], [kind], [fields] FROM [entries] "
-        "WHERE [position] > %s ORDER BY [position] LIMIT %s",
-        [place.number, limit],
+        "WHERE [position] >= %s ORDER BY [position] LIMIT %s",
+        [place.number, limit + 1],
     )
-    return [Entry(*row) for row in rows]
+    entries = [Entry(*row) for row in rows]
+    if not entries:
+        return None
+    first = entries[0]
+    if place.number:
+        return entries[1:] if place == (first.position, first.mark) else None
+    return entries[:limit] if place.mark == 0 and first.position == 1 else None
 
 
 def has_notes(alias: str) -> bool:
     """Whether anything waits for its place in the log."""
-    return bool(_read(alias, "SELECT 1 FROM [pending] LIMIT 1"))
+    return bool(read(alias, "SELECT 1 FROM [pending] LIMIT 1"))
 
 
 def notes(alias: str, *, limit: int | None = None) -> list[Note]:
@@ -201,31 +168,48 @@ def notes(alias: str, *, limit: int | None = None) -> list[Note]:
         "FROM [pending] ORDER BY [id]"
     )
     if limit is None:
-        rows = _read(alias, statement)
+        rows = read(alias, statement)
     else:
-        rows = _read(alias, f"{statement} LIMIT %s", [limit])
+        rows = read(alias, f"{statement} LIMIT %s", [limit])
     return [Note(*row) for row in rows]
 
 
 def append(alias: str, taken: Sequence[tuple[Place, Note]], *, done: Sequence[Note]) -> None:
     """
     Give notes their places, the last of which is the end of the log, and forget all that are
-    `done`. Within the transaction that locked the head.
+    `done`. Within the `turn` that locked the head.
     """
+    last, _ = taken[-1]
     rows = [
         (*place, note.model, note.key, note.kind, note.fields, note.created_at)
         for place, note in taken
     ]
-    for batch in _batches(alias, rows, parameters=7):
-        values = ", ".join(["(%s, %s, %s, %s, %s, %s, %s)"] * len(batch))
-        names = "[position], [mark], [model], [key], [kind], [fields], [created_at]"
-        statement = f"INSERT INTO [entries] ({names}) VALUES {values}"
-        _write(alias, statement, [value for row in batch for value in row])
-    for batch in _batches(alias, done, parameters=1):
-        places = ", ".join(["%s"] * len(batch))
-        _write(alias, f"DELETE FROM [pending] WHERE [id] IN ({places})", [n.id for n in batch])
-    last, _ = taken[-1]
-    _write(alias, f"UPDATE [heads] SET [position] = %s, [mark] = %s WHERE [id] = {HEAD_ID}", last)
+    if connections[alias].vendor == "postgresql" and len(done) <= _TOGETHER:
+        inserting, deleting = _inserting(len(rows)), _deleting(len(done))
+        statement = f"WITH inserted AS ({inserting}), deleted AS ({deleting}) {_REACHING}"
+        write(alias, statement, [*chain(*rows), *(note.id for note in done), *last])
+        return
+    for batch in batches(alias, rows, parameters=7):
+        write(alias, _inserting(len(batch)), [*chain(*batch)])
+    for notes_done in batches(alias, done, parameters=1):
+        write(alias, _deleting(len(notes_done)), [note.id for note in notes_done])
+    write(alias, _REACHING, last)
+
+
+# So many notes PostgreSQL moves in one statement: a trip in place of three.
+_TOGETHER: Final = 100
+
+_REACHING: Final = f"UPDATE [heads] SET [position] = %s, [mark] = %s WHERE [id] = {HEAD_ID}"
+
+
+def _inserting(count: int) -> str:
+    values = ", ".join(["(%s, %s, %s, %s, %s, %s, %s)"] * count)
+    names = "[position], [mark], [model], [key], [kind], [fields], [created_at]"
+    return f"INSERT INTO [entries] ({names}) VALUES {values}"
+
+
+def _deleting(count: int) -> str:
+    return f"DELETE FROM [pending] WHERE [id] IN ({', '.join(['%s'] * count)})"
 
 
 def prune(alias: str) -> int:
@@ -251,45 +235,3 @@ def prune(alias: str) -> int:
 def _oldest(alias: str, before: int) -> list[int]:
     found = entries(alias).filter(position__lt=before).order_by("position")
     return list(found.values_list("position", flat=True)[:PAGE_SIZE])
-
-
-# Statements, with names of tables and columns in brackets
-
-_NAME: Final = re.compile(r"\[(\w+)\]")
-
-
-def _read(alias: str, statement: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-    with connections[alias].cursor() as cursor:
-        cursor.execute(_sql(alias, statement), params)
-        return cursor.fetchall()
-
-
-def _write(alias: str, statement: str, params: Sequence[Any] = ()) -> None:
-    with connections[alias].cursor() as cursor:
-        cursor.execute(_sql(alias, statement), params)
-
-
-def _sql(alias: str, statement: str) -> str:
-    return _quoted(statement, connections[alias].ops.quote_name("a"))
-
-
-@lru_cache(256)
-def _quoted(statement: str, quoted_a: str) -> str:
-    begin, end = quoted_a.split("a")
-    models = {"entries": "Change", "pending": "PendingChange", "heads": "LogHead"}
-
-    def quoted(match: re.Match[str]) -> str:
-        name = match[1]
-        if name in models:
-            name = apps.get_model("rest_channels", models[name])._meta.db_table
-        return f"{begin}{name}{end}"
-
-    return _NAME.sub(quoted, statement)
-
-
-def _batches(alias: str, rows: Sequence[Any], *, parameters: int) -> Iterator[Sequence[Any]]:
-    """`rows`, as many at a time as one statement may take, each with so many `parameters`."""
-    # PostgreSQL's own limit is 65,535.
-    size = min(connections[alias].features.max_query_params or 30_000, 30_000) // parameters
-    for start in range(0, len(rows), size):
-        yield rows[start : start + size]

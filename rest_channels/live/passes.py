@@ -167,10 +167,10 @@ class Pass:
         place = self.state.place
         if place is None or place == end:
             return end, [], False
-        if not log.holds(self.alias, place, end):
+        entries = log.since(self.alias, place)
+        if not entries:
             # Pruned under our feet, or another history: a backup was restored.
             return end, [], True
-        entries = log.since(self.alias, place)
         return Place(entries[-1].position, entries[-1].mark), entries, False
 
     def _doubt(self, changes: Mapping[str, Changes] | None) -> None:

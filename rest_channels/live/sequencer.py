@@ -14,16 +14,16 @@ import secrets
 from collections import Counter, defaultdict
 from collections.abc import Hashable
 from itertools import count
-from typing import Any
 
 from django.conf import settings
-from django.db import connections, transaction
+from django.db import connections
 from django.utils import timezone
 
 from rest_channels.counters import counters, note_lag
 from rest_channels.live import capture, log
 from rest_channels.live.log import Note
 from rest_channels.live.positions import Place
+from rest_channels.live.transactions import turn
 
 
 def sequence(alias: str) -> int:
@@ -31,9 +31,7 @@ def sequence(alias: str) -> int:
     if not log.has_notes(alias):
         note_lag(alias, 0.0, 0)
         return 0
-    # `durable` would be right, if it were not for tests in a transaction.
-    with transaction.atomic(using=alias):
-        _read_committed(alias)
+    with turn(alias):
         head = _locked_head(alias)
         # One statement, one snapshot: of each transaction all changes or none. What it waited
         # for at the lock is in it.
@@ -92,14 +90,6 @@ def in_commit_order(pending: list[Note]) -> list[Note]:
         of_transaction[change.transaction or alone].append(change)
     groups = sorted(of_transaction.values(), key=lambda changes: changes[-1].id)
     return [change for changes in groups for change in changes]
-
-
-def _read_committed(alias: str) -> None:
-    """Who waits at the lock must see what the one before did, whatever the project's isolation."""
-    connection: Any = connections[alias]
-    if connection.vendor == "postgresql" and len(connection.atomic_blocks) == 1:
-        with connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
 
 
 def _locked_head(alias: str) -> Place:

@@ -9,7 +9,7 @@ from django.db import OperationalError, connection
 from django.test import override_settings
 from rest_framework import serializers
 
-from rest_channels.live import log
+from rest_channels.live import hub, transactions
 from rest_channels.live.subscriptions import Subscription
 from rest_channels.viewsets import ModelConsumerViewSet
 from tests.live.stories import event, routes, run, subscribed, told, written
@@ -81,8 +81,6 @@ def test_who_cannot_be_told_is_told_so_and_nobody_else_is_touched(fail, caplog):
 
 def test_a_database_that_is_gone_is_waited_for(settings, monkeypatch, caplog):
     settings.REST_CHANNELS = {"POLL_SECONDS": 0.01}
-    from rest_channels.live import hub
-
     sequence, is_gone = hub.sequence, []
 
     def gone(alias):
@@ -110,7 +108,7 @@ def test_a_database_that_is_gone_is_waited_for(settings, monkeypatch, caplog):
 @override_settings(REST_CHANNELS={"POLL_SECONDS": 0.05})
 def test_a_database_that_goes_at_the_end_of_a_pass_loses_nothing(monkeypatch):
     """All is read, and the connection is ended before the snapshot is: the next pass tells it."""
-    snapshot, ended = log.snapshot, []
+    snapshot, ended = transactions.snapshot, []
 
     @contextmanager
     def ending(alias):
@@ -120,7 +118,7 @@ def test_a_database_that_goes_at_the_end_of_a_pass_loses_nothing(monkeypatch):
             ended.append(alias)
             raise OperationalError("terminating connection due to administrator command")
 
-    monkeypatch.setattr(log, "snapshot", ending)
+    monkeypatch.setattr(hub, "snapshot", ending)
 
     async def story():
         async with told(routes(Rooms)) as socket:
@@ -161,7 +159,7 @@ def test_a_connection_that_ends_while_rows_are_shown_is_nobodys_error():
 @override_settings(REST_CHANNELS={"POLL_SECONDS": 0.05})
 def test_who_cannot_be_told_is_told_so_although_the_database_goes(monkeypatch):
     """In the same pass, once it is known whose telling fails."""
-    snapshot, failures, goings = log.snapshot, [], []
+    snapshot, failures, goings = transactions.snapshot, [], []
 
     @contextmanager
     def going(alias):
@@ -175,7 +173,7 @@ def test_who_cannot_be_told_is_told_so_although_the_database_goes(monkeypatch):
         failures.append(True)
         raise ValueError("no")
 
-    monkeypatch.setattr(log, "snapshot", going)
+    monkeypatch.setattr(hub, "snapshot", going)
 
     async def story():
         async with told(routes(fails_for("bad", fail))) as socket:

@@ -138,13 +138,13 @@ def test_the_history_is_read_once_whoever_asks(django_assert_num_queries):
     end = log.head("default")
     places = [Place(entry.position, entry.mark) for entry in log.entries("default").order_by("pk")]
     history = History("default", end)
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(1):
         assert [entry.position for entry in history.since(places[3])] == list(range(5, 11))
     with django_assert_num_queries(0):
         assert [entry.position for entry in history.since(places[7])] == [9, 10]
         assert history.since(end) == []
         assert history.since(Place(8, places[7].mark + 1)) is None
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(1):
         assert len(history.since(places[0])) == 9
     assert history.since(Place(11, 1)) is None
     assert history.since(Place(end.number, end.mark + 1)) is None

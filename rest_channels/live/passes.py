@@ -115,7 +115,6 @@ class Pass:
         fault it is, `TooFarReaching`, after which another one asks DRF for more answers, or what
         the database raises: then nothing has changed.
         """
-        self._forget_empty()
         end = log.head(self.alias)
         target, entries, is_lost = self._read(end)
         pending = log.notes(self.alias, limit=log.PAGE_SIZE)
@@ -131,9 +130,9 @@ class Pass:
         is_all_read = target == end and not is_lost and self._knows_pending
         self._doubt(Changes.by_label([*entries, *pending]) if is_all_read else None)
         self._find_concerned(is_lost)
-        self._judge_all(asking)
         if target == end:
             self._let_all_in(joining)
+        self._judge_all(asking)
         self._tell_all()
         self.outcome.sendings.append([subscription.go_on for subscription in asking])
         self.outcome.has_more = target != end
@@ -156,7 +155,8 @@ class Pass:
 
     def _forget_empty(self) -> None:
         audiences = self.state.audiences
-        # Not a new dictionary: it would hash the SQL of each anew.
+        # Nobody may join what was not told of all changes. Not a new dictionary: it would hash the
+        # SQL of each anew.
         for key in [key for key, a in audiences.items() if not a.subscriptions]:
             del audiences[key]
 
@@ -227,10 +227,16 @@ class Pass:
             audience = subscription.audience
             if audience is not None and not (subscription.is_over or subscription.is_judged):
                 self._judge(subscription, audience)
-        for audience in self.state.audiences.values():
-            is_told = audience in self.work
-            if is_told or self._has_doubts or evaluations.are_narrowed:
-                for subscription in self._unreliable(audience, is_told=is_told):
+        if self._has_doubts or evaluations.are_narrowed:
+            for audience in self.state.audiences.values():
+                for subscription in self._unreliable(audience, is_told=False):
+                    self._judge(subscription, audience)
+        # Who comes to an audience may have those who are there told something, too.
+        told: set[Audience] = set()
+        while to_be_told := [a for a, work in self.work.items() if work.tells and a not in told]:
+            told.update(to_be_told)
+            for audience in to_be_told:
+                for subscription in self._unreliable(audience, is_told=True):
                     self._judge(subscription, audience)
 
     def _unreliable(self, audience: Audience, *, is_told: bool) -> list[Subscription]:

@@ -67,6 +67,11 @@ class Work:
     reads_all: bool = False
 
     @property
+    def tells(self) -> bool:
+        """Whether those who are there may be told something."""
+        return self.keys is None or bool(self.keys)
+
+    @property
     def wanted(self) -> set[str] | None:
         """The keys of the rows to read, None for all."""
         return None if self.reads_all else self.keys

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from importlib import import_module
 
 import pytest
@@ -122,9 +123,13 @@ def with_session(user):
     return {"cookie": f"{settings.SESSION_COOKIE_NAME}={session.session_key}"}
 
 
+#: One stream for all sockets of a viewset: subscribers of two have nothing in common.
+serving = functools.cache(routes)
+
+
 def watching(process, viewset, headers=WITH_TOKEN, **keys):
     """A socket that has subscribed, to the row of `pk` or to all."""
-    socket = process.connect(routes(viewset), "/", headers)
+    socket = process.connect(serving(viewset), "/", headers)
     action = "subscribe_instance" if "pk" in keys else "subscribe"
     _, reply = socket.ask(action, request_id="s", snapshot=True, **keys)
     assert reply["response_status"] == 201, reply
@@ -170,7 +175,7 @@ def test_a_demotion_revokes(processes, process, ann, note):
 
 def test_a_demotion_counts_for_who_subscribes_after_it(processes, process, ann, note):
     """Whose socket has read the user before: the process has long seen the write."""
-    socket = process.connect(routes(StaffNotes), "/", with_session(ann))
+    socket = process.connect(serving(StaffNotes), "/", with_session(ann))
     assert socket.ask("list")[1]["response_status"] == 200
     other = watching(process, StaffNotes)
     processes.write(lambda: demote(ann))
@@ -351,7 +356,7 @@ def test_an_unseen_write_counts_within_the_lease(processes, process, ann, note, 
 
 def test_an_answer_is_no_older_than_what_was_read_of_the_user(processes, process, ann, note):
     """Read at first, relied on by an answer a little later: the lease counts from the reading."""
-    socket = process.connect(routes(StaffNotes), "/", with_session(ann))
+    socket = process.connect(serving(StaffNotes), "/", with_session(ann))
     assert socket.ask("list")[1]["response_status"] == 200
     processes.write(unseen(is_staff=False))
     processes.clock.now += LEASE - 0.1
@@ -369,9 +374,26 @@ def test_who_arrives_makes_nobody_be_told_on_a_lease_that_is_over(processes, pro
     processes.write(lambda: User.objects.filter(pk=ann.pk).update(is_staff=False))
     processes.write(lambda: Note.objects.all()._update([(Note._meta.get_field("text"), None, "x")]))
     processes.clock.now += LEASE + 0.1
-    other = process.connect(routes(StaffNotes), "/", {"authorization": "Token b"})
+    other = process.connect(serving(StaffNotes), "/", {"authorization": "Token b"})
     other.ask("subscribe", request_id="s", snapshot=True)
     assert told(process, socket) in ([], REVOKED)
+
+
+def test_who_arrives_while_something_is_pending_makes_nobody_be_told_so_either(
+    processes, process, ann, note
+):
+    """Who is there would be told of it together with who arrives: they are asked first."""
+    ben = User.objects.create(username="ben", is_staff=True)
+    Token.objects.create(user=ben, key="b")
+    socket = watching(process, StaffNotes)
+    processes.write(unseen(is_staff=False))
+    User.objects.filter(pk=ben.pk)._update([(User._meta.get_field("is_staff"), None, True)])
+    processes.clock.now += LEASE + 0.1
+    other = process.connect(serving(StaffNotes), "/", {"authorization": "Token b"})
+    processes.at("before the snapshot", lambda: Note.objects.filter(pk=note.pk).update(text="x"))
+    _, reply = other.ask("subscribe", request_id="s", snapshot=True)
+    assert reply["data"] == [{"id": note.pk, "text": "x"}]
+    assert told(process, socket) == REVOKED
 
 
 def test_a_club_that_is_left_unseen_is_left_within_the_lease(processes, process, ann, club, note):

@@ -168,6 +168,7 @@ def test_what_clients_hold_and_are_shown(narrowing):
     assert narrowing.wrong == []
 
 
+@pytest.mark.only_on("sqlite", "postgresql")
 def test_what_is_written_is_noted_by_triggers():
     with stage(capture="triggers") as failure:
         check(failure, min(PROGRAMS, 25))
@@ -184,6 +185,7 @@ def test_whatever_the_layer_does_to_doorbells(name, settings):
     assert layer.delivered > UNDER_A_LAYER
 
 
+@pytest.mark.only_on("sqlite", "postgresql")
 def test_programs_notice_a_table_without_triggers():
     with stage(capture="triggers") as failure:
         [notes] = [d for d in triggers.definitions("default") if d.label == "tests.Note"]

@@ -233,6 +233,7 @@ def test_writers_one_after_the_other_and_three_sequencers(history, monkeypatch):
     assert read == list(Change.objects.order_by("position").values_list("position", "mark"))
 
 
+@pytest.mark.only_on("sqlite", "postgresql")
 def test_writers_by_triggers_and_three_sequencers(history_of_triggers, monkeypatch):
     monkeypatch.setattr(f"{__name__}.TRANSACTIONS", 10)
     if connection.vendor != "sqlite":

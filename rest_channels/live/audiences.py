@@ -84,7 +84,11 @@ class Audience:
         self.model: Any = evaluation.queryset.model
         self.label = label_of(self.model)
         self.depends_on = dependencies(evaluation.queryset)
-        self.equalities = equalities(evaluation.queryset)
+        #: Those who read the same tables are concerned by the same changes.
+        self.tables = self.label, frozenset(self.depends_on)
+        asked = equalities(evaluation.queryset)
+        #: Columns of the row's own table, and what they have to be equal to.
+        self.asked = tuple(asked), tuple(asked.values())
         self.reach = EVERYBODY
         self.has_shown = False
         self.members: dict[str, int | None] = {}

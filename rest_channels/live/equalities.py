@@ -106,33 +106,29 @@ def narrowed(wanted: Mapping[Audience, Set[str]], alias: str) -> dict[Audience, 
     `wanted` without the keys of rows that an audience neither holds nor can come to see, and
     without those to whom nothing is left.
     """
-    by_model: dict[Any, list[Audience]] = {}
-    for audience in wanted:
-        if audience.is_populated and audience.equalities:
-            by_model.setdefault(audience.model._meta.concrete_model, []).append(audience)
-    left_out: set[Audience] = set()
+    by_label: dict[str, list[Audience]] = {}
     found: dict[Audience, set[str]] = {}
-    for model, audiences in by_model.items():
+    for audience, keys in wanted.items():
+        if audience.is_populated and audience.asked[0]:
+            by_label.setdefault(audience.label, []).append(audience)
+        elif keys:
+            found[audience] = set(keys)
+    for audiences in by_label.values():
         if len(audiences) < _WORTH_COMPARING:
+            found.update((audience, set(wanted[audience])) for audience in audiences)
             continue
         # Most are asked for the same keys.
         distinct = {id(keys): keys for keys in map(wanted.__getitem__, audiences)}.values()
-        rows = _Rows(model, alias, audiences, set().union(*distinct))
+        rows = _Rows(
+            audiences[0].model._meta.concrete_model, alias, audiences, set().union(*distinct)
+        )
         for audience in audiences:
-            keys = wanted[audience]
-            alike = rows.like(audience)
-            if alike or _meet(keys, audience.members):
-                found[audience] = {k for k in keys if k in alike or k in audience.members}
-        left_out.update(audiences)
-    for audience, keys in wanted.items():
-        if audience not in left_out:
-            found[audience] = set(keys)
+            keys, members = wanted[audience], audience.members
+            alike = rows.like(*audience.asked)
+            # Views of dictionaries: the shorter of the two is looked through.
+            if alike or not members.keys().isdisjoint(keys):
+                found[audience] = {k for k in keys if k in alike or k in members}
     return {audience: keys for audience, keys in found.items() if keys}
-
-
-def _meet(keys: Collection[str], others: Collection[str]) -> bool:
-    few, many = (keys, others) if len(keys) < len(others) else (others, keys)
-    return any(key in many for key in few)
 
 
 class _Rows:
@@ -141,19 +137,18 @@ class _Rows:
     def __init__(
         self, model: Any, alias: str, audiences: Iterable[Audience], keys: Collection[str]
     ) -> None:
-        self._names = sorted({name for audience in audiences for name in audience.equalities})
+        self._names = sorted({name for audience in audiences for name in audience.asked[0]})
         self._types = [_type_of(model._meta.get_field(name), alias) for name in self._names]
         self._rows = _read(model, alias, self._names, keys)
         # By the names of columns: keys by their values, and of rows that are not compared.
         self._tables: dict[tuple[str, ...], dict[Hashable, set[str]]] = {}
         self._odd: dict[tuple[str, ...], set[str]] = {}
 
-    def like(self, audience: Audience) -> Set[str]:
-        """Keys of the rows that may be what `audience` asks for."""
-        names = tuple(audience.equalities)
+    def like(self, names: tuple[str, ...], values: tuple[Hashable, ...]) -> Set[str]:
+        """Keys of the rows that may be equal to `values` in the columns of those names."""
         if names not in self._tables:
             self._index(names)
-        alike = self._tables[names].get(tuple(audience.equalities.values()))
+        alike = self._tables[names].get(values)
         odd = self._odd[names]
         return odd if alike is None else alike | odd
 

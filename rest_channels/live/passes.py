@@ -9,7 +9,7 @@ who join are exactly where the others are.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -192,11 +192,16 @@ class Pass:
     def _find_concerned(self, is_lost: bool) -> None:
         now = time.monotonic()
         wanted: dict[Audience, Set[str]] = {}
+        # For most all there is to know: ten thousand may be asked.
+        of_tables: dict[Hashable, Set[str] | None] = {}
         for audience in self.state.audiences.values():
+            tables = audience.tables
+            if tables not in of_tables:
+                of_tables[tables] = audience.own_keys(self.changes)
+            own_keys = of_tables[tables]
             if is_lost or (audience.refresh_at is not None and audience.refresh_at <= now):
                 self.work[audience] = Work(keys=None)
-            elif (own_keys := audience.own_keys(self.changes)) is not None:
-                # For most all there is to know: ten thousand may be asked.
+            elif own_keys is not None:
                 if own_keys:
                     wanted[audience] = own_keys
             elif audience.is_concerned(self.changes):

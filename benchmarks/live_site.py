@@ -91,11 +91,14 @@ counts = {"queries": 0, "layer_messages": 0}
 
 
 def count_queries(connection, **kwargs):
-    def count(execute, *args):
-        counts["queries"] += 1
-        return execute(*args)
+    # A connection that is made anew has the wrappers of the one before.
+    if count_query not in connection.execute_wrappers:
+        connection.execute_wrappers.append(count_query)
 
-    connection.execute_wrappers.append(count)
+
+def count_query(execute, *args):
+    counts["queries"] += 1
+    return execute(*args)
 
 
 def count_layer_messages():

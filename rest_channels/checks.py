@@ -12,6 +12,7 @@ System checks: wrong configuration, said by `manage.py check` with what to type 
     W009  a database without the tables of the log; said by `manage.py check --database ...`
     W010  a database without the triggers that the settings ask for, or with others; said likewise
     E011  triggers are asked for, and there are none for this kind of database
+    E012  a database that does not commit by itself, of which changes are to be told
 
 That `rest_channels` is missing from INSTALLED_APPS no check can say, for it would not run: the
 routers raise ImproperlyConfigured.
@@ -269,6 +270,24 @@ def check_support_of_triggers(**kwargs: Any) -> list[CheckMessage]:
     ]
 
 
+def check_autocommit(**kwargs: Any) -> list[CheckMessage]:
+    """E012."""
+    if socket_settings.CAPTURE is None:
+        return []
+    return [
+        Error(
+            f"DATABASES[{alias!r}] has AUTOCOMMIT = False: the log of changes, which each process "
+            "numbers and reads in transactions of its own, would never be committed.",
+            hint="Leave AUTOCOMMIT out, and have ATOMIC_REQUESTS or transaction.atomic() make "
+            "transactions. Or set REST_CHANNELS['CAPTURE'] = None, or have a database router whose "
+            "allow_migrate() says no to 'rest_channels' there.",
+            id="rest_channels.E012",
+        )
+        for alias, given in connections.settings.items()
+        if not given["AUTOCOMMIT"] and router.allow_migrate_model(alias, log.pending(alias).model)
+    ]
+
+
 def _is_migrated(alias: str) -> bool:
     """Whether this is not the very first `migrate`, which checks databases, too."""
     return MigrationRecorder(connections[alias]).has_table()
@@ -415,6 +434,7 @@ def register_checks() -> None:
         check_channel_layers,
         check_streams,
         check_support_of_triggers,
+        check_autocommit,
     ):
         register(check, "rest_channels")
     register(check_tables, "rest_channels", Tags.database)

@@ -313,6 +313,18 @@ def test_e011_no_triggers_for_this_kind_of_database(check, settings, monkeypatch
     assert check() == []
 
 
+def test_e012_a_database_that_does_not_commit_by_itself(check, settings, monkeypatch):
+    monkeypatch.setitem(connections.settings["default"], "AUTOCOMMIT", False)
+    message = only(check(), "E012")
+    assert "DATABASES['default']" in message.msg
+    assert "ATOMIC_REQUESTS" in message.hint
+    settings.REST_CHANNELS = {"CAPTURE": None}
+    assert check() == []
+    settings.REST_CHANNELS = {}
+    settings.DATABASE_ROUTERS = [f"{__name__}.Elsewhere"]
+    assert check() == []
+
+
 URL = "redis://localhost:6379/0"
 CORE = "channels_redis.core.RedisChannelLayer"
 

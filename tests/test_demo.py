@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from selenium import webdriver
+from selenium.common.exceptions import TimeoutException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
@@ -204,7 +205,14 @@ def go_to(browser: Browser, room: str) -> None:
 
 
 def until(browser: Browser, is_so: Callable[[], Any]) -> None:
-    WebDriverWait(browser, 20, poll_frequency=0.05).until(lambda _: is_so())
+    # Of a machine that runs other tests beside these a browser may get little.
+    waiting = WebDriverWait(browser, 60, poll_frequency=0.05)
+    try:
+        waiting.until(lambda _: is_so())
+    except TimeoutException as exc:
+        shown_text = browser.find_element(By.TAG_NAME, "body").text
+        said = [entry["message"] for entry in browser.get_log("browser")]
+        raise AssertionError(f"{browser.current_url} shows {shown_text!r} and says {said}") from exc
 
 
 def press(browser: Browser, name: str) -> None:

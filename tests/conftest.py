@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import logging
 import os
 import uuid
 from collections.abc import Iterator
@@ -29,6 +30,18 @@ collect_ignore = _ON_SQLITE if os.environ.get("TEST_DATABASE") == "postgresql" e
 def nobody_tidies() -> None:
     """Ten minutes into the tests a thread would, in the middle of whichever comes then."""
     housekeeper._clock = lambda: 0.0
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_machine_is_too_slow() -> Iterator[None]:
+    """In development mode asyncio warns of steps that take long: no test's business either."""
+
+    def is_of_the_code(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("Executing ")
+
+    logging.getLogger("asyncio").addFilter(is_of_the_code)
+    yield
+    logging.getLogger("asyncio").removeFilter(is_of_the_code)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -91,6 +91,7 @@ class Server(Address):
         beside: Server | None = None,
         **rest_channels: Any,
     ) -> None:
+        self.kind = kind
         verbosity = (_LOUD if is_loud else _QUIET)[kind]
         self._command = [sys.executable, "-m", *_COMMANDS[kind], verbosity, application]
         self._directory = Path(tempfile.mkdtemp(prefix="rest_channels_server_"))

@@ -127,7 +127,9 @@ class Pass:
             {entry.position: entry.mark for entry in entries},
         )
         self._knows_pending = len(pending) < log.PAGE_SIZE
-        is_all_read = target == end and not is_lost and self._knows_pending
+        # Before the first pass nobody followed what was written to users, or to what decides.
+        is_followed = self.state.place is not None and not is_lost
+        is_all_read = is_followed and target == end and self._knows_pending
         self._doubt(Changes.by_label([*entries, *pending]) if is_all_read else None)
         self._find_concerned(is_lost)
         if target == end:

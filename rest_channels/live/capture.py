@@ -20,6 +20,7 @@ from django.db import connections, models, transaction
 from django.utils import timezone
 
 from rest_channels.live import log, relay
+from rest_channels.live.statements import batches
 from rest_channels.settings import socket_settings
 
 logger = logging.getLogger("rest_channels")
@@ -143,11 +144,8 @@ def _insert(alias: str, rows: list[tuple[Any, ...]]) -> None:
     connection = connections[alias]
     placeholders = f"(%s, %s, %s, %s, %s, {token(alias)})"
     now = _now(alias)
-    # Old versions of SQLite take 999 parameters.
-    size = (connection.features.max_query_params or 32_000) // 5
     with connection.cursor() as cursor:
-        for start in range(0, len(rows), size):
-            batch = rows[start : start + size]
+        for batch in batches(alias, rows, parameters=5):
             values = ", ".join([placeholders] * len(batch))
             params = [value for row in batch for value in (*row, now)]
             sql = f"{_inserting(alias)} VALUES {values}"

@@ -47,12 +47,8 @@ def turn(alias: str) -> Iterator[None]:
     before did: READ COMMITTED, whatever the project's isolation.
     """
     connection: Any = connections[alias]
-    # `durable` would be right, if it were not for tests in a transaction.
-    if connection.in_atomic_block:
-        with transaction.atomic(using=alias):
-            yield
-        return
     connection.ensure_connection()
+    # `durable` would be right, if it were not for tests in a transaction.
     with _isolated(connection, "READ_COMMITTED"), transaction.atomic(using=alias):
         yield
 
@@ -60,10 +56,10 @@ def turn(alias: str) -> Iterator[None]:
 @contextmanager
 def _isolated(connection: Any, level: str) -> Iterator[None]:
     """
-    The next transaction on PostgreSQL is of that isolation. Its driver says so as it begins one;
-    SET TRANSACTION would take a trip to the server.
+    The next transaction on PostgreSQL, if none has begun, is of that isolation. Its driver says so
+    as it begins one; SET TRANSACTION would take a trip to the server.
     """
-    if connection.vendor != "postgresql":
+    if connection.vendor != "postgresql" or connection.in_atomic_block:
         yield
         return
     from django.db.backends.postgresql.psycopg_any import IsolationLevel  # needs the driver

@@ -1,0 +1,101 @@
+/* What must compile. */
+
+import { ApiError, connect } from "rest-channels";
+import { useConnection, useLive, useRoom, useWatch } from "rest-channels/react";
+import { liveStore, roomStore, watchStore } from "rest-channels/svelte";
+import * as vue from "rest-channels/vue";
+import type { Message, Streams, User } from "./streams.js";
+
+const api = connect<Streams>("/", {
+  auth: async (isExpired) => (isExpired ? null : "Bearer t"),
+  keys: { rooms: "slug" },
+  limits: { inFlight: 4 },
+  persist: "session",
+  user: 3,
+});
+
+type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
+const is = <T extends true>(): T | undefined => undefined;
+
+export async function requests() {
+  const page = await api.messages.list({ room: 1 });
+  is<Equal<typeof page, { next: string | null; results: Message[] }>>();
+  const rooms = await api.rooms.list();
+  is<Equal<typeof rooms, { slug: string; title: string }[]>>();
+  const message = await api.messages.create({ room: 1, text: "Hello" }, { optimistic: false });
+  is<Equal<typeof message, Message>>();
+  await api.messages.update(message.id, { room: 1, text: "Hi" });
+  await api.messages.patch(message.id, { text: "Hi" });
+  await api.messages.destroy(message.id);
+  await api.rooms.retrieve("hall", { signal: new AbortController().signal });
+  const pinned = await api.messages.pin({ pk: 3, data: { until: "noon" } });
+  is<Equal<typeof pinned, Message>>();
+  for await (const item of api.messages.export({ query: { room: 1 } })) is<Equal<typeof item, Message>>();
+  const stats = await api.messages.stats();
+  is<Equal<typeof stats, { count: number }>>();
+}
+
+export async function subscriptions() {
+  const list = api.messages.live({ query: { room: 1 }, window: 50, compare: (a, b) => b.id - a.id });
+  is<Equal<typeof list.rows, readonly Message[]>>();
+  const row: Message | undefined = list.byKey.get(3);
+  list.grow(50);
+  if (list.status === "denied" && list.error instanceof ApiError) list.stop();
+  for await (const change of list) {
+    if (change.type === "delete") is<Equal<typeof change.key, number>>();
+    else if (change.type === "reset") is<Equal<typeof change.rows, readonly Message[]>>();
+    else is<Equal<typeof change.row, Message>>();
+  }
+  const stats = api.messages.watch("stats");
+  const count: number | undefined = stats.data?.count;
+  const page = api.messages.watch("list", { query: { room: 1, page: 2 } });
+  const next: string | null | undefined = page.data?.next;
+  const hall = api.here.join(3);
+  is<Equal<typeof hall.users, readonly User[]>>();
+  const text: string | undefined = hall.messages[0]?.data.text;
+  await hall.say({ text: "Brb" });
+  return [row, count, next, text, api.state.retryAt, api.pending.length];
+}
+
+/** Without types everything is allowed. */
+export async function untyped() {
+  const anything = connect("/");
+  const rows = anything.whatever.live({ query: { a: 1 } }).rows;
+  await anything.whatever.act({ pk: 1 });
+  return rows;
+}
+
+/** React. */
+export function Component({ room }: { room: number | null }) {
+  const { rows, status, grow, keyOf } = useLive(api.messages, { query: { room: 1 }, window: 50, suspense: true });
+  is<Equal<typeof rows, readonly Message[]>>();
+  useLive(api.messages);
+  useLive(api.messages, room === null ? null : { query: { room } });
+  const { data } = useWatch(api.messages, "stats");
+  is<Equal<typeof data, { count: number } | undefined>>();
+  const page = useWatch(api.messages, "list", { query: { room: 1, page: 2 } }).data;
+  is<Equal<typeof page, { next: string | null; results: Message[] } | undefined>>();
+  const { users, messages, say, setTyping } = useRoom(api.here, room);
+  is<Equal<typeof users, readonly User[]>>();
+  const text: string | undefined = messages[0]?.data.text;
+  return [status, grow, rows.map(keyOf), text, say, setTyping, useConnection(api).retryAt];
+}
+
+export function UntypedComponent() {
+  const anything = connect("/");
+  const { rows } = useLive(anything.whatever, { query: { a: 1 } });
+  return [rows[0]?.text, useWatch(anything.whatever, "act").data?.count, useRoom(anything.here, 1).users[0]?.name];
+}
+
+/** Vue and Svelte. */
+export function others() {
+  const { rows, grow } = vue.useLive(api.messages, () => ({ query: { room: 1 } }));
+  is<Equal<typeof rows.value, readonly Message[]>>();
+  const count: number | undefined = vue.useWatch(api.messages, "stats").data.value?.count;
+  is<Equal<ReturnType<typeof vue.useRoom<User, { text: string }>>["users"]["value"], readonly User[]>>();
+  const list = liveStore(api.messages, { query: { room: 1 } });
+  list.subscribe(({ rows }) => is<Equal<typeof rows, readonly Message[]>>());
+  watchStore(api.messages, "stats").subscribe(({ data }) => is<Equal<typeof data, { count: number } | undefined>>());
+  roomStore(api.here, 3).say({ text: "Hi" });
+  return [grow(1), count, list.grow(1)];
+}

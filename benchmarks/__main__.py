@@ -1,13 +1,24 @@
 """
-Load against this package and its peers, side by side. What each part measures is said at the top
-of its module.
+Load against this package and its peers, side by side.
+
+Each part's module says at its top what it measures.
 """
 
 from __future__ import annotations
 
 import argparse
 
-from benchmarks import capture, fanout, groups, processes, requests, storms
+from benchmarks import (
+    capture,
+    fanout,
+    groups,
+    instructions,
+    neighbours,
+    news,
+    processes,
+    requests,
+    storms,
+)
 
 PARTS = {
     "capture": capture.run,
@@ -15,10 +26,13 @@ PARTS = {
     "groups": groups.run,
     "fanout": fanout.run,
     "processes": processes.run,
+    "news": news.run,
     "storms": storms.run,
+    "neighbours": neighbours.run,
+    "instructions": instructions.run,
 }
 
-# The smallest of everything: whether it runs, not how fast.
+# The smallest sizes: they show whether the benchmarks run, not how fast.
 QUICK = {
     "databases": ["sqlite"],
     "kinds": ["retrieve"],
@@ -36,13 +50,17 @@ QUICK = {
     "storm": 50,
     "memory": False,
     "levers": False,
+    "neighbours": ["slow"],
     "growth": False,
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--only", nargs="+", choices=PARTS, default=[*PARTS], help="parts to run")
+    parser.add_argument(
+        "parts", nargs="*", metavar="part", help=f"all, or some of {', '.join(PARTS)}"
+    )
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=[], help="the same")
     parser.add_argument("--databases", nargs="*", default=["sqlite", "postgresql"])
     parser.add_argument("--subjects", nargs="+", default=["rest_channels", "dcrf", "plain"])
     parser.add_argument("--kinds", nargs="*", default=["retrieve", "list", "create", "update"])
@@ -52,20 +70,23 @@ def main() -> None:
     parser.add_argument("--no-slow", dest="slow", action="store_false")
     parser.add_argument("--members", nargs="*", type=int, default=[*groups.TARGETS])
     parser.add_argument("--subscribers", nargs="*", type=int, default=[*fanout.TARGETS])
-    parser.add_argument("--burst", type=int, default=300, help="saves, if not too many to all")
+    parser.add_argument("--burst", type=int, default=300, help="saves, unless too many subscribe")
     parser.add_argument("--processes", nargs="*", type=int, default=[1, 2, 4])
-    parser.add_argument("--spread-over", type=int, default=1000, help="subscribers of them all")
+    parser.add_argument("--spread-over", type=int, default=1000, help="subscribers in all")
     parser.add_argument("--audiences", nargs="*", type=int, default=[1, 100, 1000, 10_000])
     parser.add_argument("--rows", nargs="*", type=int, default=[10, 100, 1000])
     parser.add_argument("--storm", type=int, default=10_000, help="clients that resume")
-    parser.add_argument("--quick", action="store_true", help="the smallest of everything")
+    parser.add_argument("--neighbours", nargs="*", default=neighbours.KINDS)
+    parser.add_argument("--quick", action="store_true", help="the smallest sizes")
     parser.add_argument("--no-memory", dest="memory", action="store_false")
     parser.add_argument("--no-levers", dest="levers", action="store_false")
     parser.add_argument("--no-growth", dest="growth", action="store_false")
     options = parser.parse_args()
     if options.quick:
         vars(options).update(QUICK)
-    for part in options.only:
+    if unknown := set(options.parts) - set(PARTS):
+        parser.error(f"There is no part {', '.join(unknown)}.")
+    for part in [*options.parts, *options.only] or PARTS:
         PARTS[part](options)
 
 

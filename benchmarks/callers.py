@@ -1,5 +1,5 @@
 """
-Sockets that subscribe to much, and sockets that come back all at once.
+Sockets with many subscriptions, and sockets that resume all at once.
 
 Run as a process of its own, it prints one JSON object.
 
@@ -25,7 +25,7 @@ from benchmarks.watchers import ROWS, Writer, connected
 # Below `MAX_SUBSCRIPTIONS`.
 SUBSCRIPTIONS_OF_A_SOCKET = 100
 
-# How many connect at the same time, so that the system's queue of them has room.
+# The number of sockets that connect at the same time; the system's queue has room for them.
 CONNECTING_AT_A_TIME = 500
 
 SAVES = 50
@@ -67,13 +67,13 @@ async def subscribe(port: int, queries: list[dict[str, Any]]) -> list[Caller]:
 
 
 async def save(port: int, caller: Caller, pids: list[int]) -> dict[str, Any]:
-    """What a save costs that concerns one subscription, of the first socket."""
+    """Measure a save that concerns one subscription, of the first socket."""
     writer = Writer(port)
     await writer.open()
     latencies = []
     before, cpu = await writer.ask(stats=True), sum(map(cpu_seconds, pids))
     for number in range(SAVES):
-        # Rows that there are audiences for, whatever their number.
+        # These rows exist for any number of audiences.
         answer = await writer.ask(pks=[1], number=number, together=False)
         event = await asyncio.wait_for(caller.received.get(), 30)
         assert event["data"]["text"].startswith(f"#{number}#"), event
@@ -91,19 +91,19 @@ async def save(port: int, caller: Caller, pids: list[int]) -> dict[str, Any]:
 
 
 async def audiences(port: int, count: int, pids: list[int]) -> dict[str, Any]:
-    """Each with an equality filter of its own."""
+    """Measure audiences that each have an equality filter of their own."""
     callers = await subscribe(port, [{"id": number} for number in range(1, count + 1)])
     return await save(port, callers[0], pids)
 
 
 async def rows(port: int, count: int, pids: list[int]) -> dict[str, Any]:
-    """One audience, of so many rows."""
+    """Measure one audience of `count` rows."""
     (caller,) = await subscribe(port, [{"id__lte": count}])
     return await save(port, caller, pids)
 
 
 async def resume(port: int, count: int, pids: list[int]) -> dict[str, Any]:
-    """All come back at once, to be told what became of ten rows meanwhile."""
+    """Measure clients that resume all at once after changes of ten rows."""
     first = await Caller(port).open()
     position = (await first.ask(action="subscribe", request_id=0))["position"]
     writer = Writer(port)
@@ -158,7 +158,7 @@ def main() -> None:
     options = parser.parse_args()
     found = asyncio.run(kinds[options.kind](options.port, options.count, options.pids))
     print(json.dumps(found), flush=True)
-    # Thousands of sockets need not be closed one by one.
+    # Do not close thousands of sockets one by one.
     os._exit(0)
 
 

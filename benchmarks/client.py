@@ -1,9 +1,9 @@
 """
-The load: connections that each send a frame, wait for the reply and send the next; or members of a
-group, of which one sends and all receive.
+The load: connections that each send a frame and wait for the reply, or members of a group.
 
-Run as a process of its own; prints one JSON object. It speaks just enough of RFC 6455 to cost
-little: a mask of zeros, frames below 64 KiB, no extensions.
+One member of a group sends and all receive. Run as a process of its own, it prints one JSON object.
+It speaks just enough of RFC 6455 to cost little: a mask of zeros, frames below 64 KiB, no
+extensions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ HANDSHAKE = (
 
 
 class Client(asyncio.Protocol):
-    """One connection; `make_frame` gives the next text, `on_reply` hears how long it took."""
+    """
+    One connection; `make_frame` returns the next text, `on_reply` receives the seconds it took.
+    """
 
     def __init__(
         self, path: str, port: int, make_frame: Callable[[], str], on_reply: Callable[..., None]
@@ -102,7 +104,7 @@ class Client(asyncio.Protocol):
 
 
 def frames(kind: str) -> Callable[[], str]:
-    """A function that makes the text of the next frame."""
+    """Return a function that makes the text of the next frame."""
     data = {"author": 3, "text": "word " * 20, "is_read": True, "score": 5}
     makers: dict[str, Callable[[], dict[str, Any]]] = {
         "retrieve": lambda: {"action": "retrieve", "pk": random.randint(1, 1000)},
@@ -191,7 +193,7 @@ async def broadcast(
     sent_at: dict[int, float] = {}
     missing: dict[int, int] = {}
     state = {"next": 0, "deliveries": 0, "is_measured": False}
-    # What the members of an earlier run have said may still be on its way.
+    # Messages of an earlier run may still be on their way.
     run = os.urandom(8).hex()
     mark = run.encode()
 
@@ -207,7 +209,7 @@ async def broadcast(
             return
         number = json.loads(payload)["number"] if client is clients[-1] else None
         state["deliveries"] += state["is_measured"]
-        # Of each member messages come in order: most need not be read to be known.
+        # Each member's messages arrive in order: most need not be parsed to be identified.
         at = expected[client] if number is None else number
         if at != expected[client]:
             raise RuntimeError(f"message {expected[client]} was lost")
@@ -262,7 +264,7 @@ def figures(
 
 
 async def hold(port: int, connections: int) -> None:
-    """Open connections, say so, and hold them until standard input ends."""
+    """Open connections, report it, and hold them until standard input ends."""
     loop = asyncio.get_running_loop()
     clients = []
     for _ in range(connections):
@@ -287,7 +289,7 @@ def main() -> None:
     parser.add_argument("--beside", default="")
     parser.add_argument("--ahead", type=int, default=4)
     parser.add_argument("--many", type=int, default=0)
-    parser.add_argument("--pid", type=int, help="the server's, whose processor time is told")
+    parser.add_argument("--pid", type=int, help="the server's, to measure its processor time")
     options = parser.parse_args()
     if options.kind == "hold":
         asyncio.run(hold(options.port, options.connections))

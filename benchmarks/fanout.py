@@ -1,10 +1,11 @@
 """
-Saves, and the sockets that are told of them: this package's subscriptions, the observers of
-djangochannelsrestframework, a plain group of Channels, and a bare ASGI application that encodes
-once and calls each send.
+Saves, and the sockets that receive them, for four subjects.
 
-One server process each; the layer is in memory. A paced writer saves when all have its save before;
-back to back are saves as fast as the process makes them.
+They are this package's subscriptions, the observers of djangochannelsrestframework, a plain group
+of Channels, and a bare ASGI application that encodes once and calls each send.
+
+One server process each; the layer is in memory. A paced writer saves once all sockets have its last
+save; back-to-back saves are as fast as the process makes them.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from benchmarks.running import Server, fill, medians, pinned, serving, show
 
 SUBJECTS = ["rest_channels", "dcrf", "plain", "bare"]
 
-# By subscribers: how many times the deliveries of djangochannelsrestframework.
+# By subscribers: the target ratio to the deliveries of djangochannelsrestframework.
 TARGETS = {100: 5, 1000: 12, 3000: 25}
 ROW_TARGET = 50
 
-# How many deliveries a burst makes: some seconds for the slower ones.
+# The deliveries of a burst: some seconds for the slower subjects.
 DELIVERIES_OF_A_BURST = 30_000
 
 
@@ -51,7 +52,7 @@ class Watchers:
 
 @contextlib.contextmanager
 def watching(servers: list[Server], connections: int, **options: Any) -> Iterator[Watchers]:
-    """Subscribers of `servers` in turn; the first has the rows saved."""
+    """Subscribe to `servers` in turn; the first one saves the rows."""
     arguments = [f"--{name}={value}" for name, value in options.items()]
     process = subprocess.Popen(
         [*pinned(1), sys.executable, "-m", "benchmarks.watchers", *arguments]
@@ -62,19 +63,19 @@ def watching(servers: list[Server], connections: int, **options: Any) -> Iterato
         stdout=subprocess.PIPE,
         text=True,
     )
-    # Its standard input ends with the block, and so does it.
+    # Its standard input ends with the block, which ends the process.
     with process:
         yield Watchers(process)
 
 
 @contextlib.contextmanager
 def watched(database: str, topic: str, connections: int) -> Iterator[dict[str, Watchers]]:
-    """By subject: a server, and those who watch it."""
+    """Start a server and its watchers for each subject."""
     with contextlib.ExitStack() as stack:
         found = {}
         for subject in SUBJECTS:
             if topic == "row" and subject == "plain":
-                # A group of each row is a group as well.
+                # A group for each row is also a group.
                 continue
             server = stack.enter_context(
                 serving(subject, database, {}, site="benchmarks.live_site", BENCH_TOPIC=topic)
@@ -129,7 +130,7 @@ def tell(title: str, found: dict[str, dict[str, float]]) -> None:
         if subject != "bare" and floor:
             said.append(f"{figures['cpu_us'] / floor:.2f} x the CPU of bare")
         if figures["lost"] > 0.0005:
-            said.append(f"{figures['lost']:.1%} of what was saved not delivered")
+            said.append(f"{figures['lost']:.1%} of the saves not delivered")
         if "wrong" in figures:
             said.append(f"{figures['wrong']:.0f} sockets end wrong")
         if said:

@@ -7,12 +7,12 @@ import contextlib
 
 from benchmarks.running import compare, serving, show
 
-# By members of the group: how many times the deliveries of a plain consumer.
+# By members of the group: the target ratio to the deliveries of a plain consumer.
 TARGETS = {100: 5, 1000: 12, 3000: 25}
 
 
 def run(options: argparse.Namespace) -> None:
-    """One process each, the layer in memory; a message goes when all have one of those before."""
+    """Run one process each, the layer in memory; send once all members have an earlier message."""
     for members in options.members:
         with contextlib.ExitStack() as stack:
             servers = [

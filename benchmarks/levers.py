@@ -1,7 +1,8 @@
 """
-Where the time of a frame goes, and what each thing done for speed gives: processor time of one
-thread, in this process, without a socket. The least of many short runs, taken in turns, which even
-a busy machine leaves alone now and then.
+The parts of a frame's time, and the gain of each optimisation.
+
+Processor time of one thread, in this process, without a socket. It is the least of many short runs
+taken in turns, some of which even a busy machine leaves undisturbed.
 
     BENCH_DATABASE=postgresql python -m benchmarks.levers
 """
@@ -11,7 +12,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import io
 import json
 import os
 import time
@@ -19,23 +19,24 @@ from collections.abc import Callable, Iterable
 from typing import Any
 from unittest import mock
 
-# First: it sets Django up.
+# First, because it sets Django up.
 from benchmarks.site import MessageSerializer, MessageViewSet, messages
 
 # isort: split
-from django.core.handlers.asgi import ASGIRequest
 from rest_framework.renderers import JSONRenderer
 from rest_framework.response import Response
 from rest_framework.routers import SimpleRouter
 
-from rest_channels import streams, viewsets
+from rest_channels import viewsets
 from rest_channels.authentication import Credentials
-from rest_channels.exchange import Exchange
-from rest_channels.fields import lend_fields
 from rest_channels.protocol import Frame, decode
-from rest_channels.request import Handshake, MessageRequest
-from rest_channels.streams import Stream
-from rest_channels.threads import close_old_connections, workers
+from rest_channels.sockets import streams
+from rest_channels.sockets.dispatch import Exchange
+from rest_channels.sockets.field_cache import lend_fields
+from rest_channels.sockets.request import Handshake
+from rest_channels.sockets.streams import Stream
+from rest_channels.workers.connections import close_old_connections
+from rest_channels.workers.threads import workers
 
 Case = tuple[str, Callable[[], Any], Callable[[], contextlib.AbstractContextManager[Any]]]
 
@@ -58,7 +59,7 @@ FRAMES: dict[str, dict[str, Any]] = {
 
 
 class Idle(MessageViewSet):
-    """Its `retrieve` does nothing: what is left is what a frame costs by itself."""
+    """A viewset whose `retrieve` does nothing, which leaves the cost of a frame by itself."""
 
     def retrieve(self, request, *args, **kwargs):
         return Response({})
@@ -69,7 +70,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=30)
     rounds = parser.parse_args().rounds
     database = os.environ.get("BENCH_DATABASE", "sqlite")
-    show(f"what a frame is made of, {database}", measure(parts(), rounds))
+    show(f"the parts of a frame, {database}", measure(parts(), rounds))
     show("an action that does nothing", measure(without(answering(Idle, "retrieve")), rounds))
     for action in FRAMES:
         figures = measure(without(answering(MessageViewSet, action)), rounds)
@@ -87,7 +88,7 @@ def show(title: str, figures: dict[str, float]) -> None:
 
 
 def measure(cases: Iterable[Case], rounds: int, seconds: float = 0.01) -> dict[str, float]:
-    """Microseconds of processor time a call, by name."""
+    """Return microseconds of processor time per call, by name."""
     cases = list(cases)
     best: dict[str, float] = {}
     for number in range(rounds):
@@ -104,7 +105,7 @@ def measure(cases: Iterable[Case], rounds: int, seconds: float = 0.01) -> dict[s
 
 
 def parts() -> Iterable[Case]:
-    """What DRF, Django and JSON do for a frame."""
+    """Return the work of DRF, Django and JSON for a frame."""
 
     def shown(rows, copied, **kwargs):
         serializer = MessageSerializer(rows, **kwargs)
@@ -144,15 +145,9 @@ def pages() -> Iterable[Case]:
 
 
 def without(answer: Callable[[], Any]) -> Iterable[Case]:
-    """A frame with all that is done for speed, without one of these things, and without all."""
-
-    def become(self: Any, scope: dict[str, Any], usual: Any) -> None:
-        ASGIRequest.__init__(self, {**scope, **usual.scope}, io.BytesIO())
-
+    """Measure a frame with all optimisations, without each, and without all."""
     levers = {
         "copied fields": (viewsets, "lend_fields", lambda serializer: None),
-        "remembered negotiation": (viewsets, "remembering", lambda negotiator: negotiator),
-        "the handshake's part of a request": (MessageRequest, "_become", become),
         "remembered URLs": (streams, "_is_worth_keeping", lambda lookups: False),
     }
 
@@ -170,7 +165,7 @@ def without(answer: Callable[[], Any]) -> Iterable[Case]:
 
 
 def answering(viewset: type, action: str, **more: Any) -> Callable[[], Any]:
-    """Answers a frame as a worker thread does."""
+    """Return a function that answers a frame as a worker thread does."""
     stream = Stream(viewset, "messages", "message", SimpleRouter())
     handshake = Handshake(SCOPE, Credentials(SCOPE), {})
 
@@ -185,7 +180,7 @@ def answering(viewset: type, action: str, **more: Any) -> Callable[[], Any]:
 
 
 def hop(many: int, rounds: int, calls: int = 1000) -> float:
-    """Microseconds of processor time, of all threads, for a call that does nothing."""
+    """Return microseconds of processor time, of all threads, for a call that does nothing."""
 
     async def ask() -> None:
         for _ in range(calls // many):

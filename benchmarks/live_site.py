@@ -1,13 +1,13 @@
 """
-The project of `benchmarks.site`, live: each subject's way of telling sockets of saved rows.
+The project of `benchmarks.site`, live: each subject sends saved rows to sockets in its way.
 
     BENCH_SUBJECT   rest_channels, dcrf, plain, or bare, which encodes once and calls each send
-    BENCH_TOPIC     collection or row: what sockets subscribe to
+    BENCH_TOPIC     collection or row: the subscription of the sockets
 
-Sockets that are told are at `/messages/`. At `/write/` is one that saves, in the same way for all:
-`{"pks": [...], "number": n, "together": false}` saves these rows one after the other, with n,
-n + 1, ... at the beginning of their texts, each in a transaction of its own or all in one, and
-answers when they were committed.
+Subscribers are at `/messages/`. At `/write/` is a socket that saves, in the same way for all
+subjects: `{"pks": [...], "number": n, "together": false}` saves these rows one after the other,
+with n, n + 1, ... at the beginning of their texts, each in a transaction of its own or all in one,
+and answers once they are committed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ FILLING = "word " * 20
 
 
 def observing_consumer():
-    """Its observers act on every save from the moment they are defined."""
+    """Return a consumer; its observers act on every save from their definition on."""
 
     class ObservingConsumer(GenericAsyncAPIConsumer):
         queryset = messages()
@@ -70,7 +70,7 @@ def instance_consumer():
 
 
 class ToldConsumer(AsyncWebsocketConsumer):
-    """A group as Channels' tutorial has it; what it is told was encoded once."""
+    """A group as in Channels' tutorial; its messages were encoded once."""
 
     groups = ["everybody"]
 
@@ -91,7 +91,7 @@ counts = {"queries": 0, "layer_messages": 0}
 
 
 def count_queries(connection, **kwargs):
-    # A connection that is made anew has the wrappers of the one before.
+    # A new connection has the wrappers of the one before.
     if count_query not in connection.execute_wrappers:
         connection.execute_wrappers.append(count_query)
 
@@ -116,7 +116,7 @@ sends: dict = {}
 
 
 async def bare(scope, receive, send):
-    """The floor."""
+    """Serve the minimum."""
     await receive()
     await send({"type": "websocket.accept"})
     try:
@@ -133,7 +133,7 @@ async def tell_all(text):
 
 
 def on_save(tell):
-    """Have `tell` called with the text of each saved row, once it is committed."""
+    """Call `tell` with the text of each saved row, once it is committed."""
 
     def receiver(instance, **kwargs):
         text = json.dumps(MessageSerializer(instance).data)
@@ -144,7 +144,7 @@ def on_save(tell):
 
 @database_sync_to_async
 def save_all(pks: list[int], number: int, *, together: bool) -> list[float]:
-    """When each save was committed: before anybody was told."""
+    """Save the rows; return when each was committed, before subscribers are notified."""
     committed: list[float] = []
     with transaction.atomic() if together else nullcontext():
         for text_number, pk in enumerate(pks, number):

@@ -1,6 +1,7 @@
 """
-Several server processes on PostgreSQL and Redis, subscribers spread over them, of which one process
-writes. On a machine of two processors more processes than that share them.
+Several server processes on PostgreSQL and Redis, with subscribers spread over them.
+
+One process writes. On a machine of two processors, more processes than that share them.
 """
 
 from __future__ import annotations

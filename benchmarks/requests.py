@@ -1,6 +1,8 @@
 """
-Requests, side by side: this package, djangochannelsrestframework, a consumer written by hand on
-Channels, and a bare ASGI echo.
+Requests to four subjects, side by side.
+
+They are this package, djangochannelsrestframework, a consumer written by hand on Channels, and a
+bare ASGI echo.
 """
 
 from __future__ import annotations
@@ -14,8 +16,8 @@ import time
 
 from benchmarks.running import ask, compare, fill, serving, show
 
-# Times the throughput of djangochannelsrestframework, and times lower p99, at 64 connections on
-# PostgreSQL.
+# Target ratios to the throughput of djangochannelsrestframework, and to its p99, at 64 connections
+# on PostgreSQL.
 TARGETS = {"retrieve": (2.5, 2), "list": (2.5, 2), "update": (1.5, 2)}
 SLOW_TARGET = 16
 BESIDE_TARGET = 15
@@ -86,7 +88,7 @@ def requests(options: argparse.Namespace) -> None:
 
 
 def growth(options: argparse.Namespace) -> None:
-    """How cost grows with connections, page size and fields; beside djangochannelsrestframework."""
+    """Measure cost by connections, page size and fields, beside djangochannelsrestframework."""
     database = options.databases[-1]
     fill(database)
 
@@ -108,7 +110,7 @@ def growth(options: argparse.Namespace) -> None:
 
 
 def idle_memory(subject: str, database: str, connections: int = 1000) -> float:
-    """KiB of resident memory an idle connection, of a server just started."""
+    """Return KiB of resident memory per idle connection, of a new server."""
     with serving(subject, database, {}) as server:
         ask(server, "retrieve" if subject != "echo" else "list", {"connections": 8}, 0.5)
         before = server.resident_kib()

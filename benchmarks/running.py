@@ -1,9 +1,9 @@
 """
-Servers under load, one process each: started, asked in turns, compared.
+Servers under load, one process each: started, measured in turns, compared.
 
-All servers run at once; a round asks each for the same for some seconds, in turn, and what is
-printed are medians over the rounds and their ratios. Where the machine has two processors, servers
-and client have one each.
+All servers run at once. A round sends each the same requests for some seconds, in turn; the output
+has medians over the rounds and their ratios. On a machine with two processors, servers and client
+have one each.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Server:
 
 
 def cpu_seconds(pid: int) -> float:
-    """What a process has used so far, all its threads, its own time and the system's."""
+    """Return the processor time of a process so far: all threads, user and system time."""
     with open(f"/proc/{pid}/stat") as stat:
         fields = stat.read().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / CLOCK_TICKS
@@ -59,7 +59,7 @@ def serving(
     cpu: int = 0,
     **environment: str,
 ) -> Iterator[Server]:
-    """A server of `subject`, whose process has what `environment` says beside the rest."""
+    """Start a server of `subject`, with `environment` added to its process's environment."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -85,7 +85,7 @@ def serving(
             break
     else:
         raise RuntimeError("".join(seen))
-    # What it says later would fill the pipe.
+    # Later output would fill the pipe.
     drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
     try:
         yield Server(subject, port, process)
@@ -110,7 +110,7 @@ def fill(database: str) -> None:
 
 
 def ask(server: Server, kind: str, options: dict[str, Any], seconds: float) -> dict[str, Any]:
-    """Load one server; its figures, with the processor time that a request cost it."""
+    """Load one server; return its figures, with the processor time of a request."""
     arguments = [f"--{name}={value}" for name, value in options.items()]
     run = subprocess.run(
         [*pinned(1), sys.executable, "-m", "benchmarks.client", str(server.port), kind]
@@ -126,7 +126,7 @@ def ask(server: Server, kind: str, options: dict[str, Any], seconds: float) -> d
 def compare(
     servers: list[Server], kind: str, options: dict[str, Any], rounds: int, seconds: float
 ) -> dict[str, dict[str, float]]:
-    """Medians over rounds in which every server has its turn."""
+    """Return medians over rounds in which every server has its turn."""
     by_subject = {server.subject: server for server in servers}
     return medians(
         by_subject, rounds, lambda subject: ask(by_subject[subject], kind, options, seconds)
@@ -136,7 +136,7 @@ def compare(
 def medians(
     subjects: Iterable[str], rounds: int, figures: Callable[[str], dict[str, Any]]
 ) -> dict[str, dict[str, float]]:
-    """Of `figures`, asked for in turns, every other round the other way round."""
+    """Return medians of `figures`, measured in turns; every other round reverses the order."""
     turn = list(subjects)
     found: dict[str, list[dict[str, Any]]] = {subject: [] for subject in turn}
     for _ in range(rounds):

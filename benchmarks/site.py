@@ -1,14 +1,16 @@
 """
-The project under load: one model, and each subject's way of serving it over a websocket.
+The project under load: one model, which each subject serves over a websocket in its way.
 
-    BENCH_SUBJECT   rest_channels, dcrf, plain or echo; group or plain_group, whose sockets all get
-                    what one of them sends
+    BENCH_SUBJECT   rest_channels, dcrf, plain or echo; group or plain_group, whose sockets all
+                    receive the messages of one of them
     BENCH_DATABASE  sqlite or postgresql
     BENCH_SETTINGS  REST_CHANNELS as JSON
+    BENCH_CONN_MAX_AGE  60 unless given; Django's default is 0
     BENCH_FIELDS    fields of the serializer beside its own seven
-    BENCH_REDIS     a prefix: the channel layer is Redis, its keys begin so; else it is in memory
+    BENCH_REDIS     a prefix of keys: the channel layer is Redis; else it is in memory
+    BENCH_LAYER     core, or pubsub: which of the layers in channels_redis
 
-`application` makes what uvicorn serves; every subject answers the same frames at `/messages/`.
+uvicorn serves `application`; every subject answers the same frames at `/messages/`.
 """
 
 from __future__ import annotations
@@ -28,13 +30,13 @@ if os.environ.get("BENCH_DATABASE", "sqlite") == "postgresql":
         "NAME": "rest_channels_bench",
         "USER": os.environ.get("PGUSER", "postgres"),
         "HOST": os.environ.get("PGHOST", "127.0.0.1"),
-        "CONN_MAX_AGE": 60,
+        "CONN_MAX_AGE": int(os.environ.get("BENCH_CONN_MAX_AGE", 60)),
     }
 else:
     DATABASE = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ.get("BENCH_SQLITE", "/tmp/rest_channels_bench.sqlite3"),
-        "CONN_MAX_AGE": 60,
+        "CONN_MAX_AGE": int(os.environ.get("BENCH_CONN_MAX_AGE", 60)),
         "OPTIONS": {
             "timeout": 20,
             "transaction_mode": "IMMEDIATE",
@@ -44,9 +46,12 @@ else:
 
 if REDIS := os.environ.get("BENCH_REDIS"):
     LAYER = {
-        "BACKEND": "channels_redis.core.RedisChannelLayer",
+        "BACKEND": {
+            "core": "channels_redis.core.RedisChannelLayer",
+            "pubsub": "channels_redis.pubsub.RedisPubSubChannelLayer",
+        }[os.environ.get("BENCH_LAYER", "core")],
         "CONFIG": {
-            # More than the five seconds that the layer waits, and redis-py 8 as well.
+            # Longer than the five seconds that the layer and redis-py 8 wait.
             "hosts": [{"address": "redis://127.0.0.1:6379", "socket_timeout": 10}],
             "prefix": REDIS,
         },
@@ -73,8 +78,8 @@ settings.configure(
     CHANNEL_LAYERS={"default": LAYER},
     REST_CHANNELS={
         "FRAME_RATE": 1e9,
-        # The peers' writes are not ours to slow down.
-        "CAPTURE": "signals" if SUBJECT == "rest_channels" else None,
+        # The writes of peers are not slowed down.
+        "CAPTURE": "auto" if SUBJECT == "rest_channels" else None,
         **json.loads(os.environ.get("BENCH_SETTINGS", "{}")),
     },
     LOGGING_CONFIG=None,
@@ -160,6 +165,10 @@ class MessageViewSet(ModelConsumerViewSet):
         sleep_in_the_database(float(request.query_params["seconds"]))
         return Response({"slept": True})
 
+    @action(detail=False)
+    def idle(self, request):
+        return Response({"idle": True})
+
 
 class DCRFPages(WebsocketLimitOffsetPagination):
     default_limit = 25
@@ -181,9 +190,13 @@ class MessageConsumer(
         sleep_in_the_database(float(query["seconds"]))
         return {"slept": True}, 200
 
+    @dcrf_action()
+    def idle(self, **kwargs):
+        return {"idle": True}, 200
+
 
 class PlainConsumer(AsyncJsonWebsocketConsumer):
-    """What one writes by hand on Channels: one hop a message, nothing checked."""
+    """A consumer as written by hand on Channels: one hop a message, without checks."""
 
     async def receive_json(self, content, **kwargs):
         data, status = await self.answer(content)
@@ -214,6 +227,8 @@ class PlainConsumer(AsyncJsonWebsocketConsumer):
             case "slow":
                 sleep_in_the_database(float(content["query"]["seconds"]))
                 return {"slept": True}, 200
+            case "idle":
+                return {"idle": True}, 200
         serializer.is_valid(raise_exception=True)
         serializer.save()
         return serializer.data, 200
@@ -224,7 +239,7 @@ class PlainConsumer(AsyncJsonWebsocketConsumer):
 
 
 class PlainGroupConsumer(AsyncJsonWebsocketConsumer):
-    """A group as Channels' tutorial has it."""
+    """A group as in Channels' tutorial."""
 
     groups = ["everybody"]
 
@@ -237,7 +252,7 @@ class PlainGroupConsumer(AsyncJsonWebsocketConsumer):
 
 
 async def echo(scope, receive, send):
-    """The floor: what uvicorn and ASGI cost."""
+    """Serve the minimum: the cost of uvicorn and ASGI."""
     await receive()
     await send({"type": "websocket.accept"})
     while (message := await receive())["type"] == "websocket.receive":
@@ -275,7 +290,7 @@ def application():
 
 
 def fill() -> None:
-    """Make the tables and their rows anew."""
+    """Drop the tables and create them with their rows."""
     call_command("migrate", run_syncdb=True, verbosity=0)
     Message.objects.all().delete()
     Author.objects.all().delete()

@@ -1,5 +1,5 @@
 """
-What comes all at once, and what grows: clients that resume together, audiences, rows.
+Load that comes all at once, and load that grows: resuming clients, audiences, rows.
 
 One server process of this package alone; its peers have neither positions nor filters.
 """
@@ -16,7 +16,7 @@ from benchmarks.running import Server, fill, pinned, serving
 
 
 def call(server: Server, kind: str, count: int) -> dict[str, Any]:
-    """A process of `benchmarks.callers`."""
+    """Run a process of `benchmarks.callers`."""
     run = subprocess.run(
         [*pinned(1), sys.executable, "-m", "benchmarks.callers", str(server.port), kind]
         + [f"--count={count}", f"--pids={server.process.pid}"],
@@ -31,12 +31,10 @@ def call(server: Server, kind: str, count: int) -> dict[str, Any]:
 def run(options: argparse.Namespace) -> None:
     database = options.databases[-1]
     fill(database)
-    print(
-        f"\na save that concerns one of so many audiences, each with an equality filter, {database}"
-    )
+    print(f"\na save that concerns one of many audiences, each with an equality filter, {database}")
     for count in options.audiences:
         tell(database, "audiences", count)
-    print(f"\na save that concerns one audience, of so many rows, {database}")
+    print(f"\na save that concerns one audience of many rows, {database}")
     for count in options.rows:
         tell(database, "rows", count)
     storm(database, options.storm)
@@ -57,7 +55,7 @@ def storm(database: str, clients: int) -> None:
         before = server.resident_kib()
         found = call(server, "resume", clients)
         grown = server.resident_kib(peak=True) - before
-    print(f"\n{clients:,} clients resume at one process, each told of 10 changes, {database}")
+    print(f"\n{clients:,} clients resume at one process, each after 10 changes, {database}")
     print(
         f"  all in {found['seconds']:.1f} s, half of them in {found['p50']:.1f} s; "
         f"{found['queries']:,} queries, {found['evaluations']:,} evaluations, {found['passes']} "

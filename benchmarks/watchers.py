@@ -1,13 +1,13 @@
 """
-Many sockets that are told of saved rows, and one that has them saved.
+Many sockets that receive saved rows, and one that saves them.
 
-Run as a process of its own, `python -m benchmarks.watchers --ports ...` subscribes and says so;
-then it takes a command a line, and prints its figures as a JSON object:
+Run as a process of its own, `python -m benchmarks.watchers --ports ...` subscribes and reports it.
+Then it takes one command per line, and prints its figures as a JSON object:
 
-    paced SECONDS AHEAD so many writers, each saving when all have its save before
-    burst SAVES ROWS    saves back to back, of so many rows in turn
-    together SAVES ROWS the same in one transaction
-    stats               the server's `rest_channels.stats()`
+    paced SECONDS AHEAD  that many writers, each saving once all have its last save
+    burst SAVES ROWS     saves back to back, of ROWS rows in turn
+    together SAVES ROWS  the same in one transaction
+    stats                the server's `rest_channels.stats()`
 
 Latencies are seconds from the commit to the last socket.
 """
@@ -27,18 +27,18 @@ from typing import Any
 from benchmarks.client import Client, figures
 from benchmarks.running import cpu_seconds
 
-# How long nothing may come before what is missing counts as lost (seconds).
+# The silence after which missing messages count as lost (seconds).
 PATIENCE = 3.0
 LIMIT = 20.0
 
-# Those of the database.
+# The rows of the database.
 ROWS = 1000
 
 NUMBER = re.compile(rb'"#(\d+)#')
 
 
 class Writer:
-    """A socket that has rows saved, and is answered when each was committed."""
+    """A socket that saves rows, and receives the times of their commits."""
 
     def __init__(self, port: int) -> None:
         self.port = port
@@ -64,7 +64,7 @@ async def connected(path: str, port: int, on_reply: Callable[..., None]) -> Clie
 
 
 class Watchers:
-    """The sockets that are told, and what each holds of each row: the number of its last save."""
+    """The subscribers, and for each row the number of its last save that they have."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -75,7 +75,8 @@ class Watchers:
         self.next_row = 0
         self.deliveries = 0
         self.heard_at = 0.0
-        # By number of a save: its row, how many sockets miss it, when the last one had it.
+        # By number of a save: its row, the number of sockets without it, the time when the last had
+        # it.
         self.row_of: dict[int, int] = {}
         self.missing: dict[int, int] = {}
         self.had_at: dict[int, float] = {}
@@ -121,7 +122,7 @@ class Watchers:
         number = int(found[1])
         row = self.row_of.get(number)
         if row is None or held.get(row, 0) >= number:
-            # Of an earlier round, or a second time.
+            # From an earlier round, or a duplicate.
             return
         held[row] = number
         self.deliveries += 1
@@ -132,7 +133,7 @@ class Watchers:
             self.had_at[number] = self.heard_at
 
     def expect(self, rows: list[int]) -> int:
-        """That `rows` will be saved; returns the number of the first save."""
+        """Expect saves of `rows`; return the number of the first save."""
         first, self.next_number = self.next_number, self.next_number + len(rows)
         for number, row in enumerate(rows, first):
             self.row_of[number] = row
@@ -140,7 +141,7 @@ class Watchers:
         return first
 
     async def wait(self, is_missing: Callable[[], Any], limit: float) -> None:
-        """Until nothing is, nothing has come for long, or time is up."""
+        """Wait until nothing is missing, nothing has arrived for long, or time is up."""
         self.heard_at = began = time.perf_counter()
         while is_missing() and (now := time.perf_counter()) - began < limit:
             if now - self.heard_at > PATIENCE:
@@ -198,7 +199,7 @@ class Watchers:
         return found
 
     def wrong(self, last: dict[int, int]) -> int:
-        """How many sockets do not hold the last state of every row."""
+        """Return how many sockets lack the last state of a row."""
         return sum(
             any(held.get(row) != number for row, number in last.items()) for held in self.held
         )
@@ -209,7 +210,7 @@ class Watchers:
 
 
 class Meter:
-    """What happens from now on costs."""
+    """A meter of costs from now on."""
 
     def __init__(self, watchers: Watchers) -> None:
         self.watchers = watchers

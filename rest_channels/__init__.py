@@ -1,5 +1,8 @@
 """Your DRF viewsets, over one websocket, live."""
 
-from rest_channels.counters import stats as stats
+from rest_channels import moved
+from rest_channels.sockets.counters import stats as stats
 
 __version__ = "0.1.0"
+
+moved.install()

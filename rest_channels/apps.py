@@ -9,12 +9,18 @@ class RestChannelsConfig(AppConfig):
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from rest_channels.bus import doorbell
         from rest_channels.checks import register_checks
-        from rest_channels.leases import connect_signals
-        from rest_channels.live import housekeeping, listening, relay, triggers
+        from rest_channels.live.capture import signals, triggers
+        from rest_channels.live.log import maintenance
+        from rest_channels.sockets.revalidation import connect_signals
+        from rest_channels.workers import connection_state, connections, threads
 
-        listening.connect()
+        connections.connect()
+        threads.connect()
+        signals.connect()
         triggers.connect()
-        relay.add_listener(housekeeping.housekeeper)
+        doorbell.add_listener(maintenance.housekeeper)
         connect_signals()
+        connection_state.connect_signals()
         register_checks()

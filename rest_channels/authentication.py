@@ -1,9 +1,9 @@
 """
-The connection's user and credentials, offered to DRF's authentication classes.
+The connection's user and credentials, as DRF's authentication classes find them.
 
-They decide, frame by frame, as over HTTP: `SessionAuthentication` finds `request.user`, the others
-find the Authorization header. `Credentials` is what they find it in, for as long as it holds:
-`rest_channels.leases` reads it anew.
+The classes decide, frame by frame, as over HTTP: `SessionAuthentication` finds `request.user`, the
+others find the Authorization header. `Credentials` supplies both as long as they hold;
+`rest_channels.sockets.revalidation` reads the user again.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ import base64
 import binascii
 import copy
 import logging
+import threading
 import time
 from collections.abc import Callable, Hashable
-from importlib import import_module
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from django.apps import apps
 from django.conf import settings
-from django.contrib.sessions.backends.base import UpdateError
-from django.contrib.sessions.exceptions import SessionInterrupted
 from django.utils.functional import SimpleLazyObject
 from rest_framework.exceptions import AuthenticationFailed
 
-from rest_channels import origin
-from rest_channels.request import HandshakeRequest, MessageRequest, Scope
 from rest_channels.settings import socket_settings
+from rest_channels.sockets.claims import Claim, Reading, key_of
+from rest_channels.sockets.credentials import Borne
+from rest_channels.sockets.handshake import is_trusted_origin
+from rest_channels.sockets.request import HandshakeRequest, MessageRequest, Scope
+from rest_channels.sockets.sessions import has_user, save, session_store, session_user
 
 if TYPE_CHECKING:
     from django.contrib.auth.base_user import AbstractBaseUser
@@ -36,54 +37,48 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("rest_channels")
 
-#: A subprotocol that carries an Authorization header, for browsers, which cannot set one.
+#: The subprotocol that carries an Authorization header, because browsers cannot set one.
 AUTHORIZATION_SUBPROTOCOL: Final = "authorization."
 
 
-class Reading(NamedTuple):
-    """The user of a session, as read from the store and the database at `as_of` (monotonic s)."""
-
-    session_key: str | None
-    as_of: float
-    user: AbstractBaseUser | AnonymousUser
-
-    @property
-    def is_doubted(self) -> bool:
-        return self.as_of == float("-inf")
+# Held while credentials are compared and exchanged. That takes no query: one lock for all sockets.
+_exchanging = threading.Lock()
 
 
 class Credentials:
     """
-    Who a socket belongs to.
+    The credentials that a socket belongs to.
 
-    The session is named by the handshake's cookie, or by `scope["session"]` where Channels'
-    middleware put one. Its user is read when a frame first asks and again once that is
-    `LEASE_SECONDS` old. A `scope["user"]` without a `scope["session"]` (a middleware of the
-    project's own) is taken as it is, whatever the cookie says, until an action signs somebody in.
+    The handshake's cookie names the session, or `scope["session"]` if Channels' middleware set it.
+    The session's user is read when a frame first needs it, and again once the reading is
+    `LEASE_SECONDS` old. A `scope["user"]` without a `scope["session"]` (set by a project's own
+    middleware) is taken as it is, whatever the cookie says, until an action signs a user in.
     Cookies from a page of an untrusted origin do not count.
 
-    Once somebody was signed in, these credentials can end: signed out, expired, deactivated,
-    deleted. From then on every frame is refused, and `on_end` is called once, from any thread.
+    Once a user was signed in, these credentials can end: by sign-out, expiry, deactivation or
+    deletion. From then on every frame is refused, and `on_end` is called once, from any thread.
 
-    Shared by the worker threads that serve one socket's frames; what they read is replaced whole.
+    The worker threads that serve one socket's frames share them; readings are replaced as a whole.
     """
 
     def __init__(self, scope: Scope, on_end: Callable[[], None] | None = None) -> None:
-        #: Headers laid over the handshake's.
+        #: Headers that override the handshake's.
         self.headers: dict[bytes, bytes] = {}
         self.session_key: str | None = None
-        #: The primary key of the user whom DRF's authentication classes found; None before.
+        #: The primary key of the user that DRF's authentication classes found; None before that.
         self.user_pk: Any = None
         self.has_ended = False
         self._on_end = on_end
         self._scope_user: Any = None
         self._authorization = dict(scope.get("headers", [])).get(b"authorization")
         self._reading: Reading | None = None
-        # Viewsets whose authentication classes have taken these credentials.
+        # Viewsets whose authentication classes accepted these credentials. Replacing the
+        # credentials starts a new set, which tells a frame whether it arrived with the current
+        # ones.
         self._taken_by: set[type] = set()
         handshake = HandshakeRequest(scope)
         self._client = handshake.META.get("REMOTE_ADDR", "")
-        self.is_trusted = origin.is_trusted(handshake)
+        self.is_trusted = is_trusted_origin(handshake)
         authorization = _offered_authorization(scope.get("subprotocols", []))
         if authorization is not None:
             self.headers[b"authorization"] = authorization
@@ -92,21 +87,23 @@ class Credentials:
         if session is None:
             key = handshake.COOKIES.get(settings.SESSION_COOKIE_NAME)
         if session is None or key is None:
-            # Where Channels' middleware put a session, its user is the session's.
+            # If Channels' middleware set a session, its user is the session's.
             self._scope_user = scope.get("user")
         if self.is_trusted:
             self.session_key = key
 
     @property
     def owner(self) -> tuple[str, Any]:
-        """Whose share of the worker threads a frame takes: the user's, or the address's."""
+        """The user, or the address, whose share of the worker threads a frame takes."""
         return ("user", self.user_pk) if self.user_pk is not None else ("client", self._client)
 
     @property
     def identity(self) -> Hashable:
         """
-        What sockets have in common whose frames DRF takes for the same user's, by credentials
-        that end together or are watched here; in any thread.
+        A key shared by sockets of the same user. In any thread.
+
+        DRF attributes their frames to the same user, by credentials that end together or are
+        watched here.
         """
         if self._scope_user is not None or self.has_ended:
             return self
@@ -114,15 +111,21 @@ class Credentials:
 
     @property
     def session_user(self) -> AbstractBaseUser | None:
-        """The session's user as last read; None before, and where nobody is signed in."""
-        reading = self._current_reading
-        return reading.user if reading is not None and reading.user.is_authenticated else None
+        """The session's user as last read; None before that, and for an anonymous session."""
+        return self.claim.session_user
+
+    @property
+    def claim(self) -> Claim:
+        """The current claim; in any thread."""
+        with _exchanging:
+            return Claim(self.session_key, self.user_pk, self._current_reading)
 
     @property
     def is_of_session(self) -> bool:
         """
-        Whether somebody is signed in by the session alone, as read within the lease: for as long as
-        that is renewed, they are.
+        Whether the session alone signs a user in, as read within the lease.
+
+        Renewing the lease keeps that user signed in.
         """
         reading = self._current_reading
         return (
@@ -136,34 +139,43 @@ class Credentials:
 
     @property
     def _current_reading(self) -> Reading | None:
-        # One that another thread began before the credentials were replaced does not count.
+        # Ignore a reading that another thread began before the credentials were replaced.
         reading = self._reading
         return reading if reading is not None and reading.session_key == self.session_key else None
 
     @property
     def user_pks(self) -> set[Any]:
-        """All whom this socket serves: the session's user, and whom a token names."""
-        pks = {self.user_pk, self.session_user.pk if self.session_user is not None else None}
-        return pks - {None}
-
-    def attach(self, request: MessageRequest) -> None:
         """
-        Give the request its session's key and its `user`, as Django's middleware does: unread. One
-        that only shows credentials has neither, lest the socket's own be taken for them.
+        The keys of all users this socket serves: the session's user, and the user a token names.
+        """
+        return self.claim.user_pks
+
+    def borne_by(self, request: MessageRequest) -> Borne:
+        """
+        Give the request its session's key and its `user`, unread, as Django's middleware does.
+
+        A request that only presents new credentials gets neither, so that the socket's own are not
+        mistaken for them.
         """
         is_shown = request.call.is_authentication
-        request.session_key = None if is_shown else self.session_key
+        session_key = None if is_shown else self.session_key
+        return Borne(self._taken_by, session_key, self._user_of(request, is_shown=is_shown))
+
+    def _user_of(self, request: MessageRequest, *, is_shown: bool) -> Any:
         if self._scope_user is not None and not is_shown:
-            request.user = copy.copy(self._scope_user)
-        elif apps.is_installed("django.contrib.auth"):
-            request.user = SimpleLazyObject(lambda: self._user(request))
+            return copy.copy(self._scope_user)
+        if apps.is_installed("django.contrib.auth"):
+            return SimpleLazyObject(lambda: self._user(request))
+        return None
 
     def session_of(self, request: MessageRequest) -> SessionBase:
-        """The session that `request` came with, unread."""
+        """Return the session that `request` came with, unread."""
         return session_store(request.session_key)
 
     def trusted_scope(self, scope: Scope) -> Scope:
-        """`scope` as a hosted consumer may see it: without cookies and user of another's page."""
+        """
+        Return `scope` for a hosted consumer: without cookies and user if another site's page asks.
+        """
         if self.is_trusted:
             return scope
         scope = {**scope, "headers": [(n, v) for n, v in scope["headers"] if n != b"cookie"]}
@@ -174,100 +186,147 @@ class Credentials:
 
     def read(self) -> None:
         """
-        Read the session's user before any frame does: for hosted consumers, who know only the
-        user of the handshake. In a worker thread.
+        Read the session's user before the first frame; in a worker thread.
+
+        Hosted consumers need it, because they see only the user of the handshake.
         """
         if self._scope_user is not None:
-            self.user_pk = self._scope_user.pk
+            self.user_pk = key_of(self._scope_user)
         elif self.session_key is not None and apps.is_installed("django.contrib.auth"):
             key, now = self.session_key, time.monotonic()
             try:
                 user = session_user(SimpleNamespace(session=session_store(key)))
                 self._reading = Reading(key, now, user)
             except Exception:
-                logger.warning("The user of a handshake could not be read.", exc_info=True)
+                logger.warning("Could not read the user of a handshake.", exc_info=True)
 
-    def settle(self, request: MessageRequest, status: int) -> None:
+    def settle(self, request: MessageRequest, status: int) -> bool:
         """
-        Take note of what became of a frame.
+        Record the outcome of a frame; return whether it signed the socket's user out.
 
-        What the action changed of the session is saved, under the conditions of
-        SessionMiddleware. Where it signed somebody in, the socket is theirs from now on; where it
-        signed them out, `request.signs_out` says so, for the reply comes first.
+        Saves what the action changed in the session, under the conditions of SessionMiddleware. If
+        the action signed a user in, the socket belongs to that user from now on. If it signed the
+        user out, the caller ends the credentials, because the reply must be sent first.
         """
         self.note_user(request)
         if not (request.has_session or settings.SESSION_SAVE_EVERY_REQUEST):
-            return
+            return False
         session = request.session
-        if not (session.modified or settings.SESSION_SAVE_EVERY_REQUEST):
-            return
+        is_changed = session.modified or request.has_saved_session
+        if not (is_changed or settings.SESSION_SAVE_EVERY_REQUEST):
+            return False
         if status != 500 and not session.is_empty():
-            try:
-                session.save()
-            except UpdateError:
-                raise SessionInterrupted(
-                    "The session was deleted before the message was answered."
-                ) from None
+            save(session)
         key = session.session_key
         if key == request.session_key:
-            return
+            return False
         if key is None and request.session_key != self.session_key:
-            return  # What it signed out of has been replaced meanwhile.
+            return False  # The credentials it signed out of were replaced meanwhile.
         if key is None and self.session_user is not None:
-            request.signs_out = True
+            return True
+        names_user = has_user(session)
+        with _exchanging:
+            if names_user:
+                self._forget()
+            self.session_key = key
+        return False
+
+    def save_session(self, request: MessageRequest) -> None:
+        """
+        Save what `request` has changed in its session, because a message is about to mention it.
+        """
+        session = request.session
+        if session.is_empty():
             return
-        if _names_user(session):
-            self._forget()
-        self.session_key = key
+        request.note_saved_session()
+        # Before saving: later changes are saved later.
+        session.modified = False
+        try:
+            save(session)
+        except BaseException:
+            session.modified = True
+            raise
 
     def replace(self, authorization: bytes, request: MessageRequest) -> None:
-        """Let `authorization`, which `request` showed and DRF took, be this socket's only one."""
-        self._forget()
-        # No cookie of the handshake's may vouch for anybody any more.
-        self.headers = {b"authorization": authorization, b"cookie": b""}
-        self.user_pk = request.user.pk
-        self._taken_by = {type(request.view)}
+        """
+        Make `authorization`, which DRF accepted for `request`, this socket's only credentials.
+        """
+        user_pk = key_of(request.user)
+        with _exchanging:
+            self._forget()
+            # A cookie of the handshake must not authenticate any later frame.
+            self.headers = {b"authorization": authorization, b"cookie": b""}
+            self.user_pk = user_pk
+            self._taken_by = {type(request.view)}
 
     @property
     def read_at(self) -> float:
-        """When the session's user was read, as far as that is relied on; else no time at all."""
+        """When the session's user was read; infinity if the reading is not to be relied on."""
         reading = self._current_reading
         return reading.as_of if reading is not None and not reading.is_doubted else float("inf")
 
     def doubt(self, before: float = float("inf")) -> None:
         """
-        The session's user was written to: read it anew before it is relied on again, unless that
-        has happened since `before` (monotonic seconds).
+        Require another reading of the session's user, because the user was written to.
+
+        A reading made since `before` (monotonic seconds) stays valid.
         """
-        reading = self._reading
-        if reading is not None and reading.as_of <= before:
-            self._reading = reading._replace(as_of=float("-inf"))
+        with _exchanging:
+            reading = self._reading
+            if reading is not None and reading.as_of <= before:
+                self._reading = reading._replace(as_of=float("-inf"))
 
-    def renew(self, reading: Reading) -> None:
-        """Note that the session's user was read anew, and that all is well."""
-        self._reading = reading
+    def renew(self, claim: Claim, reading: Reading) -> None:
+        """
+        Rely on `reading`, unless the reading in `claim` was replaced, renewed or doubted since.
+        """
+        with _exchanging:
+            is_same = self.session_key == claim.session_key
+            if is_same and self._current_reading is claim.reading:
+                self._reading = reading
 
-    def end(self) -> None:
-        """Refuse every frame from now on."""
-        if not self.has_ended:
+    def end(self, claim: Claim | None = None) -> None:
+        """
+        Refuse every frame from now on.
+
+        With a `claim`, only if the credentials still name the session and user that it names.
+        """
+        with _exchanging:
+            is_other = claim is not None and (
+                claim.session_key != self.session_key
+                or not (claim.user_pk is None or claim.user_pk == self.user_pk)
+            )
+            if self.has_ended or is_other:
+                return
             self.has_ended = True
-            if self._on_end is not None:
-                self._on_end()
+        self._tell_end()
+
+    def _tell_end(self) -> None:
+        if self._on_end is not None:
+            self._on_end()
 
     def note_user(self, request: MessageRequest) -> None:
         """
-        Note whom DRF's authentication classes found. Where they refuse credentials that they
-        took before, these have ended.
+        Note the user that DRF's authentication classes found.
+
+        If they refuse credentials that they accepted before, the credentials have ended.
         """
         if request.has_own_credentials:
             return
         viewset = type(request.view)
-        if request.authentication_failed and viewset in self._taken_by:
-            self.end()
         user = getattr(getattr(request.view, "request", None), "_user", None)
-        if user is not None and user.is_authenticated:
-            self.user_pk = user.pk
-            self._taken_by.add(viewset)
+        with _exchanging:
+            if request.taken_by is not self._taken_by:
+                return  # The request's credentials were replaced while it was answered.
+            ends = (
+                request.authentication_failed and viewset in self._taken_by and not self.has_ended
+            )
+            self.has_ended = self.has_ended or ends
+            if user is not None and user.is_authenticated:
+                self.user_pk = key_of(user)
+                self._taken_by.add(viewset)
+        if ends:
+            self._tell_end()
 
     def _forget(self) -> None:
         self.session_key = self._scope_user = self._reading = self.user_pk = None
@@ -278,47 +337,30 @@ class Credentials:
             raise AuthenticationFailed("These credentials have ended.")
         reading = self._reading
         if reading is not None and reading.session_key != request.session_key:
-            reading = None  # Another's: the credentials were replaced since this request was made.
+            reading = None  # The credentials were replaced since this request was made.
         now = time.monotonic()
         if reading is None or now - reading.as_of >= socket_settings.LEASE_SECONDS:
             reading = self._read_anew(request, reading, now)
-        # A copy: what an action does to its user is no other frame's business.
+        # A copy, so that an action that changes its user does not affect other frames.
         return copy.copy(reading.user)
 
     def _read_anew(self, request: MessageRequest, before: Reading | None, now: float) -> Reading:
         key = request.session_key
+        claim = self.claim
         reading = Reading(key, now, session_user(request))
         is_other = before and before.user.is_authenticated and before.user.pk != reading.user.pk
-        if key == self.session_key:
+        if key == claim.session_key:
             if is_other:
-                self.end()
+                self.end(claim)
             else:
-                self._reading = reading
+                self.renew(claim, reading)
         if is_other:
             raise AuthenticationFailed("These credentials have ended.")
         return reading
 
 
-def session_user(request: Any) -> AbstractBaseUser | AnonymousUser:
-    """The user of `request.session`, as Django's AuthenticationMiddleware finds it."""
-    from django.contrib.auth import get_user  # needs the app registry
-
-    return get_user(request)
-
-
-def _names_user(session: SessionBase) -> bool:
-    from django.contrib.auth import SESSION_KEY  # needs the app registry
-
-    return SESSION_KEY in session
-
-
-def session_store(session_key: str | None) -> SessionBase:
-    """The session of that key in the project's store, unread."""
-    return import_module(settings.SESSION_ENGINE).SessionStore(session_key)
-
-
 class UnreadableCredentials(ValueError):
-    """An `authorization.` subprotocol that is no base64url of a header's value."""
+    """An `authorization.` subprotocol that is not the base64url of a header's value."""
 
 
 def _offered_authorization(subprotocols: list[str]) -> bytes | None:
@@ -326,7 +368,7 @@ def _offered_authorization(subprotocols: list[str]) -> bytes | None:
         if offered.startswith(AUTHORIZATION_SUBPROTOCOL):
             encoded = offered.removeprefix(AUTHORIZATION_SUBPROTOCOL)
             try:
-                # A subprotocol is a token (RFC 7230): the padding "=" cannot be in it.
+                # A subprotocol is a token (RFC 7230), which cannot contain the padding "=".
                 value = base64.b64decode(encoded + "=" * (-len(encoded) % 4), b"-_", validate=True)
             except (binascii.Error, ValueError):
                 raise UnreadableCredentials from None

@@ -1,8 +1,7 @@
 """
-The log of changes: what was written, in an order that every process agrees on. Keys only, never
-content: which row of which model, and what happened to it.
+The log of changes, in an order that all processes agree on, the history of rooms, stored replies.
 
-And what was said last in rooms that have a history.
+The log holds keys, never content: which row of which model changed, and how.
 """
 
 from __future__ import annotations
@@ -11,15 +10,17 @@ from typing import Final
 
 from django.db import models
 
-#: As long as any `app_label.ModelName` that Django makes a permission for.
+#: As long as any `app_label.ModelName` that Django creates a permission for.
 _MAX_LABEL_CHARS: Final = 201
 
 
 class AbstractChange(models.Model):
     """
-    What happened to one row. `key` is its primary key as text; None where it is not known which
-    rows of `model` changed, or how many. `kind` is one of `rest_channels.live.log.Kind`. `fields`
-    names those that were saved, comma separated, where the writer said `update_fields`.
+    A change of one row.
+
+    `key` is the row's primary key as text; None if the changed rows of `model`, or their number,
+    are unknown. `kind` is one of `rest_channels.live.log.store.Kind`. `fields` names the saved
+    fields, separated by commas, if the writer passed `update_fields`.
     """
 
     model = models.CharField(max_length=_MAX_LABEL_CHARS)
@@ -34,9 +35,9 @@ class AbstractChange(models.Model):
 
 class PendingChange(AbstractChange):
     """
-    A change as its writer left it, in the writer's own transaction.
+    A change that its writer inserted, in the writer's own transaction.
 
-    Its `id` says nothing about the order of commits; `transaction` groups what was committed
+    Its `id` does not tell the order of commits. `transaction` groups changes that were committed
     together.
     """
 
@@ -49,8 +50,10 @@ class PendingChange(AbstractChange):
 
 class Change(AbstractChange):
     """
-    A change in the log. `position` has no holes; `mark`, random, tells this entry from another
-    at the same position of another history of the database, one that a backup was restored of.
+    A change in the log.
+
+    `position` has no holes. `mark` is random: it distinguishes this change from another at the same
+    position, written after the database was restored from a backup.
     """
 
     position = models.BigIntegerField(primary_key=True)
@@ -62,7 +65,7 @@ class Change(AbstractChange):
 
 
 class LogHead(models.Model):
-    """The end of the log. Its one row is locked by whoever appends."""
+    """The end of the log. A process locks its one row to append."""
 
     id = models.PositiveSmallIntegerField(primary_key=True)
     position = models.BigIntegerField()
@@ -74,9 +77,9 @@ class LogHead(models.Model):
 
 class RoomHead(models.Model):
     """
-    The last message of a room, which was the `number`th. Locked by whoever sends.
+    The head of a room's history: the number of its last message. A sender locks it.
 
-    `room` is a hash of its name: as long as it may be, and the same for no other in any collation.
+    `room` is a hash of the room's name: of a fixed length, and unique in any collation.
     """
 
     room = models.CharField(primary_key=True, max_length=64)
@@ -89,8 +92,10 @@ class RoomHead(models.Model):
 
 class RoomMessage(models.Model):
     """
-    A message of a room. `number` has no holes; `mark`, random, tells it from one of the same number
-    that a restored backup has undone. `data` is JSON.
+    A message of a room.
+
+    `number` has no holes. `mark` is random: it distinguishes the message from another of the same
+    number that a restored backup has undone. `data` is JSON.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -106,4 +111,29 @@ class RoomMessage(models.Model):
             models.UniqueConstraint(
                 fields=["room", "number"], name="rest_channels_room_message_number"
             ),
+        )
+
+
+class StoredReply(models.Model):
+    """
+    The reply to a frame with an idempotency key, committed together with what its action wrote.
+
+    `key` is a hash of the user, the stream and the client's key, `owner` one of the user, `request`
+    one of what the frame asked for. `data` is JSON text as rendered; `headers` is a JSON object.
+    `status` is 0 until the action has ended, which no other transaction sees.
+    """
+
+    key = models.CharField(primary_key=True, max_length=64)
+    owner = models.CharField(max_length=64)
+    request = models.CharField(max_length=64)
+    status = models.PositiveSmallIntegerField()
+    data = models.TextField()
+    headers = models.TextField()
+    created_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ()
+        indexes = (
+            models.Index(fields=["owner", "created_at"], name="rest_channels_reply_owner"),
+            models.Index(fields=["created_at"], name="rest_channels_reply_age"),
         )

@@ -1,9 +1,11 @@
 """
-The wire: text to `Frame`, `Reply` to text. No Django, no loop; `docs/protocol.md` is the contract.
+The wire: text to `Frame`, `Reply` to text. It imports neither Django nor asyncio.
 
     decode('{"action": "list", "request_id": 1}', max_depth=32)      -> dict
     Frame.from_payload({"action": "list", "request_id": 1})          -> Frame
     Reply(200, data='[1, 2]', action="list", request_id=1).encode()  -> '{"errors": [], ...}'
+
+`docs/protocol.md` is the contract.
 """
 
 from __future__ import annotations
@@ -12,22 +14,30 @@ import enum
 import json
 import re
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
-from typing import Any, Final
+from datetime import datetime
+from typing import Any, Final, cast
 
 from rest_channels.exceptions import FrameError
 
 SUBPROTOCOL: Final = "rest-channels"
 
-#: Request headers a frame may set. Others describe the handshake and stay what they were.
+#: Request headers that a frame may set. All others keep the values of the handshake.
 FRAME_HEADERS: Final = frozenset({"authorization", "accept", "accept-language"})
 
-#: Top-level keys with a meaning of their own; every other key may be a lookup or a query key.
-PAYLOAD_KEYS: Final = frozenset({"action", "request_id", "data", "query", "headers", "method"})
+#: Top-level keys with a meaning of their own; any other key may be a lookup or a query key.
+PAYLOAD_KEYS: Final = frozenset(
+    {"action", "request_id", "data", "query", "headers", "method", "fence"}
+)
+
+#: The top-level key by which a client may repeat a write safely. A viewset's lookup of the same
+#: name takes precedence.
+IDEMPOTENCY_KEY: Final = "idempotency_key"
 
 
 class CloseCode(enum.IntEnum):
-    """Why the server closed a socket; `docs/protocol.md` says when to reconnect."""
+    """The reason why the server closed a socket; `docs/protocol.md` says when to reconnect."""
 
     FRAME_TOO_LONG = 1009
     SERVER_ERROR = 1011
@@ -50,7 +60,7 @@ class Missing(enum.Enum):
 
 MISSING: Final = Missing.MISSING
 
-# A lone surrogate can be written in JSON but is no text: neither UTF-8 nor PostgreSQL take it.
+# JSON can contain a lone surrogate, but neither UTF-8 nor PostgreSQL accepts it as text.
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -60,9 +70,12 @@ class Frame:
     """
     One decoded client message.
 
-    `query` maps names to lists of strings, as a query string does. `rest` holds the top-level
-    keys without a meaning of their own: a viewset picks the lookups it declares from them and
-    ignores the others. `action` is None only where class-based consumers are sent what has none.
+    `query` maps names to lists of strings, as a query string does. `rest` holds the top-level keys
+    without a meaning of their own: a viewset picks the lookups it declares from them and ignores
+    the others. `hints` are sentences about keys that are probably misspelt, for the reply. A frame
+    that `is_long` exceeds the usual limit, see `rest_channels.sockets.frame_limits`. `action` is
+    None only for messages to class-based consumers that have none. The reply to a frame with
+    `fence` comes after the events of what its action has committed.
     """
 
     action: str | None
@@ -72,25 +85,29 @@ class Frame:
     headers: Mapping[str, str] = field(default_factory=dict)
     method: str | None = None
     rest: Mapping[str, Any] = field(default_factory=dict)
+    hints: tuple[str, ...] = ()
+    is_long: bool = False
+    fence: bool = False
 
     @classmethod
-    def from_payload(cls, payload: Any, *, max_request_id_chars: int = 128) -> Frame:
-        """Check every key's type. Raises `FrameError`, with what could be read for the reply."""
+    def from_payload(
+        cls,
+        payload: Any,
+        *,
+        max_request_id_chars: int = 128,
+        own_keys: AbstractSet[str] = frozenset(),
+    ) -> Frame:
+        """
+        Check the type of every key. Raises `FrameError`, with the keys that the reply echoes.
+
+        `own_keys` are names that the viewset declares for itself: `fence` is one of its lookups or
+        filters then.
+        """
         if not isinstance(payload, dict):
-            raise FrameError("A frame is a JSON object.")
-        request_id = payload.get("request_id")
-        if not _is_request_id(request_id, max_request_id_chars):
-            raise FrameError(
-                "'request_id' is a string of at most "
-                f"{max_request_id_chars} characters, an integer or null.",
-                action=_readable(payload.get("action")),
-            )
-        action = payload.get("action")
-        if not isinstance(action, str) or not action or len(action) > MAX_ACTION_CHARS:
-            raise FrameError(
-                f"'action' is required, a string of 1 to {MAX_ACTION_CHARS} characters.",
-                request_id=request_id,
-            )
+            raise FrameError("A frame must be a JSON object.")
+        request_id = read_request_id(payload, max_request_id_chars)
+        action = read_action(payload)
+        keys = PAYLOAD_KEYS - (own_keys & {"fence"})
         try:
             return cls(
                 action=action,
@@ -99,21 +116,45 @@ class Frame:
                 query=_query(payload.get("query", {})),
                 headers=_headers(payload.get("headers", {})),
                 method=_method(payload.get("method")),
-                rest={key: payload[key] for key in payload.keys() - PAYLOAD_KEYS},
+                rest={key: payload[key] for key in payload.keys() - keys},
+                fence="fence" in keys and _fence(payload.get("fence", False)),
             )
         except FrameError as error:
             error.action, error.request_id = action, request_id
             raise
 
 
-#: Longer than any Python identifier met in practice; keeps replies to nonsense short.
+def read_request_id(payload: Mapping[str, Any], max_chars: int) -> str | int | None:
+    """Return the `request_id` of a payload, if it has one. Raises `FrameError`."""
+    request_id = payload.get("request_id")
+    if not _is_request_id(request_id, max_chars):
+        raise FrameError(
+            f"'request_id' must be a string of at most {max_chars} characters, an integer or null.",
+            action=_readable(payload.get("action")),
+        )
+    return cast("str | int | None", request_id)
+
+
+def read_action(payload: Mapping[str, Any]) -> str:
+    """Return the `action` of a payload. Raises `FrameError`, also if it has none."""
+    action = payload.get("action")
+    if not isinstance(action, str) or not action or len(action) > MAX_ACTION_CHARS:
+        raise FrameError(
+            f"'action' is required: a string of 1 to {MAX_ACTION_CHARS} characters.",
+            request_id=payload.get("request_id"),
+        )
+    return action
+
+
+#: Longer than any Python identifier in practice, and short enough to echo.
 MAX_ACTION_CHARS: Final = 128
 
 
 def decode(text: str, *, max_depth: int) -> Any:
     """
-    Read strict JSON: no NaN or infinities, no duplicate keys, no lone surrogates, at most
-    `max_depth` arrays and objects within one another. Raises `FrameError`.
+    Read strict JSON: no NaN or infinities, no duplicate keys, no lone surrogates.
+
+    Arrays and objects nest at most `max_depth` levels. Raises `FrameError`.
     """
     try:
         value = _strict_json.decode(text)
@@ -122,21 +163,23 @@ def decode(text: str, *, max_depth: int) -> Any:
     except RecursionError:
         raise FrameError(_too_deep(max_depth)) from None
     except ValueError:
-        # Includes integers of more digits than sys.get_int_max_str_digits().
-        raise FrameError("A frame is valid JSON.") from None
-    # As many as that have to open: few frames are looked at level by level.
+        # Also for integers of more digits than sys.get_int_max_str_digits().
+        raise FrameError("A frame must be valid JSON.") from None
+    # At least that many have to open: few frames are examined level by level.
     if text.count("{") + text.count("[") > max_depth and _depth_exceeds(value, max_depth):
         raise FrameError(_too_deep(max_depth))
     if _SURROGATE_ESCAPE.search(text) and _SURROGATE.search(json.dumps(value, ensure_ascii=False)):
-        raise FrameError("A frame is valid Unicode: it holds half of a surrogate pair.")
+        raise FrameError("A frame must be valid Unicode: it contains half of a surrogate pair.")
     return value
 
 
 @dataclass(slots=True)
 class Reply:
     """
-    The answer to one frame. `data`, `errors` and `codes` are JSON text already, as DRF's
-    renderer wrote it; `headers` what is worth telling of the response's headers.
+    The answer to one frame.
+
+    `data`, `errors` and `codes` are JSON text, as DRF's renderer wrote it. `headers` are the
+    response's headers, without those that every response has.
     """
 
     status: int
@@ -159,7 +202,9 @@ class Reply:
         to: Frame | FrameError | Reply | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """A refusal that no view made, addressed to the frame, or to what was read of it."""
+        """
+        Return a refusal that no view made, addressed to a frame or to what could be read of it.
+        """
         errors, codes = json.dumps([detail]), json.dumps([code])
         reply = cls(status, errors=errors, codes=codes, headers=headers)
         if to is not None:
@@ -168,11 +213,23 @@ class Reply:
 
     @classmethod
     def refusal(cls, error: FrameError) -> Reply:
-        """The answer to a message that is no frame."""
-        return cls.error(error.status, error.detail, error.code, to=error)
+        """Return the answer to a message that is not a frame."""
+        reply = cls.error(error.status, error.detail, error.code, to=error)
+        if error.key is not None:
+            reply.errors = json.dumps([{error.key: [error.detail]}])
+            reply.codes = json.dumps([{error.key: [error.code]}])
+        return reply
+
+    @classmethod
+    def pong(cls, frame: Frame, time: datetime) -> Reply:
+        """Return the answer to a `ping`."""
+        data = json.dumps({"time": time.isoformat()})
+        return cls(200, data=data, action=frame.action, request_id=frame.request_id)
 
     def encode(self, stream: str | Missing | None = MISSING) -> str:
-        """The text to send; within `{"stream": ..., "payload": ...}` where a stream is given."""
+        """
+        Return the text to send, within `{"stream": ..., "payload": ...}` if a stream is given.
+        """
         extra = ""
         if self.codes is not None:
             extra += f', "codes": {self.codes}'
@@ -191,42 +248,52 @@ class Reply:
 @dataclass(frozen=True, slots=True)
 class Event:
     """
-    A pushed message of a subscription, up to where it differs between subscribers.
+    A pushed message of a subscription, without the part that differs between subscribers.
 
-    `data` is JSON text, `errors` too.
+    `data`, `errors` and `codes` are JSON text, and so is `after`: the row in front, empty if the
+    message does not say.
     """
 
     action: str
     status: int
     data: str = "null"
     errors: str = "[]"
+    after: str = ""
+    codes: str | None = None
+
+    @classmethod
+    def alive(cls) -> str:
+        """Return a payload that says only that the connection is alive."""
+        return f"{cls('alive', 200).shared}null}}"
 
     @property
     def shared(self) -> str:
-        """The text that all subscribers get; `address` makes it one's own."""
+        """The text that all subscribers get; `address` completes it for one of them."""
         ending = self.ending(self.action, self.status)
-        return f'{{"errors": {self.errors}, "data": {self.data}{ending}'
+        place = f', "after": {self.after}' if self.after else ""
+        codes = "" if self.codes is None else f', "codes": {self.codes}'
+        return f'{{"errors": {self.errors}, "data": {self.data}{codes}{place}{ending}'
 
     @staticmethod
     def ending(action: str, status: int) -> str:
-        """What `shared` ends with: the same for all events of a kind."""
+        """Return the end of `shared`, the same for all events of a kind."""
         return f', "action": "{action}", "response_status": {status}, "request_id": '
 
     @staticmethod
     def address(request_id: str, position: str, previous: str) -> str:
-        """The rest of the text; `request_id` is JSON text."""
+        """Return the rest of the text; `request_id` is JSON text."""
         return f'{request_id}, "position": "{position}", "previous": "{previous}"}}'
 
 
 def in_envelope(payload: str, stream: str | Missing | None) -> str:
-    """`payload`, JSON text, as it goes over a socket of many streams, or of one: as it is."""
+    """Return `payload`, which is JSON text, in an envelope if `stream` is given."""
     if stream is MISSING:
         return payload
     return f'{{"stream": {_scalar(stream)}, "payload": {payload}}}'
 
 
 def _scalar(value: str | int | Missing | None) -> str:
-    # What json.dumps gives, which would make an encoder for each number.
+    # As json.dumps does, but that makes an encoder for each number.
     if type(value) is int:
         return str(value)
     return json.dumps(value)
@@ -235,7 +302,7 @@ def _scalar(value: str | int | Missing | None) -> str:
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     result = dict(pairs)
     if len(result) != len(pairs):
-        raise FrameError("A frame names no key twice in one object.")
+        raise FrameError("A frame must not repeat a key within one object.")
     return result
 
 
@@ -271,7 +338,7 @@ def _depth_exceeds(value: Any, max_depth: int) -> bool:
 
 
 def _too_deep(max_depth: int) -> str:
-    return f"A frame nests at most {max_depth} arrays and objects."
+    return f"A frame must not nest more than {max_depth} arrays and objects."
 
 
 def _is_request_id(value: Any, max_chars: int) -> bool:
@@ -288,12 +355,12 @@ def _readable(action: Any) -> str | None:
 
 def _query(value: Any) -> dict[str, list[str]]:
     if not isinstance(value, dict):
-        raise FrameError("'query' is an object of scalars or lists of scalars.")
+        raise FrameError("'query' must be an object of scalars or lists of scalars.")
     return {name: query_values(item) for name, item in value.items()}
 
 
 def query_values(value: Any) -> list[str]:
-    """What one key of `query` would be in a query string. Raises `FrameError`."""
+    """Return what one key of `query` would be in a query string. Raises `FrameError`."""
     items = value if isinstance(value, list) else [value]
     return [_query_value(item) for item in items]
 
@@ -306,28 +373,28 @@ def _query_value(value: Any) -> str:
             return "true" if value else "false"
         case str() | int() | float():
             return str(value)
-    raise FrameError("'query' is an object of scalars or lists of scalars.")
+    raise FrameError("'query' must be an object of scalars or lists of scalars.")
 
 
 def _headers(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
-        raise FrameError("'headers' is an object of strings.")
+        raise FrameError("'headers' must be an object of strings.")
     headers = {}
     for name, content in value.items():
         if not isinstance(content, str):
-            raise FrameError("'headers' is an object of strings.")
+            raise FrameError("'headers' must be an object of strings.")
         if (lowered := name.lower()) in FRAME_HEADERS:
             headers[lowered] = header_value(content)
     return headers
 
 
 def header_value(content: str) -> str:
-    """`content` as it may stand in a header. Raises `FrameError`."""
+    """Return `content` if it is valid in a header. Raises `FrameError`."""
     # RFC 9110, section 5.5: visible characters, spaces and tabs; DRF reads them as Latin-1.
     if any((ord(char) < 32 and char != "\t") or ord(char) == 127 for char in content):
-        raise FrameError("A header's value has no control characters.")
+        raise FrameError("A header's value must not contain control characters.")
     if any(ord(char) > 255 for char in content):
-        raise FrameError("A header's value is Latin-1.")
+        raise FrameError("A header's value must be Latin-1.")
     return content
 
 
@@ -335,10 +402,16 @@ def _method(value: Any) -> str | None:
     if value is None:
         return None
     if not isinstance(value, str) or not value.isascii() or not value.isalpha() or len(value) > 16:
-        raise FrameError("'method' is the name of an HTTP method.")
+        raise FrameError("'method' must be the name of an HTTP method.")
     return value.lower()
 
 
+def _fence(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise FrameError("Must be true or false.", code="invalid", key="fence")
+    return value
+
+
 def byte_length(text: str) -> int:
-    """The length of `text` in UTF-8, without encoding what is plain ASCII."""
+    """Return the length of `text` in UTF-8, without encoding plain ASCII."""
     return len(text) if text.isascii() else len(text.encode())

@@ -1,4 +1,4 @@
-"""The pytest fixture `socket_client`; registered by the package's entry point."""
+"""The pytest fixture `socket_client`, registered by the package's entry point."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def socket_client() -> Iterator[SocketClient]:
-    """A `rest_channels.test.SocketClient` of the project's root socket, closed after the test."""
+    """
+    Yield a `rest_channels.test.SocketClient` of the project's root socket; close it after the test.
+    """
     from rest_channels.test import SocketClient  # needs configured settings
 
     with SocketClient() as client:

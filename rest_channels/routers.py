@@ -15,31 +15,38 @@ They are DRF's routers with another kind of URLs: for `messages` the sockets `me
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from channels.routing import ChannelNameRouter, ProtocolTypeRouter, URLRouter
 from channels.security.websocket import OriginValidator
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLPattern
-from django.urls.resolvers import RegexPattern
-from djangochannelsrestframework.consumers import AsyncAPIConsumer
+from django.urls.resolvers import RegexPattern, RoutePattern
 from rest_framework import routers
 from rest_framework.viewsets import ViewSetMixin
 
-from rest_channels import origin
 from rest_channels.consumers.base import Routes
-from rest_channels.consumers.internal import ChannelApplication
+from rest_channels.consumers.channel_worker import ChannelApplication
 from rest_channels.consumers.websockets import WebsocketConsumers
-from rest_channels.hosting import HostedStream
+from rest_channels.contrib.dcrf import is_consumer
+from rest_channels.contrib.dcrf.hosting import HostedStream
 from rest_channels.protocol import CloseCode
-from rest_channels.request import HandshakeRequest, Scope
 from rest_channels.settings import socket_settings
-from rest_channels.streams import Stream
+from rest_channels.sockets.handshake import is_trusted_origin, warn_of_origin
+from rest_channels.sockets.request import HandshakeRequest, Scope
+from rest_channels.sockets.streams import Stream
 from rest_channels.viewsets import as_consumer
 
+if TYPE_CHECKING:
+    from djangochannelsrestframework.consumers import AsyncAPIConsumer
+
 ASGIApplication = Callable[..., Awaitable[None]]
+
+# Literal text only: a converter's value would reach every viewset as a lookup.
+_PREFIX: Final = re.compile(r"([\w.~-]+/)+")
 
 
 class SimpleRouter(routers.SimpleRouter):
@@ -62,20 +69,22 @@ class SimpleRouter(routers.SimpleRouter):
         basename: str | None = None,
     ) -> None:
         """
-        Serve `viewset`, any of DRF's, under `prefix`, which is its stream's name too. One of
-        djangochannelsrestframework's consumers is hosted as it is. Class-based consumers have their
-        socket and stream under `prefix`, whatever their `path`.
+        Serve `viewset` under `prefix`, which is also the name of its stream.
+
+        Any DRF viewset will do. A consumer of djangochannelsrestframework is hosted unchanged.
+        Class-based consumers have their socket and stream under `prefix`, whatever their `path`.
         """
-        if not isinstance(viewset, type) or not issubclass(
-            viewset, (ViewSetMixin, AsyncAPIConsumer, WebsocketConsumers)
-        ):
+        is_ours = isinstance(viewset, type) and issubclass(
+            viewset, (ViewSetMixin, WebsocketConsumers)
+        )
+        if not (is_ours or is_consumer(viewset)):
             raise ImproperlyConfigured(
                 f"register({prefix!r}, ...) takes a viewset class, not {viewset!r}. "
-                "Subclass rest_channels.viewsets.ConsumerViewSet or any viewset of DRF's."
+                "Subclass rest_channels.viewsets.ConsumerViewSet or any of DRF's viewsets."
             )
         if any(prefix == known for known, _, _ in self.registry):
             raise ImproperlyConfigured(
-                f"The prefix {prefix!r} is registered already: a stream's name is its own."
+                f"The prefix {prefix!r} is already registered: each stream needs a name of its own."
             )
         if issubclass(viewset, ViewSetMixin):
             super().register(prefix, as_consumer(viewset), basename)
@@ -83,17 +92,17 @@ class SimpleRouter(routers.SimpleRouter):
             super().register(prefix, viewset, basename or prefix)
 
     def get_urls(self) -> list[URLPattern]:
-        """Routes for Channels' `URLRouter`, each viewset's from its `as_routes`."""
+        """Return routes for Channels' `URLRouter`, each viewset's from its `as_routes`."""
         if apps.ready and not apps.is_installed("rest_channels"):
             raise ImproperlyConfigured(
-                "Add 'rest_channels' to INSTALLED_APPS: its sockets are routed."
+                "Add 'rest_channels' to INSTALLED_APPS, because its sockets are routed."
             )
         routes = []
         for prefix, viewset, basename in self.registry:
             if issubclass(viewset, WebsocketConsumers):
                 path = f"{prefix}{self.trailing_slash}"
                 routes += viewset.configured({"path": path}).get_routes(prefix)
-            elif issubclass(viewset, AsyncAPIConsumer):
+            elif is_consumer(viewset):
                 routes.append(self._hosted_route(prefix, viewset, basename))
             else:
                 routes += viewset.as_routes(prefix, basename, router=self)
@@ -108,21 +117,29 @@ class SimpleRouter(routers.SimpleRouter):
 
     @property
     def streams(self) -> dict[str, Stream | HostedStream]:
-        """What is registered, by prefix, as the sockets serve it."""
+        """The registered streams by prefix, as the sockets serve them."""
         return _streams(self.urls)
 
-    def as_asgi(self) -> ASGIApplication:
+    def as_asgi(self, prefix: str = "") -> ASGIApplication:
         """
-        The application for `ProtocolTypeRouter`'s `"websocket"`, secure by default: pages of
-        other origins are refused with 403 at the handshake, sessions and users are known, and a
-        path that leads nowhere is closed with 4404.
+        Return the application for `ProtocolTypeRouter`'s `"websocket"`, secure by default.
+
+        It refuses pages of other origins with 403 at the handshake, provides session and user, and
+        closes unknown paths with 4404.
+
+        `prefix` is the path below which all sockets are, written as for Django's `path()`: with
+        `"ws/"` the root is `/ws/`. Raises `ImproperlyConfigured` if no path can begin with it.
         """
+        routes = self.urls
+        if prefix:
+            below = RoutePattern(_checked_prefix(prefix), is_endpoint=False)
+            routes = [URLPattern(below, URLRouter(routes))]
         everything_else = URLPattern(RegexPattern(""), _no_such_route)
-        return SameOrigin(URLRouter([*self.urls, everything_else]))
+        return SameOrigin(URLRouter([*routes, everything_else]))
 
 
 class DefaultRouter(SimpleRouter):
-    """`SimpleRouter` with a root: one socket for all streams, each frame naming its own."""
+    """A `SimpleRouter` with a root: one socket for all streams, each frame naming its own."""
 
     root_name = "socket-root"
 
@@ -135,6 +152,16 @@ class DefaultRouter(SimpleRouter):
         return [URLPattern(pattern, root, name=self.root_name), *routes]
 
 
+def _checked_prefix(prefix: str) -> str:
+    if not _PREFIX.fullmatch(prefix):
+        proper = re.sub("/+", "/", re.sub(r"[^\w./-]", "", prefix)).strip("/") or "ws"
+        raise ImproperlyConfigured(
+            f"as_asgi(prefix={prefix!r}): a prefix must be a path without a leading slash and "
+            f"with a trailing one. Write as_asgi(prefix='{proper}/')."
+        )
+    return prefix
+
+
 def _streams(routes: list[URLPattern]) -> dict[str, Stream | HostedStream]:
     found = [
         s for route in routes for socket in find_sockets(route.callback) for s in socket.streams
@@ -143,7 +170,7 @@ def _streams(routes: list[URLPattern]) -> dict[str, Stream | HostedStream]:
 
 
 class SameOrigin:
-    """Refuses handshakes from pages that `rest_channels.origin` does not trust."""
+    """Middleware that refuses handshakes from pages that `sockets.handshake` does not trust."""
 
     def __init__(self, application: ASGIApplication) -> None:
         self.application = application
@@ -151,20 +178,21 @@ class SameOrigin:
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         if scope["type"] != "websocket":
             raise ValueError(
-                f"as_asgi() serves websockets, not {scope['type']!r}: give it to "
+                f"as_asgi() serves websockets, not {scope['type']!r}: pass it to "
                 "ProtocolTypeRouter as 'websocket'."
             )
-        if origin.is_trusted(HandshakeRequest(scope)):
+        if is_trusted_origin(HandshakeRequest(scope)):
             await self.application(scope, receive, send)
         else:
+            warn_of_origin("its handshake is refused", scope)
             await receive()
-            # Not accepted yet: servers answer the handshake with 403.
+            # Before `accept`, servers answer the handshake with 403.
             await send({"type": "websocket.close"})
 
 
 async def _no_such_route(scope: Scope, receive: Any, send: Any) -> None:
     await receive()
-    # Accepted first: a browser does not show its page why a handshake was refused.
+    # Accept first, because browsers hide from pages why a handshake was refused.
     await send({"type": "websocket.accept"})
     await send({"type": "websocket.close", "code": int(CloseCode.NO_SUCH_ROUTE)})
 
@@ -176,7 +204,7 @@ class ChannelRouter:
         channels = ChannelRouter(Pages.as_routes(), ...)
         application = ProtocolTypeRouter({"websocket": ..., "channel": channels.as_asgi()})
 
-    Where several listen on one channel, they are asked in the order in which they were given.
+    If several listen on one channel, they are asked in the order in which they were given.
     """
 
     def __init__(self, *routes: Routes) -> None:
@@ -185,7 +213,7 @@ class ChannelRouter:
             self.register(item)
 
     def register(self, routes: Routes) -> None:
-        """Serve what an `as_routes()` returned on its channels."""
+        """Serve the `routes`, as returned by `as_routes()`, on their channels."""
         if not isinstance(routes, Routes):
             raise ImproperlyConfigured(
                 f"ChannelRouter takes what as_routes() of a class-based consumer returns, not "
@@ -193,13 +221,13 @@ class ChannelRouter:
             )
         if not routes.channels:
             raise ImproperlyConfigured(
-                f"{routes.table.consumers.__name__} listens on no channel: give it a channel_name."
+                f"{routes.table.consumers.__name__} listens on no channel: set its channel_name."
             )
         self.registry.append(routes)
 
     @property
     def mapping(self) -> dict[str, ChannelApplication]:
-        """Channels' names to applications, as Channels' `ChannelNameRouter` takes them."""
+        """Applications by channel name, as Channels' `ChannelNameRouter` takes them."""
         names = dict.fromkeys(name for routes in self.registry for name in routes.channels)
         return {
             name: ChannelApplication(
@@ -209,8 +237,9 @@ class ChannelRouter:
         }
 
     def as_asgi(self) -> ASGIApplication:
-        """The application for `ProtocolTypeRouter`'s `"channel"`."""
-        return ChannelNameRouter(self.mapping)
+        """Return the application for `ProtocolTypeRouter`'s `"channel"`."""
+        application: ASGIApplication = ChannelNameRouter(self.mapping)
+        return application
 
 
 class Socket(NamedTuple):
@@ -227,10 +256,10 @@ def find_sockets(
     application: Any, path: str = "/", *, is_origin_checked: bool = False
 ) -> Iterator[Socket]:
     """
-    The sockets below an ASGI application, outermost first.
+    Yield the sockets below an ASGI application, outermost first.
 
-    Looks into Channels' routers and into middleware that keeps the application it wraps in
-    `application` or `inner`, as Channels' own and most others do.
+    Follows Channels' routers, and middleware that keeps the wrapped application in `application` or
+    `inner`, as Channels' own and most others do.
     """
     is_origin_checked |= isinstance(application, SameOrigin) or (
         isinstance(application, OriginValidator) and "*" not in application.allowed_origins

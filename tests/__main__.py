@@ -17,15 +17,15 @@ import sys
 import tempfile
 from typing import IO, Any
 
-from tests import services
+from tests.support import available_services
 
 
 def main(arguments: list[str]) -> int:
-    absent = services.absent()
-    if absent and services.are_required():
+    absent = available_services.absent()
+    if absent and available_services.are_required():
         print(f"REQUIRE_SERVICES is set, but these are absent: {'; '.join(absent)}")
         return 1
-    there = ["sqlite"] + (["postgresql"] if services.has_postgresql() else [])
+    there = ["sqlite"] + (["postgresql"] if available_services.has_postgresql() else [])
     databases = os.environ.get("TEST_DATABASES", " ".join(there)).split()
     with contextlib.ExitStack() as stack:
         runs = []

@@ -1,17 +1,24 @@
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import hypothesis
 import pytest
+from channels.testing import WebsocketCommunicator
+from django.apps import apps
+from pytest_django import DjangoDbBlocker
 
-from rest_channels.live.housekeeping import housekeeper
-from rest_channels.live.hub import followers
-from tests import own_services, services
-from tests.own_services import OwnPostgreSQL, OwnRedis
+from rest_channels.live.delivery import hub
+from rest_channels.live.delivery.track import followers
+from rest_channels.live.log.maintenance import housekeeper
+from rest_channels.test import AsyncSocketClient, SocketClient
+from tests.support import available_services, killable_services, table_cleanup
+from tests.support.killable_services import OwnPgBouncer, OwnPostgreSQL, OwnRedis
 
 # A machine may be slow: how long an example takes is no test's business.
 hypothesis.settings.register_profile("tests", deadline=None)
@@ -19,17 +26,41 @@ hypothesis.settings.load_profile("tests")
 
 # They make projects or start servers of their own, on SQLite: once is enough.
 _ON_SQLITE = [
-    *["test_benchmarks.py", "test_bounds.py", "test_dcrf_client.py", "test_demo.py"],
-    *["test_docs.py", "test_fuzz.py", "test_interleaved.py", "test_readme.py"],
-    *["test_servers.py", "test_shutdown.py", "live/test_servers.py"],
+    *["whole/test_benchmarks.py", "whole/test_bounds.py", "whole/test_demo.py"],
+    *["whole/test_docs.py", "whole/test_fuzz.py", "whole/test_interleaved.py"],
+    *["whole/test_readme.py", "whole/test_servers.py", "contrib/dcrf/test_dcrf_client.py"],
+    *["sockets/test_shutdown.py", "live/test_subscriptions_on_servers.py"],
 ]
-collect_ignore = _ON_SQLITE if os.environ.get("TEST_DATABASE") == "postgresql" else []
+DATABASE = os.environ.get("TEST_DATABASE") or "sqlite"
+collect_ignore = _ON_SQLITE if DATABASE == "postgresql" else []
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "only_on(*databases): a story of these databases alone")
+    config.addinivalue_line("markers", "one_track: it counts what passes of one track cost")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    elsewhere = [item for item in items if DATABASE not in _databases(item)]
+    config.hook.pytest_deselected(items=elsewhere)
+    items[:] = [item for item in items if item not in elsewhere]
+
+
+def _databases(item: pytest.Item) -> tuple[str, ...]:
+    marker = item.get_closest_marker("only_on")
+    return (DATABASE,) if marker is None else marker.args
 
 
 @pytest.fixture(scope="session", autouse=True)
 def nobody_tidies() -> None:
     """Ten minutes into the tests a thread would, in the middle of whichever comes then."""
     housekeeper._clock = lambda: 0.0
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: DjangoDbBlocker) -> None:
+    with django_db_blocker.unblock():
+        table_cleanup.remember("default")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -44,31 +75,93 @@ def no_machine_is_too_slow() -> Iterator[None]:
     logging.getLogger("asyncio").removeFilter(is_of_the_code)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_application_is_too_slow() -> None:
+    """Wait for an application for a minute: Channels' communicators give up after a second."""
+    kind = WebsocketCommunicator
+    for method in (kind.connect, kind.receive_from, kind.receive_json_from, kind.receive_output):
+        method.__defaults__ = (60,)
+    kind.disconnect.__defaults__ = (1000, 60)
+
+
+@pytest.fixture(autouse=True)
+def no_socket_outlives_its_test(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An open one has a loop that runs, and with it groups and subscriptions of its own."""
+    opened: list[SocketClient | AsyncSocketClient] = []
+
+    def note_clients(kind: type[SocketClient | AsyncSocketClient]) -> None:
+        connect = kind.connect
+
+        def connecting(client: SocketClient | AsyncSocketClient) -> Any:
+            opened.append(client)
+            return connect(client)
+
+        monkeypatch.setattr(kind, "connect", connecting)
+
+    note_clients(SocketClient)
+    note_clients(AsyncSocketClient)
+    yield
+    left = [client for client in opened if _is_open(client)]
+    with contextlib.ExitStack() as closing:
+        for client in left:
+            # One of an async test has ended with the test's loop.
+            if isinstance(client, SocketClient):
+                closing.callback(client.close)
+        if left:
+            sockets = ", ".join(f"{c.path!r} of {c.application or 'the project'}" for c in left)
+            pytest.fail(f"The test has left sockets open: {sockets}.", pytrace=False)
+
+
+def _is_open(client: SocketClient | AsyncSocketClient) -> bool:
+    run = client._run if isinstance(client, SocketClient) else client._task
+    return run is not None
+
+
+@pytest.fixture(autouse=True)
+def one_track(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Follow a database in one track in tests that count.
+
+    Which audiences pass together depends on the time that each takes, and so do the counts.
+    """
+    if request.node.get_closest_marker("one_track") is not None:
+        monkeypatch.setattr(hub, "has_tracks", lambda alias: False)
+
+
+@pytest.fixture(autouse=True)
+def no_model_outlives_its_test() -> Iterator[None]:
+    """One that stays in the registry is a table that other tests look for in vain."""
+    before = set(apps.get_models(include_auto_created=True))
+    yield
+    assert set(apps.get_models(include_auto_created=True)) == before
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown() -> None:
     """
     A pass that a test has left behind in its thread ends before tables are emptied: each would
     wait for locks of the other.
     """
-    followers.executor.submit(list).result(60)
+    for thread in followers.all():
+        thread.executor.submit(list).result(60)
 
 
 @pytest.fixture(scope="session")
 def require_chromium() -> None:
     """Skips where there is no browser; fails instead with REQUIRE_SERVICES=1."""
-    _require(services.has_chromium(), "chromium and chromedriver are not installed")
+    _require(available_services.has_chromium(), "chromium and chromedriver are not installed")
 
 
 @pytest.fixture
 def require_redis() -> None:
     """Skips where there is no Redis; fails instead with REQUIRE_SERVICES=1."""
-    _require(services.has_redis(), "Redis does not answer at 127.0.0.1:6379")
+    _require(available_services.has_redis(), "Redis does not answer at 127.0.0.1:6379")
 
 
 @pytest.fixture
 def own_redis() -> Iterator[OwnRedis]:
     """A Redis that the test may kill."""
-    _require(own_services.has_redis(), "redis-server is not installed")
+    _require(killable_services.has_redis(), "redis-server is not installed")
     with OwnRedis() as own:
         yield own
 
@@ -76,8 +169,16 @@ def own_redis() -> Iterator[OwnRedis]:
 @pytest.fixture
 def own_postgresql() -> Iterator[OwnPostgreSQL]:
     """A PostgreSQL that the test may kill, empty."""
-    _require(own_services.has_postgresql(), "the server of PostgreSQL is not installed")
+    _require(killable_services.has_postgresql(), "the server of PostgreSQL is not installed")
     with OwnPostgreSQL() as own:
+        yield own
+
+
+@pytest.fixture
+def own_pgbouncer() -> Iterator[OwnPgBouncer]:
+    """A pooler in front of the tests' PostgreSQL."""
+    _require(killable_services.has_pgbouncer(), "pgbouncer is not installed")
+    with OwnPgBouncer(os.environ.get("PGHOST", "127.0.0.1")) as own:
         yield own
 
 
@@ -90,6 +191,6 @@ def redis_layer(require_redis: None, monkeypatch: pytest.MonkeyPatch) -> None:
 def _require(is_there: bool, reason: str) -> None:
     if is_there:
         return
-    if services.are_required():
+    if available_services.are_required():
         pytest.fail(reason, pytrace=False)
     pytest.skip(reason)

@@ -4,9 +4,11 @@ import os
 import uuid
 
 from django.conf import settings
+from django.contrib.contenttypes.fields import GenericForeignKey
+from django.contrib.contenttypes.models import ContentType
 from django.db import models
 
-from rest_channels.live.querysets import LiveManager
+from rest_channels.live.capture.managers import LiveManager
 
 # As long as a message may be; MariaDB's columns are no longer.
 _MAX_NAME_CHARS = 500 if os.environ.get("TEST_DATABASE") == "mariadb" else 100_000
@@ -115,7 +117,23 @@ class Note(models.Model):
     objects = LiveManager()
 
 
+class Pin(models.Model):
+    """Refers to a row of any model."""
+
+    content_type = models.ForeignKey(ContentType, models.CASCADE)
+    object_id = models.PositiveIntegerField()
+    target = GenericForeignKey()
+
+
 class Ban(models.Model):
     """For a permission that asks the database."""
 
     user = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)
+
+
+class Parcel(models.Model):
+    """Found by values whose `repr` does not tell them apart."""
+
+    acl = models.JSONField(default=dict)
+    seal = models.BinaryField(default=bytes)
+    text = models.CharField(max_length=200)

@@ -34,6 +34,9 @@ if "TEST_CHANNEL_LAYERS" in os.environ:
     CHANNEL_LAYERS = json.loads(os.environ["TEST_CHANNEL_LAYERS"])
 REST_FRAMEWORK = {"DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"]}
 
+# Tests kill processes, not machines, so no commit has to wait for the disk.
+SQLITE_OPTIONS = {"timeout": 20, "init_command": "PRAGMA synchronous = OFF"}
+
 if os.environ.get("TEST_DATABASE") == "postgresql":
     DATABASES = {
         "default": {
@@ -61,7 +64,7 @@ else:
         "default": {
             "ENGINE": "django.db.backends.sqlite3",
             "NAME": os.environ.get("TEST_DATABASE_FILE", ":memory:"),
-            "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
+            "OPTIONS": {**SQLITE_OPTIONS, "transaction_mode": "IMMEDIATE"},
             "CONN_MAX_AGE": None if "TEST_DATABASE_FILE" in os.environ else 0,
             "TEST": {
                 "NAME": os.path.join(
@@ -81,7 +84,7 @@ if "TEST_REDIS_PREFIX" in os.environ:
         },
     }
 
-# What `tests.servers` starts a server process with.
+# What `tests.support.server_processes` starts a server process with.
 REST_CHANNELS = json.loads(os.environ.get("TEST_REST_CHANNELS", "{}"))
 if "TEST_LOG_LEVEL" in os.environ:
     LOGGING = {

@@ -27,11 +27,12 @@ from rest_framework.viewsets import ViewSet
 from rest_channels import authentication
 from rest_channels.authentication import Credentials, session_store
 from rest_channels.protocol import Frame
-from rest_channels.request import Call, Handshake, MessageRequest
 from rest_channels.routers import DefaultRouter
+from rest_channels.sockets.request import Call, Handshake, MessageRequest
 from rest_channels.test import SocketClient, SocketClosed
 from rest_channels.viewsets import ConsumerViewSet
-from tests.sockets import happened, talking_to
+from tests.support.clocks import Clock
+from tests.support.talk import happened, talking_to
 
 pytestmark = pytest.mark.django_db
 
@@ -79,14 +80,6 @@ def ann():
 def socket():
     with SocketClient(serve()) as client:
         yield client
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
 
 
 @pytest.fixture
@@ -490,8 +483,7 @@ def test_signing_out_of_replaced_credentials_does_not_end_the_new_ones(ann):
     mine.session_key = new.session.session_key
     assert MessageRequest(handshake, Frame("list"), call).user == ann
     logout(late)
-    mine.settle(late, 200)
-    assert (late.signs_out, mine.session_key) == (False, new.session.session_key)
+    assert (mine.settle(late, 200), mine.session_key) == (False, new.session.session_key)
 
 
 def test_credentials_end_once():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -20,13 +22,16 @@ from djangochannelsrestframework.consumers import AsyncAPIConsumer
 from rest_framework import parsers, renderers, viewsets
 
 import rest_channels
-from rest_channels.connection import StreamConnection
-from rest_channels.live import log, triggers
-from rest_channels.models import PendingChange
+from rest_channels.contrib import servers
+from rest_channels.live.capture import triggers
+from rest_channels.live.log import store
+from rest_channels.models import PendingChange, StoredReply
 from rest_channels.routers import DefaultRouter, SimpleRouter
 from rest_channels.settings import DEFAULTS
+from rest_channels.sockets.connection import StreamConnection
 from rest_channels.viewsets import ConsumerViewSetMixin
 from tests.models import Message, Room
+from tests.support.distribution import bounds_of_extra
 
 
 class RoomViewSet(viewsets.ModelViewSet):
@@ -39,6 +44,10 @@ class MessageViewSet(viewsets.ModelViewSet):
 
 class OldConsumer(AsyncAPIConsumer):
     pass
+
+
+def as_websocket(router) -> ProtocolTypeRouter:
+    return ProtocolTypeRouter({"websocket": router.as_asgi()})
 
 
 def routed(viewset=RoomViewSet, *, namespace=None, **others) -> DefaultRouter:
@@ -100,7 +109,7 @@ def test_e001_no_dictionary(value, check, settings):
     good = check()
     settings.REST_CHANNELS = value
     assert good == []
-    assert "no dictionary" in only(run_checks(tags=["rest_channels"]), "E001").msg
+    assert "must be a dictionary" in only(run_checks(tags=["rest_channels"]), "E001").msg
 
 
 def test_e001_no_such_setting(check, settings):
@@ -135,6 +144,7 @@ def test_e002_every_setting_is_looked_at(name, check, settings):
         ("SHUTDOWN_SECONDS", -1),
         ("SHUTDOWN_SECONDS", None),
         ("THREAD_SENSITIVE", "yes"),
+        ("SHORT_CUTS", "off"),
         ("ALLOWED_ORIGINS", "https://example.com"),
         ("ALLOWED_ORIGINS", ["example.com"]),
         ("ALLOWED_ORIGINS", ["https://example.com/"]),
@@ -148,6 +158,9 @@ def test_e002_every_setting_is_looked_at(name, check, settings):
         ("CONNECTION_CLASS", "nowhere.Connection"),
         ("CONNECTION_CLASS", "os.path"),
         ("DEMULTIPLEXER_CLASS", dict),
+        ("FRAME_CONTEXTS", "contextlib.nullcontext"),
+        ("FRAME_CONTEXTS", ["nowhere.context"]),
+        ("PASS_CONTEXTS", [True]),
     ],
 )
 def test_e002_nonsense(name, value, check, settings):
@@ -164,7 +177,8 @@ def test_e002_nonsense(name, value, check, settings):
         {"SHUTDOWN_SECONDS": 0, "STATS_SECONDS": 0.5},
         {"ALLOWED_ORIGINS": ["https://example.com", "http://localhost:3000", "capacitor://host"]},
         {"CONNECTION_CLASS": StreamConnection},
-        {"CONNECTION_CLASS": "rest_channels.connection.StreamConnection"},
+        {"FRAME_CONTEXTS": ["contextlib.nullcontext"], "PASS_CONTEXTS": [nullcontext]},
+        {"CONNECTION_CLASS": "rest_channels.sockets.connection.StreamConnection"},
     ],
 )
 def test_good_settings(good, check, settings):
@@ -199,12 +213,15 @@ def database(**given):
     "engine",
     ["django.db.backends.postgresql", "django.contrib.gis.db.backends.postgis"],
 )
-def test_w004_postgresql_without_persistent_connections(engine, check, monkeypatch):
+def test_w004_postgresql_without_persistent_connections(engine, check, monkeypatch, settings):
     check()
+    settings.REST_CHANNELS = {"CONNECTION_SECONDS": 0}
     monkeypatch.setattr(connections, "settings", {"other": database(ENGINE=engine)})
     message = only(run_checks(tags=["rest_channels"]), "W004")
     assert "'other'" in message.msg
-    assert "CONN_MAX_AGE" in message.hint
+    assert "CONNECTION_SECONDS" in message.hint
+    settings.REST_CHANNELS = {}
+    assert run_checks(tags=["rest_channels"]) == []
 
 
 @pytest.mark.parametrize(
@@ -217,8 +234,9 @@ def test_w004_postgresql_without_persistent_connections(engine, check, monkeypat
         {"ENGINE": "django.db.backends.sqlite3"},
     ],
 )
-def test_databases_that_keep_their_connections(good, check, monkeypatch):
+def test_databases_that_keep_their_connections(good, check, monkeypatch, settings):
     check()
+    settings.REST_CHANNELS = {"CONNECTION_SECONDS": 0}
     given = {"ENGINE": "django.db.backends.postgresql", **good}
     monkeypatch.setattr(connections, "settings", {"other": database(**given)})
     assert run_checks(tags=["rest_channels"]) == []
@@ -227,11 +245,12 @@ def test_databases_that_keep_their_connections(good, check, monkeypatch):
 @pytest.fixture
 def no_log(db):
     """A database that was migrated before this package was installed."""
+    triggers.remove("default")
     drop(PendingChange)
-    log.forget_tables()
+    store.forget_tables()
     yield
     # The tables come back with the test's rollback, their absence with nothing.
-    log.forget_tables()
+    store.forget_tables()
 
 
 def drop(model):
@@ -240,14 +259,34 @@ def drop(model):
 
 
 def check_database() -> list[CheckMessage]:
-    """As `manage.py check --database default` does."""
-    return run_checks(tags=["rest_channels"], databases=["default"])
+    """What `manage.py check --database default` says of this package."""
+    messages = run_checks(databases=["default"])
+    return [message for message in messages if message.id.startswith("rest_channels.")]
+
+
+def test_checks_by_tag_do_not_open_the_database(check, monkeypatch):
+    def connect():
+        raise AssertionError("The database was opened.")
+
+    monkeypatch.setattr(connection, "ensure_connection", connect)
+    assert check() == []
+    # As Django does from 6.1 on.
+    assert run_checks(tags=["rest_channels"], databases=["default"]) == []
 
 
 def test_w009_no_tables(check, no_log):
     assert check() == []
     message = only(check_database(), "W009")
     assert "'default'" in message.msg
+    assert "migrate --database default" in message.hint
+
+
+def test_w009_no_table_of_stored_replies(check, db):
+    """As after an upgrade without `migrate`."""
+    check()
+    drop(StoredReply)
+    message = only(check_database(), "W009")
+    assert "'idempotency_key'" in message.msg and "log" not in message.msg
     assert "migrate --database default" in message.hint
 
 
@@ -283,9 +322,10 @@ def test_no_tables_before_the_first_migrate(check, no_log):
 
 def test_w010_triggers_are_missing(check, db, settings):
     check()
+    triggers.remove("default")
     settings.REST_CHANNELS = {"CAPTURE": "triggers", "CAPTURE_MODELS": ["tests.Room"]}
     message = only(check_database(), "W010")
-    assert "writes to tests.Room are not seen" in message.msg
+    assert "subscriptions do not see writes to: tests.Room." in message.msg
     assert "sync_triggers --database default" in message.hint
     triggers.sync("default")
     assert check_database() == []
@@ -296,7 +336,7 @@ def test_w010_triggers_of_another_setting(check, db, settings):
     settings.REST_CHANNELS = {"CAPTURE": "triggers", "CAPTURE_MODELS": ["tests.Room"]}
     triggers.sync("default")
     settings.REST_CHANNELS = {"CAPTURE": "signals"}
-    assert "noted already" in only(check_database(), "W010").msg
+    assert "superfluous triggers" in only(check_database(), "W010").msg
     triggers.sync("default")
     assert check_database() == []
 
@@ -308,7 +348,7 @@ def test_e011_no_triggers_for_this_kind_of_database(check, settings, monkeypatch
     settings.REST_CHANNELS = {"CAPTURE": "triggers"}
     message = only(check(), "E011")
     assert "'default' (MariaDB)" in message.msg
-    assert "'signals'" in message.hint
+    assert "'auto'" in message.hint
     settings.DATABASE_ROUTERS = [f"{__name__}.Elsewhere"]
     assert check() == []
 
@@ -323,6 +363,55 @@ def test_e012_a_database_that_does_not_commit_by_itself(check, settings, monkeyp
     settings.REST_CHANNELS = {}
     settings.DATABASE_ROUTERS = [f"{__name__}.Elsewhere"]
     assert check() == []
+
+
+@pytest.fixture
+def installed(monkeypatch):
+    """The versions of servers that are installed, by name."""
+    found = {}
+
+    def version(name):
+        if name not in found:
+            raise PackageNotFoundError(name)
+        return found[name]
+
+    monkeypatch.setattr(servers, "version", version)
+    return found
+
+
+@pytest.mark.parametrize("version", ["0.35.0", "0.50.0", "0.52.0", "0.52"])
+def test_w013_a_uvicorn_that_does_not_wait(version, check, installed):
+    installed["uvicorn"] = version
+    message = only(check(), "W013")
+    assert f"uvicorn {version} is installed" in message.msg
+    assert "uvicorn>=0.52.1" in message.hint
+
+
+@pytest.mark.parametrize("version", ["3.0.2", "4.2.1"])
+def test_w013_a_daphne_that_bounds_nothing(version, check, installed):
+    installed["daphne"] = version
+    message = only(check(), "W013")
+    assert f"daphne {version} is installed" in message.msg
+    assert "daphne>=4.2.2" in message.hint
+
+
+def test_w013_names_all_servers_that_are_too_old(check, installed):
+    installed.update(uvicorn="0.51.0", daphne="4.2.1")
+    assert [m.msg.split()[0] for m in check()] == ["uvicorn", "daphne"]
+
+
+@pytest.mark.parametrize(
+    "good", [{}, {"uvicorn": "0.52.1", "daphne": "4.2.2"}, {"uvicorn": "1.0", "daphne": "10.0.0"}]
+)
+def test_servers_that_will_do(good, check, installed):
+    installed.update(good)
+    assert check() == []
+
+
+def test_w013_asks_for_what_the_extras_ask_for():
+    assert {name: bound.oldest for name, bound in servers.BOUNDS.items()} == {
+        name: bounds_of_extra(name)[name] for name in servers.BOUNDS
+    }
 
 
 URL = "redis://localhost:6379/0"
@@ -422,6 +511,99 @@ def test_one_viewset_under_two_paths(check):
 
 class Unwritable(RoomViewSet):
     renderer_classes = [renderers.BrowsableAPIRenderer]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "requirement"),
+    [
+        ("live_tables", ["tests.Nothing"], "'app_label.Model'"),
+        ("live_tables", "tests.Room", "a list"),
+        ("live_tables", [3], "a model"),
+        ("live_seconds", 0, "above 0"),
+        ("live_seconds", "5", "a number"),
+        ("live_seconds", True, "a number"),
+    ],
+)
+def test_e015_nonsense_about_what_cannot_be_seen(attribute, value, requirement, check):
+    viewset = type("Odd", (RoomViewSet,), {attribute: value})
+    message = only(check(as_websocket(routed(viewset))), "E015")
+    assert attribute in message.msg
+    assert requirement in message.msg
+
+
+@pytest.mark.parametrize("tables", [[Room], ["tests.Room"], ("tests_room",), []])
+def test_live_tables_are_models_labels_or_tables(tables, check):
+    viewset = type("Right", (RoomViewSet,), {"live_tables": tables, "live_seconds": 0.5})
+    assert check(as_websocket(routed(viewset))) == []
+
+
+def test_w016_a_model_whose_writes_are_not_captured(check, settings):
+    settings.REST_CHANNELS = {"CAPTURE_MODELS": ["auth"]}
+    message = only(check(), "W016")
+    assert "tests.Room" in message.msg
+    assert "live_seconds" in message.hint
+    polled = type("Polled", (RoomViewSet,), {"live_seconds": 5})
+    assert check(as_websocket(routed(polled))) == []
+    offline = type("Offline", (RoomViewSet,), {"live": False})
+    assert check(as_websocket(routed(offline))) == []
+
+
+def test_w016_an_unmanaged_model_without_triggers(check, settings, monkeypatch):
+    monkeypatch.setattr(Room._meta, "managed", False)
+    assert check() == []
+    settings.REST_CHANNELS = {"CAPTURE": "signals"}
+    assert "unmanaged" in only(check(), "W016").msg
+    settings.REST_CHANNELS = {"CAPTURE": "triggers"}
+    assert [m.id for m in check()] in ([], ["rest_channels.E011"])
+
+
+# Checks that name things name all of them
+
+
+def test_every_origin_and_permission_that_is_wrong_is_named(check, settings):
+    check()
+    settings.REST_CHANNELS = {
+        "ALLOWED_ORIGINS": ["*", "https://example.com", "example.com"],
+        "PERMISSIONS": {"a": "text", "b": [True, "nowhere.Permission"], "c": ["no.Where"]},
+    }
+    origins, permissions = (m.msg for m in run_checks(tags=["rest_channels"]))
+    assert "unlike '*', 'example.com'" in origins
+    for wrong in ("'a' must be a list", "True of 'b'", "'nowhere.Permission' of 'b'", "'no.Where'"):
+        assert wrong in permissions
+
+
+def test_every_socket_without_an_origin_check_is_named(check):
+    message = only(check(ProtocolTypeRouter({"websocket": URLRouter(routed().urls)})), "W003")
+    assert "any origin: /, /rooms/, /rooms/(?P<pk>[^/.]+)/." in message.msg
+
+
+def test_every_table_without_a_trigger_is_named(check, db, settings):
+    check()
+    labels = ["auth.Group", "auth.User", *(f"tests.{m}" for m in ("Room", "Message", "Label"))]
+    labels += ["tests.Note", "auth.Permission"]
+    settings.REST_CHANNELS = {"CAPTURE": "triggers", "CAPTURE_MODELS": []}
+    triggers.sync("default")
+    settings.REST_CHANNELS = {"CAPTURE": "triggers", "CAPTURE_MODELS": labels}
+    message = only(check_database(), "W010").msg
+    assert [label for label in labels if label not in message] == []
+
+
+def test_every_viewset_that_relies_on_wrong_defaults_is_named(check, monkeypatch):
+    class Halls(RoomViewSet):
+        renderer_classes = [renderers.BrowsableAPIRenderer]
+
+    class Attics(RoomViewSet):
+        renderer_classes = [renderers.BrowsableAPIRenderer]
+
+    monkeypatch.setattr(
+        "rest_channels.sockets.stream_checks.api_settings.DEFAULT_RENDERER_CLASSES",
+        Halls.renderer_classes,
+    )
+    router = DefaultRouter()
+    router.register("halls", Halls, basename="hall")
+    router.register("attics", Attics, basename="attic")
+    message = only(check(router.as_asgi()), "W007")
+    assert "(used by Attics, Halls)" in message.msg
 
 
 class Unreadable(RoomViewSet):

@@ -89,7 +89,7 @@ def test_the_largest_and_the_smallest_floats_pass():
     "text", ['{"a": 1, "a": 2}', '{"a": 1, "\\u0061": 1}', '[{"b": {"": 0, "": 0}}]']
 )
 def test_no_key_twice(text):
-    assert refused(text) == "A frame names no key twice in one object."
+    assert refused(text) == "A frame must not repeat a key within one object."
 
 
 def test_one_key_in_two_objects():
@@ -100,7 +100,7 @@ def test_one_key_in_two_objects():
 def test_depth(opening, closing):
     assert decode(opening * 3 + "1" + closing * 3, max_depth=3)
     assert refused(opening * 4 + "1" + closing * 4, max_depth=3) == (
-        "A frame nests at most 3 arrays and objects."
+        "A frame must not nest more than 3 arrays and objects."
     )
 
 
@@ -115,13 +115,13 @@ def test_brackets_in_text_are_no_depth():
 
 @pytest.mark.parametrize("opening", ["[", '{"a":', '[{"a":'])
 def test_a_bomb_of_brackets(opening):
-    assert refused(opening * 200_000) == "A frame nests at most 32 arrays and objects."
+    assert refused(opening * 200_000) == "A frame must not nest more than 32 arrays and objects."
 
 
 def test_integers_of_any_size_that_python_reads():
     digits = "7" * 4_300
     assert decode(digits, max_depth=1) == int(digits)
-    assert refused(digits + "7") == "A frame is valid JSON."
+    assert refused(digits + "7") == "A frame must be valid JSON."
 
 
 @pytest.mark.parametrize("half", ["\\ud800", "\\udfff", "\\uD83D", "\\ude00\\ud83d", "x\\udC00y"])
@@ -142,7 +142,7 @@ def test_whole_pairs_and_what_only_looks_like_a_half():
     "text", ["", " ", "{", "{'a': 1}", "[1,]", "undefined", "01", "1 2", "\x00"]
 )
 def test_what_is_no_json(text):
-    assert refused(text) == "A frame is valid JSON."
+    assert refused(text) == "A frame must be valid JSON."
 
 
 # Frame.from_payload

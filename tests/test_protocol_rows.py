@@ -279,6 +279,12 @@ def test_a_lookup_that_the_url_does_not_admit_is_404(rooms):
     assert rooms.retrieve(pk="lobby/../attic").status_code == 404
 
 
+@pytest.mark.parametrize("action", ["retrieve", "subscribe_instance", "destroy"])
+@pytest.mark.parametrize("pk", ["\0", "lob\0by"])
+def test_a_lookup_that_no_database_stores_is_404(rooms, action, pk):
+    assert rooms.request(action, pk=pk).status_code == 404
+
+
 def test_only_declared_lookups_are_passed(rooms):
     reply = rooms.request("kwargs_of_row", pk="lobby", room=1, cls=2, format="xml")
     assert reply.data == {"name": "lobby"}
@@ -348,6 +354,43 @@ def test_another_method_is_405(rooms, method):
 @pytest.mark.parametrize("method", [1, [], {}, True, "", "get post", "g\u00e9t", "x" * 17])
 def test_a_method_of_another_type_is_400(rooms, method):
     assert rooms.request("seen", method=method).status_code == 400
+
+
+@pytest.mark.parametrize("fence", [None, 1, "true", [], {}])
+def test_a_fence_of_another_type_is_400(rooms, fence):
+    reply = rooms.list(fence=fence)
+    assert (reply.status_code, reply.fenced) == (400, None)
+    assert reply.errors == [{"fence": ["Must be true or false."]}]
+    assert reply.codes == [{"fence": ["invalid"]}]
+
+
+@pytest.mark.parametrize(("fence", "keys"), [(True, {"fenced"}), (False, set())])
+def test_fenced_if_the_frame_has_a_fence(rooms, fence, keys):
+    usual = rooms.create(data={"name": "hall"}).json().keys()
+    reply = rooms.create(data={"name": "attic"}, fence=fence)
+    assert (reply.status_code, reply.json().keys() - usual) == (201, keys)
+    assert reply.fenced is (True if fence else None)
+
+
+def test_a_fence_of_an_answer_that_runs_no_action(root):
+    for name, keys in [("ping", {}), ("cancel", {"data": {"request_id": 9}}), ("list", {})]:
+        stream = "nowhere" if name == "list" else "rooms"
+        assert root.request(name, stream, fence=True, **keys).fenced is None
+
+
+class FencesViewSet(RoomViewSet):
+    lookup_field = "name"
+    lookup_url_kwarg = "fence"
+
+
+@pytest.mark.parametrize("fence", ["lobby", True])
+def test_a_name_of_the_viewsets_own_is_no_fence(db, fence):
+    Room.objects.create(name="lobby")
+    router = DefaultRouter()
+    router.register("fences", FencesViewSet)
+    with SocketClient(router.as_asgi(), "/fences/") as client:
+        reply = client.request("retrieve", fence=fence)
+        assert (reply.status_code, reply.fenced) == (200 if fence == "lobby" else 400, None)
 
 
 @pytest.mark.parametrize("key", ["page", "page_size", "is_staff_only"])
@@ -569,14 +612,69 @@ def test_by_authenticate_on_the_open_socket(ann, root):
     assert root.list("members").data == "ann"
 
 
-def test_a_handshake_that_every_stream_would_refuse_is_403(db):
-    with pytest.raises(SocketClosed) as refused:
-        SocketClient(router.as_asgi(), "/members/").connect()
-    assert refused.value.code is None
+def test_a_socket_that_every_stream_would_refuse_a_stranger_is_closed_with_4401(db):
+    with SocketClient(router.as_asgi(), "/members/") as client:
+        assert_closes_with(client, 4401)
 
 
 def test_otherwise_a_refusal_is_a_frames(root):
     assert root.list("members").status_code == 401
+
+
+# Names of rows
+
+
+class OfOrders(serializers.ModelSerializer):
+    class Meta:
+        model = Room
+        fields = ["name"]
+
+
+class Hiding(viewsets.ModelViewSet):
+    queryset = Room.objects.order_by("name")
+    serializer_class = OfOrders
+    permission_classes = []
+
+
+class Showing(Hiding):
+    class serializer_class(OfOrders):
+        class Meta(OfOrders.Meta):
+            fields = ["id", "name"]
+
+
+class HidingByName(Hiding):
+    lookup_field = "name"
+
+
+class ShowingByName(Showing):
+    lookup_field = "name"
+
+
+NAMES = [
+    (Showing, lambda room: {"pk": room.pk}, ["pk"]),
+    (ShowingByName, lambda room: {"pk": room.pk, "name": room.name}, ["pk", "name"]),
+    (HidingByName, lambda room: {"pk": room.name}, ["name"]),
+    (Hiding, lambda room: {"pk": room.pk}, ["pk"]),
+]
+
+
+@pytest.mark.parametrize(("viewset", "expected", "names"), NAMES)
+def test_what_delete_carries_and_held_takes(db, viewset, expected, names):
+    named = DefaultRouter()
+    named.register("rooms", viewset)
+    with SocketClient(named.as_asgi(), "/rooms/") as client:
+        room = Room.objects.create(name="lobby")
+        keys = {"request_id": "r", "snapshot": True}
+        since = client.request("subscribe", **keys).payload["position"]
+        for name in names:
+            value = getattr(room, name)
+            for held in (value, str(value)):
+                resumed = client.request("subscribe", request_id="r", since=since, held=[held])
+                assert resumed.payload["resumed"]
+        carried = expected(room)
+        room.delete()
+        # Each resume was told nothing: the row is held.
+        assert client.event().data == carried
 
 
 # Close codes
@@ -589,8 +687,22 @@ def assert_closes_with(client, code):
     assert closed.value.code == code
 
 
-def test_1009_a_frame_too_long(rooms):
-    rooms.send_text(" " * (64 * 1024 + 1))
+@pytest.mark.parametrize("keys", [{"data": "x" * 2**16}, {"held": [1] * 2**16}])
+def test_413_frame_too_long(rooms, keys):
+    reply = rooms.request("list", request_id="r", **keys)
+    assert (reply.status_code, reply.codes) == (413, ["frame_too_long"])
+    assert (reply.action, reply.payload["request_id"]) == ("list", "r")
+
+
+@pytest.mark.parametrize("held", [{"held": [*range(10_000)]}, {"held_ranges": [[0, 9999]]}])
+def test_held_as_long_as_a_subscription(rooms, held):
+    since = rooms.request("subscribe", request_id="r").payload["position"]
+    resumed = rooms.request("subscribe", request_id="r", since=since, **held)
+    assert resumed.payload["resumed"] is True
+
+
+def test_1009_a_frame_longer_than_any(rooms):
+    rooms.send_text(" " * 640_001)
     assert_closes_with(rooms, 1009)
 
 

@@ -14,8 +14,9 @@ from django.test import Client, override_settings
 from django.urls import include, path
 from djangochannelsrestframework.generics import GenericAsyncAPIConsumer
 from rest_framework import routers as drf
-from rest_framework import serializers, viewsets
+from rest_framework import viewsets
 from rest_framework.decorators import action
+from rest_framework.pagination import PageNumberPagination
 from rest_framework.permissions import AllowAny
 from rest_framework.response import Response
 
@@ -23,14 +24,9 @@ from rest_channels.routers import DefaultRouter, SimpleRouter, find_sockets
 from rest_channels.test import SocketClient, SocketClosed
 from rest_channels.viewsets import ModelConsumerViewSet
 from tests.models import Message, Room
+from tests.support.room_viewsets import RoomSerializer
 
 pytestmark = pytest.mark.django_db
-
-
-class RoomSerializer(serializers.ModelSerializer):
-    class Meta:
-        model = Room
-        fields = ["id", "name"]
 
 
 class RoomViewSet(viewsets.ModelViewSet):
@@ -94,7 +90,7 @@ def test_what_is_no_viewset_class_is_refused_with_what_to_write(wrong):
 
 
 def test_a_prefix_is_registered_once():
-    with pytest.raises(ImproperlyConfigured, match="prefix 'rooms' is registered already"):
+    with pytest.raises(ImproperlyConfigured, match="prefix 'rooms' is already registered"):
         rooms().register("rooms", RoomViewSet, basename="other")
 
 
@@ -261,6 +257,54 @@ def test_a_path_that_leads_nowhere_is_closed_with_4404(where):
         socket.receive()
     assert closed.value.code == 4404
     socket.close()
+
+
+def test_sockets_stand_below_a_prefix_with_every_check_they_have_without_it():
+    Room.objects.create(name="lobby")
+    application = rooms().as_asgi(prefix="api/ws/")
+    with SocketClient(application, "/api/ws/") as socket:
+        assert socket.list("rooms").data[0]["name"] == "lobby"
+    with SocketClient(application, "/api/ws/rooms/") as socket:
+        assert socket.list().data[0]["name"] == "lobby"
+    with pytest.raises(SocketClosed) as refused:
+        SocketClient(application, "/api/ws/", headers={"origin": "http://evil.example"}).connect()
+    assert refused.value.code is None
+    sockets = list(find_sockets(application))
+    assert [s.path for s in sockets][:2] == ["/api/ws/", "/api/ws/rooms/"]
+    assert all(s.is_origin_checked for s in sockets)
+
+
+@pytest.mark.parametrize("where", ["/", "/rooms/", "/ws", "/ws/no/", "/ws/ws/", "/awsome/"])
+def test_above_and_beside_the_prefix_no_path_leads_anywhere(where):
+    socket = SocketClient(rooms().as_asgi(prefix="ws/"), where)
+    with pytest.raises(SocketClosed) as closed:
+        socket.receive()
+    assert closed.value.code == 4404
+    socket.close()
+
+
+def test_links_below_a_prefix_lead_below_it():
+    class Pages(PageNumberPagination):
+        page_size = 1
+
+    class HallViewSet(RoomViewSet):
+        pagination_class = Pages
+
+    router = DefaultRouter()
+    router.register("halls", HallViewSet, basename="hall")
+    Room.objects.create(name="lobby")
+    Room.objects.create(name="attic")
+    with SocketClient(router.as_asgi(prefix="ws/"), "/ws/") as socket:
+        assert socket.list("halls").data["next"] == "http://testserver/ws/halls/?page=2"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "proper"),
+    [("/ws/", "ws/"), ("ws", "ws/"), ("^ws/$", "ws/"), ("a//b", "a/b/"), ("/", "ws/")],
+)
+def test_a_prefix_that_no_path_has_is_refused_with_what_to_write(wrong, proper):
+    with pytest.raises(ImproperlyConfigured, match=rf"Write as_asgi\(prefix='{proper}'\)"):
+        rooms().as_asgi(prefix=wrong)
 
 
 def test_only_websockets_are_served():

@@ -5,13 +5,17 @@ from __future__ import annotations
 import pytest
 from django.test import override_settings
 
-from rest_channels.connection import StreamConnection
 from rest_channels.settings import DEFAULTS, SocketSettings, socket_settings
+from rest_channels.sockets.connection import StreamConnection
 
 
 @pytest.mark.parametrize("name", DEFAULTS.keys() - {"CONNECTION_CLASS", "DEMULTIPLEXER_CLASS"})
 def test_each_setting_has_its_default(name):
     assert getattr(socket_settings, name) == DEFAULTS[name]
+
+
+def test_each_setting_has_a_type():
+    assert SocketSettings.__annotations__.keys() == DEFAULTS.keys()
 
 
 def test_the_projects_settings_come_first_and_are_forgotten_after():
@@ -33,7 +37,7 @@ def test_a_class_may_be_named_or_given(named):
 
 
 def test_an_unknown_name_says_what_there_is():
-    with pytest.raises(AttributeError, match=r"no setting 'MAX_FRAMES'; there are .*FRAME_RATE"):
+    with pytest.raises(AttributeError, match=r"no setting 'MAX_FRAMES'; it has .*FRAME_RATE"):
         _ = socket_settings.MAX_FRAMES
 
 

@@ -7,7 +7,7 @@ import json
 import pytest
 from channels.routing import URLRouter
 from django.core.exceptions import ImproperlyConfigured
-from rest_framework import serializers, viewsets
+from rest_framework import viewsets
 from rest_framework.decorators import action
 from rest_framework.pagination import LimitOffsetPagination
 from rest_framework.permissions import IsAuthenticated
@@ -24,14 +24,9 @@ from rest_channels.viewsets import (
     as_consumer,
 )
 from tests.models import Room
+from tests.support.room_viewsets import RoomSerializer
 
 pytestmark = pytest.mark.django_db
-
-
-class RoomSerializer(serializers.ModelSerializer):
-    class Meta:
-        model = Room
-        fields = ["id", "name"]
 
 
 class RoomViewSet(ModelConsumerViewSet):
@@ -84,7 +79,7 @@ def test_one_class_routed_often_shares_nothing():
     ["no_such_thing", "list", "get_queryset", "dispatch", "as_view", "_private", "__init__", "get"],
 )
 def test_what_is_no_attribute_is_refused_with_the_list_of_what_is(name):
-    with pytest.raises(TypeError, match=rf"unknown keywords: {name}\..*Known are:.*queryset"):
+    with pytest.raises(TypeError, match=rf"unknown keywords: {name}\..*It takes .*queryset"):
         RoomViewSet.as_routes("rooms", **{name: None})
 
 
@@ -321,5 +316,6 @@ def test_keywords_may_tighten_permissions():
     routes += RoomViewSet.as_routes("closed", permission_classes=[IsAuthenticated])
     with client(routes, "/open/") as socket:
         assert socket.list().status_code == 200
-    with pytest.raises(SocketClosed):
-        client(routes, "/closed/").connect()
+    with client(routes, "/closed/") as socket, pytest.raises(SocketClosed) as closed:
+        socket.receive()
+    assert closed.value.code == 4401

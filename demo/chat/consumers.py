@@ -1,4 +1,4 @@
-"""What passes: who is in a room, who is typing there, and what is said by the way."""
+"""Presence, typing notices and asides: what happens in a room without being stored as messages."""
 
 from rest_channels.consumers import RoomConsumers
 from rest_framework.generics import get_object_or_404
@@ -8,14 +8,14 @@ from chat.serializers import AsideSerializer, UserSerializer
 
 
 class Here(RoomConsumers):
-    """A room is called by its number, as text: `{"action": "join", "room": "2"}`."""
+    """A room is named by its id, as text: `{"action": "join", "room": "2"}`."""
 
     channel_name = "here"
     history = 20
-    presence_grace = 2  # seconds: a page that reloads is back sooner
+    presence_grace = 2  # seconds; a reloading page is back sooner
 
     def get_room(self, name):
-        # Whoever may not see a room is told what they are told of one that does not exist.
+        # A hidden room gets the same answer as a room that does not exist.
         return get_object_or_404(Room.objects.visible_to(self.user), pk=name)
 
     def get_user_data(self):

@@ -5,12 +5,13 @@ from chat.models import Message, Room
 
 class MessageFilter(filters.FilterSet):
     """
-    `room=2`: of one room. Asking for a room that one may not see tells nothing about it.
-    `first=40`: no older ones, so that a page may subscribe to just what it shows.
+    The filter of a list of messages.
+
+    `room=2` selects the messages of one room; the answer does not reveal whether a hidden room
+    exists.
     """
 
     room = filters.ModelChoiceFilter(queryset=lambda request: Room.objects.visible_to(request.user))
-    first = filters.NumberFilter("id", "gte")
 
     class Meta:
         model = Message

@@ -1,4 +1,4 @@
-"""Rooms, some for staff only, and what is said in them."""
+"""Rooms, some of them for staff only, and their messages."""
 
 from django.conf import settings
 from django.db import models
@@ -7,7 +7,7 @@ from django.utils import timezone
 
 class RoomQuerySet(models.QuerySet):
     def visible_to(self, user):
-        """The rooms that `user` may know of."""
+        """Return the rooms that `user` may see."""
         return self if user.is_staff else self.filter(staff_only=False)
 
 

@@ -2,7 +2,7 @@ from rest_framework.pagination import CursorPagination
 
 
 class NewestFirst(CursorPagination):
-    """Twenty at a time; the cursor stays right while others post."""
+    """Pages of twenty, by a cursor that stays correct while other users post."""
 
     page_size = 20
     ordering = "-id"

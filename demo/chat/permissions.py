@@ -2,7 +2,9 @@ from rest_framework.permissions import SAFE_METHODS, BasePermission
 
 
 class IsAuthorOrStaff(BasePermission):
-    """All who see a message read it; its author and staff change it."""
+    """
+    Permission to read for users who see a message, and to change it for its author and staff.
+    """
 
     message = "Only its author and staff may change a message."
 

@@ -1,4 +1,4 @@
-"""What the API shows and takes; one set of serializers for both transports."""
+"""The serializers of the API, the same for HTTP and websockets."""
 
 from django.contrib.auth.models import User
 from rest_framework import serializers
@@ -19,7 +19,7 @@ class UserSerializer(serializers.ModelSerializer):
 
 
 class VisibleRoomField(serializers.PrimaryKeyRelatedField):
-    """A room by its pk; one that the user may not see is one that does not exist."""
+    """A room by its primary key; hidden rooms do not exist for the user."""
 
     def get_queryset(self):
         return Room.objects.visible_to(self.context["request"].user)
@@ -40,6 +40,6 @@ class MessageSerializer(serializers.ModelSerializer):
 
 
 class AsideSerializer(serializers.Serializer):
-    """What is said by the way: it has no row, so nobody edits, searches or deletes it."""
+    """An aside in a room. It has no row: nobody edits, searches or deletes it."""
 
     text = serializers.CharField(max_length=80)

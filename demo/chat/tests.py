@@ -1,7 +1,7 @@
 """
-How a project tests what its sockets answer: `python demo/manage.py test chat`.
+Tests of what a project's sockets answer: `python demo/manage.py test chat`.
 
-`SocketTestCase` is Django's `TestCase` with a socket; `SocketClient` is a second one.
+`SocketTestCase` is Django's `TestCase` with a socket; `SocketClient` opens a second one.
 """
 
 from django.contrib.auth.models import User
@@ -21,15 +21,15 @@ class ChatTests(SocketTestCase):
         cls.staff_room = Room.objects.get(name="staff")
 
     def as_(self, user):
-        """A socket of its own for `user`."""
+        """Return another socket, signed in as `user`."""
         socket = SocketClient()
         socket.force_authenticate(user)
         self.addCleanup(socket.close)
         return socket
 
-    def test_strangers_get_no_socket(self):
-        with self.assertRaisesMessage(SocketClosed, "the handshake was refused"):
-            self.socket.connect()
+    def test_strangers_are_sent_to_sign_in(self):
+        with self.assertRaisesMessage(SocketClosed, "closed with 4401"):
+            self.socket.receive()
 
     def test_only_staff_see_the_staff_room(self):
         def rooms(user):

@@ -1,6 +1,7 @@
 """
-The API, written once: `multichat/urls.py` serves it over HTTP, `multichat/routing.py` over
-websockets. And the page that uses it.
+The API, written once, and the page that uses it.
+
+`multichat/urls.py` serves the API over HTTP, `multichat/routing.py` over websockets.
 """
 
 from django.contrib.auth.mixins import LoginRequiredMixin
@@ -20,7 +21,7 @@ from chat.serializers import MessageSerializer, RoomSerializer, UserSerializer
 
 
 class MessageViewSet(ModelConsumerViewSet):
-    queryset = Message.objects.select_related("author", "room")
+    queryset = Message.objects.select_related("author", "room").order_by("-id")
     serializer_class = MessageSerializer
     permission_classes = [IsAuthenticated, IsAuthorOrStaff]
     pagination_class = NewestFirst
@@ -35,7 +36,7 @@ class MessageViewSet(ModelConsumerViewSet):
         serializer.save(author=self.request.user)
 
 
-# DRF's own viewsets go over websockets too, as they are.
+# DRF's viewsets work over websockets unchanged.
 
 
 class RoomViewSet(ReadOnlyModelViewSet):
@@ -52,11 +53,11 @@ class UserViewSet(ReadOnlyModelViewSet):
 
     @action(detail=False)
     def me(self, request):
-        """Who is asking."""
+        """Return the current user."""
         return Response(self.get_serializer(request.user).data)
 
 
 class Page(LoginRequiredMixin, TemplateView):
-    """An empty page: all that is on it comes through the socket."""
+    """An empty page, which the socket fills."""
 
     template_name = "chat/page.html"

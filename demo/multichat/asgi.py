@@ -1,4 +1,4 @@
-"""The door: HTTP to Django, websockets to the router."""
+"""The entry point: HTTP goes to Django, websockets to the router."""
 
 import os
 
@@ -7,15 +7,15 @@ from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
 from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "multichat.settings")
-http = get_asgi_application()  # first: it loads the apps whose models the routing imports
+http = get_asgi_application()  # first, because it loads the apps whose models the routing imports
 
 from multichat.routing import router  # noqa: E402
 
 application = ProtocolTypeRouter(
     {
-        # Static files from Django, as `runserver` does; elsewhere that is the web server's work.
+        # Django serves static files here, as `runserver` does. In production a web server does.
         "http": ASGIStaticFilesHandler(http),
-        # With origin check, session and user.
+        # The router checks the origin and adds session and user.
         "websocket": router.as_asgi(),
     }
 )

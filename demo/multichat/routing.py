@@ -1,4 +1,4 @@
-"""Over websockets: the same viewsets, on another router; and what only sockets have."""
+"""Routes of the websocket: the API's viewsets on another router, and the consumers of rooms."""
 
 from rest_channels.routers import DefaultRouter
 

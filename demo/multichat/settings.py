@@ -1,8 +1,8 @@
 """
-Settings of the demo, for a laptop and nothing else: its passwords are printed on the page.
+Settings of the demo, for a laptop only: the page shows its passwords.
 
-`DEMO_DATABASE` names another SQLite file than `demo/demo.sqlite3`, `DEMO_REDIS` a Redis by which
-several server processes reach each other.
+`DEMO_DATABASE` names an SQLite file other than `demo/demo.sqlite3`. `DEMO_REDIS` is the URL of a
+Redis that connects several server processes.
 """
 
 import os
@@ -54,7 +54,8 @@ DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": DATABASE,
-        # Writers queue for the database's one lock instead of failing half-way for want of it.
+        # Make writers queue for SQLite's one lock, so that none fails halfway through a
+        # transaction.
         "OPTIONS": {"timeout": 20, "transaction_mode": "IMMEDIATE"},
     }
 }
@@ -65,17 +66,17 @@ if "DEMO_REDIS" in os.environ:
     CHANNEL_LAYERS["default"] = {
         "BACKEND": "channels_redis.core.RedisChannelLayer",
         "CONFIG": {
-            # Longer than the layer waits for a message: that is 5 seconds.
+            # Longer than the 5 seconds that the layer waits for a message.
             "hosts": [{"address": os.environ["DEMO_REDIS"], "socket_timeout": 10}],
-            # Those who share a database are one chat, and others on the same Redis another.
+            # Processes that share a database are one chat; others on the same Redis are separate.
             "prefix": f"multichat:{DATABASE}",
         },
     }
 
-# For who watches: that a killed process's users are gone is seen after 4 seconds, by default 35.
+# Show the users of a killed process as gone after 4 seconds; by default it takes 35.
 REST_CHANNELS = {"PRESENCE_SECONDS": 1}
 
-# They hold for both transports: a frame is a request to DRF.
+# DRF's settings apply to both transports: a frame is a request to DRF.
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
     "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],

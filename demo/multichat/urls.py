@@ -1,4 +1,4 @@
-"""Over HTTP: the page, and the API as any DRF project has it."""
+"""URLs over HTTP: the page, and the API as in any DRF project."""
 
 from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path

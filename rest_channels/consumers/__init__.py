@@ -1,8 +1,8 @@
-"""
+r"""
 Class-based consumers: a class is a group of handlers, an instance serves one message.
 
     class Chat(WebsocketConsumers):
-        @consumer(command="greet", name=r"(?P<name>\\w+)")
+        @consumer(command="greet", name=r"(?P<name>\w+)")
         def greet(self, message, name):
             self.reply({"text": f"Hello, {name}"})
 
@@ -11,15 +11,10 @@ Class-based consumers: a class is a group of handlers, an instance serves one me
 
 from rest_channels.consumers.base import Consumers, Message, Routes
 from rest_channels.consumers.channels import Channel, Group
-from rest_channels.consumers.groups import GroupConsumers
+from rest_channels.consumers.groups.group_consumers import GroupConsumers
+from rest_channels.consumers.groups.rooms import RoomConsumers
 from rest_channels.consumers.handlers import consumer
-from rest_channels.consumers.mixins import (
-    NoReceiveMixin,
-    PermissionMixin,
-    SessionMixin,
-    UserMixin,
-)
-from rest_channels.consumers.models import (
+from rest_channels.consumers.model_consumers import (
     CreateConsumers,
     CRUDConsumers,
     DeleteConsumers,
@@ -27,10 +22,15 @@ from rest_channels.consumers.models import (
     ReadOnlyConsumers,
     UpdateConsumers,
 )
-from rest_channels.consumers.rooms import RoomConsumers
-from rest_channels.consumers.subscriptions import (
+from rest_channels.consumers.subscription_consumers import (
     ModelSubscribeConsumers,
     ObjectSubscribeConsumers,
+)
+from rest_channels.consumers.user_mixins import (
+    NoReceiveMixin,
+    PermissionMixin,
+    SessionMixin,
+    UserMixin,
 )
 from rest_channels.consumers.websockets import WebsocketConsumers
 from rest_channels.exceptions import ConsumerError

@@ -1,11 +1,11 @@
-"""
-A class is a group of handlers, an instance serves one message.
+r"""
+Class-based consumers: a class is a group of handlers, an instance serves one message.
 
     class Pages(Consumers):
         channel_name = "pages"
         prefix = "new"
 
-        @consumer(page=r"(?P<page>\\d+)")
+        @consumer(page=r"(?P<page>\d+)")
         def seen(self, message, page):
             PageView.objects.create(page=self.prefix + page)
 
@@ -22,52 +22,54 @@ from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLPattern
 
 from rest_channels.consumers.channels import Channel
+from rest_channels.consumers.groups.layers import require_channel_name, safe_name, to_json
 from rest_channels.consumers.handlers import Handler, find_handlers
-from rest_channels.consumers.layers import require_channel_name, safe_name, to_json
 from rest_channels.exceptions import ConsumerError
-from rest_channels.keywords import configured, subclass
-from rest_channels.threads import workers
+from rest_channels.viewsets import configured, subclass
+from rest_channels.workers.threads import workers
 
 if TYPE_CHECKING:
     from rest_framework.request import Request
 
-    from rest_channels.connection import Connection
+    from rest_channels.sockets.connection import Connection
 
 
-# What a class is made of, no configuration.
-_RESERVED: Final = ("stream_class", "lane_class", "bases")
+# Parts of a class that are not configuration.
+_RESERVED: Final = ("stream_class", "queue_class", "bases")
 
 
 class Outlet(Protocol):
-    """Where one message came from and its replies go."""
+    """The sender of one message, to whom its replies go."""
 
     #: At a worker: the primary key of the user who sent it.
     user_pk: Any
-    #: Under which key the socket's own session is stored.
+    #: The key under which the socket's own session is stored.
     session_key: str | None
     #: Whether the socket is closed.
     is_last: bool
 
     @property
     def owner(self) -> Hashable:
-        """Whose share of the worker threads its work takes."""
+        """The user or the address whose share of the worker threads its work takes."""
 
     @property
     def address(self) -> str | None:
-        """What reaches it from another process; None where nothing does."""
+        """The address that reaches it from another process; None if there is none."""
 
     def say(self, text: str) -> None:
-        """Send JSON text there; from any thread, in the order of the calls."""
+        """Send JSON text to it; from any thread, in the order of the calls."""
 
 
 class ReplyChannel(Channel):
-    """Whom a message came from. Its `name` reaches them from any process, as `Channel(name)`."""
+    """
+    The sender of a message. Its `name` reaches the sender from any process, as `Channel(name)`.
+    """
 
     def __init__(self, outlet: Outlet) -> None:
         self._outlet = outlet
 
     @property
-    def name(self) -> str:  # type: ignore[override]
+    def name(self) -> str:  # type: ignore[override]  # a property in an attribute's place
         address = self._outlet.address
         if address is None:
             raise ImproperlyConfigured(
@@ -85,7 +87,7 @@ class ReplyChannel(Channel):
 
 
 class Message:
-    """One message: its `content`, the `channel` it came by, and `reply_channel`, whom from."""
+    """One message: its `content`, the `channel` it came by, and its sender, `reply_channel`."""
 
     def __init__(self, content: Any, channel: Channel, reply_channel: ReplyChannel) -> None:
         self.content = content
@@ -95,8 +97,9 @@ class Message:
 
 class Routes(list[URLPattern]):
     """
-    What `as_routes` returns: routes for Channels' `URLRouter`; none where the class serves no
-    sockets. `table` is what `rest_channels.routers.ChannelRouter` makes of them.
+    The result of `as_routes`: routes for Channels' `URLRouter`.
+
+    Empty if the class serves no sockets. `rest_channels.routers.ChannelRouter` uses the `table`.
     """
 
     def __init__(self, table: Table, patterns: Iterable[URLPattern] = ()) -> None:
@@ -125,20 +128,20 @@ class Table:
         """Each channel that a handler listens on, once."""
         names = [self.channel_name, *map(self.channel_of, self.handlers)]
         if not self.is_named:
-            # The name that nobody gave is nobody's to send to.
+            # A generated name is not meant for senders.
             names = [name for name in names if name != self.channel_name]
         return list(dict.fromkeys(names))
 
     @property
     def is_named(self) -> bool:
-        """Whether somebody gave the class's channel its name."""
+        """Whether the class's channel has a name of its own, not a generated one."""
         return self.channel_name != _name_of(self.consumers)
 
     def channel_of(self, handler: Handler) -> str:
         return handler.channel_name or self.channel_name
 
     def find(self, content: Any, channel: str) -> tuple[Handler, dict[str, str]] | None:
-        """The first handler on `channel` that takes `content`, and what its filters captured."""
+        """Return the first handler on `channel` that takes `content`, and the captured values."""
         for handler in self.handlers:
             if self.channel_of(handler) == channel:
                 captured = handler.match(content)
@@ -151,18 +154,17 @@ class Consumers:
     """
     A group of handlers.
 
-    An instance serves one message. It finds the message in `message`, what filters captured and
-    the URL bound in `kwargs`, whom to reply to in `reply_channel`, on a socket of this process
-    that socket in `connection` and DRF's request in `request` (None elsewhere), and every keyword
-    of `as_routes` as an attribute.
+    An instance serves one message. Its attributes are the `message`; `kwargs`, the values from
+    filters and the URL; `reply_channel`, the sender; on a socket of this process the socket in
+    `connection` and DRF's request in `request` (None elsewhere); and every keyword of `as_routes`.
     """
 
     #: The internal channel that the handlers listen on, unless they name one of their own.
-    channel_name: Any = None
+    channel_name: str | None = None
     #: Applied to each handler, the first of them outermost.
     decorators: Iterable[Callable[..., Any]] = ()
 
-    #: Set for each of `as_routes`.
+    #: Set for each call of `as_routes`.
     _table: ClassVar[Table]
 
     def __init__(
@@ -180,53 +182,54 @@ class Consumers:
         self.request = request
         self._outlet = outlet
         self._begun: list[Awaitable[Any]] = []
-        #: Whether something was raised, whatever `at_exception` made of it.
+        #: Whether the instance raised an exception, even if `at_exception` handled it.
         self.has_failed = False
 
     @classmethod
     def as_routes(cls, **initkwargs: Any) -> Routes:
         """
-        This class as routes, with `initkwargs` in place of attributes of the class, for these
-        routes alone. Raises TypeError for a name that is none, with the list of those that are.
+        Return this class as routes; `initkwargs` replace attributes of the class for them alone.
+
+        Raises TypeError for a name that is not an attribute, with the list of attributes.
         """
         return cls.configured(initkwargs).get_routes()
 
     @classmethod
     def configured(cls, initkwargs: dict[str, Any]) -> type[Consumers]:
-        """The subclass that routes are made of."""
-        own = subclass(cls, (configured(cls, initkwargs, _RESERVED),), {})
+        """Return the subclass that routes are made of."""
+        own: type[Consumers] = subclass(cls, (configured(cls, initkwargs, _RESERVED),), {})
         own._table = Table(own, initkwargs)
         return own
 
     @classmethod
     def table(cls) -> Table:
-        """The handlers of a configured class."""
+        """Return the handlers of a configured class."""
         return cls._table
 
     @classmethod
     def get_routes(cls) -> Routes:
-        """The routes of a configured class."""
+        """Return the routes of a configured class."""
         if not cls._table.channels or not cls._table.handlers:
             raise ImproperlyConfigured(
-                f"{cls.__name__} has no handlers on a named channel: give it a method decorated "
+                f"{cls.__name__} has no handlers on a named channel: add a method decorated "
                 f"with @consumer, and a channel_name: {cls.__name__}.as_routes(channel_name='...')."
             )
         return Routes(cls._table)
 
     @classmethod
     def get_channel_name(cls) -> str:
-        """The internal channel: `channel_name`, or a name made of the class's own."""
+        """Return the internal channel: `channel_name`, or a name derived from the class's own."""
         if cls.channel_name is None:
             return _name_of(cls)
         return cls.channel_name
 
     @classmethod
     def get_channels_name(cls) -> str:
-        """`get_channel_name`, under the name it had before."""
+        """Return `get_channel_name`, under its former name."""
         return cls.get_channel_name()
 
     def get_decorators(self) -> Iterable[Callable[..., Any]]:
-        """What is applied to each handler, the first outermost."""
+        """Return the decorators of each handler, the first outermost."""
         return self.decorators
 
     @property
@@ -235,46 +238,56 @@ class Consumers:
 
     def reply(self, content: Any) -> None:
         """
-        Send `content` to whom the message came from. In `def` and `async def` handlers alike: it
-        waits for nothing, and what is said leaves in the order in which it is said.
+        Send `content` to the sender of the message.
+
+        For `def` and `async def` handlers alike: it does not wait, and replies leave in the order
+        of the calls.
         """
         self.reply_channel.send(content)
 
     def at_exception(self, exc: Exception) -> Any:
         """
-        Called with what a handler raised; `def` or `async def`.
+        Handle an exception of a handler; `def` or `async def`.
 
-        Raise it, as this does, and the client gets an error: the text of a `ConsumerError`, DRF's
-        own for DRF's exceptions, 500 for all else, whose traceback is in the log. Return, and it
-        is dealt with.
+        Raise it, as this method does, to send the client an error: the text of a `ConsumerError`,
+        DRF's own for DRF's exceptions, 500 for all others, whose traceback is logged. Return to
+        send none.
         """
         raise exc
 
     def dispatch(self) -> Any:
         """
-        Let the first handler that matches have the message. Returns what it returns: an awaitable
-        where it is `async def`. Raises `ConsumerError` where none matches.
+        Pass the message to the first handler that matches, and return its result.
+
+        That is an awaitable if the handler is `async def`. `handle_unmatched` gets a message that
+        no handler matches.
         """
         found = self._table.find(self.message.content, self.message.channel.name)
         if found is None:
-            raise ConsumerError(
-                "There is nobody for such a message: no filter matches it.",
-                status=404,
-                code="not_found",
-            )
+            return self.handle_unmatched()
         handler, captured = found
-        # What the URL bound wins over what the message says.
+        # The URL's values take precedence over the message's.
         self.kwargs = {**captured, **self.kwargs}
         method = getattr(self, handler.name)
         for decorator in reversed([*self.get_decorators(), *handler.decorators]):
             method = decorator(method)
         return method(self.message, **handler.arguments(self.kwargs))
 
+    def handle_unmatched(self) -> Any:
+        """Handle a message that no handler matches; by default, raise `ConsumerError`, 404."""
+        raise ConsumerError(
+            "No handler takes this message: no filter matches it.",
+            status=404,
+            code="not_found",
+        )
+
     def run(self, function: Callable[[], Any]) -> Awaitable[None] | None:
         """
-        Call `function`, this instance's own, in a worker thread; `at_exception` has its errors.
-        What remains to be awaited on the loop is returned; `discard` it where nobody will.
+        Call `function`, a method of this instance; `at_exception` gets its errors.
+
+        In a worker thread. Returns what remains to be awaited on the loop; `discard` it otherwise.
         """
+        result: Any
         try:
             result = function()
         except Exception as exc:
@@ -288,20 +301,28 @@ class Consumers:
             return None
         return self._unfinished(self._awaited(self._unfinished(result), is_dealt))
 
+    @property
+    def has_unsaved_session(self) -> bool:
+        """Whether a session of its own was changed and not saved yet."""
+        return False
+
+    def save_session(self) -> None:
+        """Save the sessions that `has_unsaved_session` reports; in a worker thread."""
+
     def after(self) -> None:
-        """Called in a worker thread when the message was served, or what it raised dealt with."""
+        """Run after the message was served, or its exception handled; in a worker thread."""
 
     def serialize_origin(self) -> dict[str, Any]:
-        """What a worker has to know of whom the message came from; in a worker thread."""
+        """Return what a worker needs to know about the sender; in a worker thread."""
         return {}
 
     def discard(self) -> None:
-        """Forget what `run` left and nobody began to await."""
+        """Close the awaitables that `run` left and that were never awaited."""
         for awaitable in self._begun:
             if inspect.iscoroutine(awaitable) and _is_unbegun(awaitable):
                 awaitable.close()
 
-    def _unfinished(self, result: Any) -> Any:
+    def _unfinished(self, result: Awaitable[None]) -> Awaitable[None]:
         self._begun.append(result)
         return result
 
@@ -310,7 +331,7 @@ class Consumers:
             await result
         except Exception as exc:
             if is_dealt:
-                # It was at_exception itself.
+                # It was raised by at_exception itself.
                 raise
             self.has_failed = True
             # It may be `def`, and read the database.

@@ -5,7 +5,7 @@ Internal channels and groups of sockets by name.
     await Channel("mail").asend({"to": "ann"})  # on an event loop
     Group("room_5").send({"text": "Hello"})     # from either
 
-What is sent is JSON, whatever the layer would take. A layer may lose a message without a word.
+Messages are JSON, even if the layer accepts more. A layer may lose a message without an error.
 """
 
 from __future__ import annotations
@@ -15,8 +15,12 @@ from typing import Any
 
 from asgiref.sync import async_to_sync
 
-from rest_channels.consumers.hub import change_membership, send_to_group, send_to_socket
-from rest_channels.consumers.layers import is_address, message, send_to_layer, to_json
+from rest_channels.consumers.groups.group_hub import (
+    change_membership,
+    send_to_group,
+    send_to_socket,
+)
+from rest_channels.consumers.groups.layers import is_address, message, send_to_layer, to_json
 
 
 class Channel:
@@ -38,8 +42,8 @@ class Channel:
         """
         Send `content` to the handlers of this channel, or to the socket. From sync code.
 
-        `kwargs` become the handlers' `self.kwargs`, and `reply_channel` is whom they reply to.
-        Raises `ConsumerError` with status 503 where the layer does not take it within 2 seconds.
+        `kwargs` become the handlers' `self.kwargs`, and `reply_channel` is the address they reply
+        to. Raises `ConsumerError` with status 503 if the layer does not accept it within 2 seconds.
         """
         async_to_sync(self.asend)(content, kwargs=kwargs, reply_channel=reply_channel)
 
@@ -50,7 +54,7 @@ class Channel:
         kwargs: Mapping[str, Any] | None = None,
         reply_channel: Channel | str | None = None,
     ) -> None:
-        """`send` on an event loop."""
+        """Send `content` as `send` does, on an event loop."""
         text = to_json(content)
         if is_address(self.name):
             await send_to_socket(self.name, text)
@@ -63,8 +67,8 @@ class Group:
     """
     The sockets that are in a group, in all processes.
 
-    Any text is a name. What goes over the layer may be lost, and nobody is told; members in the
-    process that sends get it all the same.
+    Any text is a name. The layer may lose a message without an error; members in the process that
+    sends it receive it all the same.
     """
 
     def __init__(self, name: str) -> None:
@@ -75,14 +79,14 @@ class Group:
 
     def send(self, content: Any) -> None:
         """
-        Send `content` to all members: encoded once for all processes. From any thread.
+        Send `content` to all members, encoded once for all processes. From any thread.
 
-        Waits for nothing, but where no event loop runs in this process: there up to 2 seconds.
+        Returns at once if an event loop runs in this process; else it waits up to 2 seconds.
         """
         send_to_group(self.name, to_json(content))
 
     def add(self, reply_channel: Channel | str) -> None:
-        """Let a socket join, by its `reply_channel`, wherever it is; from sync code."""
+        """Let a socket join, by its `reply_channel`, in whichever process it is; from sync code."""
         async_to_sync(self.aadd)(reply_channel)
 
     def discard(self, reply_channel: Channel | str) -> None:

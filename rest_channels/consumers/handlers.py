@@ -1,6 +1,4 @@
-"""
-The handlers of a class: methods decorated with `@consumer`, in the order in which they are asked.
-"""
+"""The handlers of a class: methods decorated with `@consumer`, in the order of their definition."""
 
 from __future__ import annotations
 
@@ -12,14 +10,14 @@ from typing import Any, TypeVar, overload
 
 from django.core.exceptions import ImproperlyConfigured
 
-from rest_channels.consumers.filters import Filter, resolved
+from rest_channels.consumers.message_filters import Filter, resolved
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 @dataclass(frozen=True)
 class Declaration:
-    """What `@consumer` says of a method."""
+    """The arguments of a method's `@consumer`."""
 
     channel_name: Any
     decorators: tuple[Callable[..., Any], ...]
@@ -43,9 +41,9 @@ def consumer(
     """
     Make a method a handler of the messages that match `filters`; without filters, of all.
 
-    With and without parentheses. `channel_name` is the internal channel it listens on in place of
-    its class's. `decorators` are applied within the class's own, the first of them outermost.
-    Each filter is a regular expression, a plain value, or a callable that takes the class and the
+    Works with and without parentheses. `channel_name` is the internal channel it listens on, if not
+    its class's. `decorators` are applied inside the class's own, the first of them outermost. Each
+    filter is a regular expression, a plain value, or a callable that takes the class and the
     keywords of `as_routes` and returns one of these.
     """
     declaration = Declaration(channel_name, tuple(decorators), filters)
@@ -58,10 +56,10 @@ def consumer(
             )
         if inspect.isgeneratorfunction(method) or inspect.isasyncgenfunction(method):
             raise ImproperlyConfigured(
-                f"{method.__qualname__} is a generator, which nobody would iterate: send each "
+                f"{method.__qualname__} is a generator, which would never be iterated: send each "
                 "item by self.reply(item)."
             )
-        method.consumer = declaration  # type: ignore[attr-defined]
+        method.consumer = declaration  # type: ignore[attr-defined]  # marks the handler
         return method
 
     return declare if method is None else declare(method)
@@ -78,7 +76,7 @@ class Handler:
     method: Callable[..., Any]
 
     def match(self, content: Any) -> dict[str, str] | None:
-        """What the filters captured; None where one of them does not match."""
+        """Return what the filters captured; None if one of them does not match."""
         captured: dict[str, str] = {}
         for item in self.filters:
             found = item.match(content) if isinstance(content, Mapping) else None
@@ -88,7 +86,7 @@ class Handler:
         return captured
 
     def arguments(self, kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        """Those of `kwargs` that the method takes."""
+        """Return the items of `kwargs` that the method takes."""
         return accepted_keywords(self.method, kwargs)
 
     def __str__(self) -> str:
@@ -97,8 +95,9 @@ class Handler:
 
 def find_handlers(cls: Any, initkwargs: Mapping[str, Any]) -> list[Handler]:
     """
-    The handlers of `cls`: its own in the order of their definition, then what it inherits. Of a
-    method that is overridden, only the overriding one counts.
+    Return the handlers of `cls`: its own in the order of their definition, then inherited ones.
+
+    An overridden method counts only as its override.
     """
     return [_handler(cls, name, method, initkwargs) for name, method in _declared(cls)]
 
@@ -114,7 +113,7 @@ def _declared(cls: type) -> Iterator[tuple[str, Any]]:
 
 
 def _require_free(cls: type, name: str) -> None:
-    """A handler called `reply` would be what handlers reply by: a mistake that nothing shows."""
+    """Refuse a handler that hides a method: one called `reply` would replace the way to reply."""
     for base in cls.__mro__:
         member = vars(base).get(name)
         is_ours = base.__module__.startswith("rest_channels.") and member is not None
@@ -141,8 +140,9 @@ def _handler(cls: Any, name: str, method: Any, initkwargs: Mapping[str, Any]) ->
 
 def accepted_keywords(method: Callable[..., Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
     """
-    Those of `kwargs` that `method`, a function of the class, names; where it takes any, all but
-    those that are called as the instance and the message are.
+    Return the items of `kwargs` that `method`, a function of the class, names.
+
+    If it takes any keywords, return all except the names of its instance and message parameters.
     """
     taken, named, takes_any = _parameters(method)
     return {k: v for k, v in kwargs.items() if k in named or (takes_any and k not in taken)}
@@ -150,7 +150,9 @@ def accepted_keywords(method: Callable[..., Any], kwargs: Mapping[str, Any]) -> 
 
 @lru_cache(maxsize=1024)
 def _parameters(method: Callable[..., Any]) -> tuple[frozenset[str], frozenset[str], bool]:
-    """The names of the instance and the message, those of other parameters, and `**kwargs`."""
+    """
+    Return the names of the instance and the message, those of other parameters, and `**kwargs`.
+    """
     parameters = list(inspect.signature(method).parameters.values())
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)

@@ -1,1 +1,1 @@
-"""Subscriptions: from a row that is written to the sockets that show it."""
+"""Subscriptions: the path from a written row to the sockets that show it."""

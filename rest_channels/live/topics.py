@@ -1,129 +1,117 @@
-"""
-What is subscribed to: a collection or a row of a stream, as one frame asked for it.
-
-The request half makes a `Subscribe` and knows nothing of what becomes of it; the live half calls
-`Topic.review` and knows nothing of frames and DRF's dispatch.
-"""
+"""Read from a frame's keys how a subscription begins."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+import math
+from collections.abc import Mapping
+from itertools import chain
+from typing import Any, Final
 
-from rest_framework.exceptions import ValidationError
+from rest_framework import status
+from rest_framework.exceptions import APIException, ValidationError
 
+from rest_channels.live.interface import Options, Window
 from rest_channels.protocol import MISSING, Missing
+from rest_channels.settings import socket_settings
 
-if TYPE_CHECKING:
-    from rest_framework.generics import GenericAPIView
-
-    from rest_channels.authentication import Credentials
+#: The error code for rows that a subscription cannot follow.
+CANNOT_SUBSCRIBE: Final = "cannot_subscribe"
 
 
-@dataclass(frozen=True, slots=True)
-class Review:
+class CannotSubscribe(APIException):
+    """A subscription to rows that cannot be followed; its detail says what to do instead."""
+
+    status_code = status.HTTP_400_BAD_REQUEST
+    default_code = CANNOT_SUBSCRIBE
+
+
+#: The keys of a frame that name the rows a client holds. Their values may be long.
+HELD_KEYS: Final = ("held", "held_ranges")
+
+#: The keys of a frame that hold a subscription's options; see `Options`.
+OPTION_KEYS: Final = frozenset({"snapshot", "since", "credit", "ordered", "window", *HELD_KEYS})
+
+# No database has longer integer keys; longer ones would take much memory.
+_KEY_BITS: Final = 64
+
+
+def options_of(keys: Mapping[str, Any], *, awaits: bool = False) -> Options:
+    """Return the options among a frame's keys. Raises DRF's `ValidationError` if one is invalid."""
+    snapshot = keys.get("snapshot", False)
+    if not isinstance(snapshot, bool):
+        raise ValidationError({"snapshot": ["Must be true or false."]})
+    return Options(
+        snapshot=snapshot,
+        # A token that does not name a position leads to a reset.
+        since=MISSING if keys.get("since") is None else keys["since"],
+        held=_all_held(keys),
+        credit=_credit(keys.get("credit")),
+        awaits=awaits,
+        window=window_of(keys),
+    )
+
+
+def window_of(keys: Mapping[str, Any]) -> Window | None:
     """
-    What DRF says of a subscription now.
+    Return the window that a frame's keys ask for; None if they ask for no order.
 
-    `view` is the viewset instance behind `queryset`, everything on it that this subscriber may
-    see, and `serializer_class`, which shows it; all None where `status`, an error of the 400s,
-    says that there is nothing to see. `reads` is what of the request decided it.
+    Raises DRF's `ValidationError` if a value is invalid.
     """
-
-    status: int
-    view: GenericAPIView | None = None
-    queryset: Any = None
-    serializer_class: Any = None
-    reads: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, eq=False, slots=True)
-class Topic:
-    """
-    A collection, or a row.
-
-    `review`, in a worker thread, has DRF judge anew. `place` is all that the answer may depend on
-    beside who asks: viewset, action, path, query, host, language, form. `name` is the same text
-    for the same topic in every process, `row` the lookup of a row's, `alias` the database.
-    `credentials` tell who asks, unless the frame `has_own_credentials`; `circumstances` are what
-    authentication may have looked at beside them.
-    """
-
-    review: Callable[[], Review]
-    place: Hashable
-    name: str
-    row: str | None
-    alias: str
-    credentials: Credentials
-    has_own_credentials: bool = False
-    circumstances: Hashable = None
-
-    @property
-    def is_row(self) -> bool:
-        return self.row is not None
-
-    @property
-    def identity(self) -> Hashable:
-        """Equal for subscribers whom DRF takes for the same user; see `Credentials.identity`."""
-        if self.has_own_credentials:
-            return self
-        return self.credentials.identity, self.circumstances
+    is_ordered, size = keys.get("ordered"), keys.get("window")
+    if not (is_ordered is None or isinstance(is_ordered, bool)):
+        raise ValidationError({"ordered": ["Must be true or false."]})
+    if size is None:
+        return Window() if is_ordered else None
+    limit = socket_settings.MAX_SUBSCRIPTION_ROWS
+    if type(size) is not int or not 1 <= size <= limit:
+        raise ValidationError({"window": [f"Must be an integer from 1 to {limit}."]})
+    return Window(size)
 
 
-#: The keys of a frame by which a subscription begins; see `Options`.
-OPTION_KEYS: Final = frozenset({"snapshot", "since", "held", "credit"})
+def _all_held(keys: Mapping[str, Any]) -> tuple[str | int | float, ...] | None:
+    named, counted = _held(keys.get("held")), _ranges(keys.get("held_ranges"))
+    if named is None or counted is None:
+        return counted if named is None else named
+    return tuple(dict.fromkeys([*named, *counted]))
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """
-    How a subscription begins. `since` is a position's token, MISSING where none is given;
-    `held` maps the keys of rows the client says it holds, as text, to what it called them;
-    `credit` is how many events it takes before it has acknowledged any, None where it does not say.
-    """
-
-    snapshot: bool = False
-    since: Any = MISSING
-    held: Mapping[str, Any] | None = None
-    credit: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Subscribe:
-    """What an action returns that subscribes: in its response, for the connection to act on."""
-
-    alias: str
-    options: Options = field(default_factory=Options)
-    is_row: bool = False
-
-    @classmethod
-    def from_keys(cls, keys: Mapping[str, Any], alias: str, *, is_row: bool) -> Subscribe:
-        """Read a frame's keys. Raises DRF's `ValidationError`."""
-        snapshot = keys.get("snapshot", False)
-        if not isinstance(snapshot, bool):
-            raise ValidationError({"snapshot": ["Must be true or false."]})
-        return cls(
-            alias,
-            Options(
-                snapshot=snapshot,
-                # Whatever it is: what is no position leads to a reset.
-                since=MISSING if keys.get("since") is None else keys["since"],
-                held=_held(keys.get("held")),
-                credit=_credit(keys.get("credit")),
-            ),
-            is_row,
-        )
-
-
-def _held(value: Any) -> dict[str, Any] | None:
+def _held(value: Any) -> tuple[str | int | float, ...] | None:
     if value is None or isinstance(value, Missing):
         return None
     if not isinstance(value, list) or not all(
-        isinstance(key, (str, int)) and not isinstance(key, bool) for key in value
+        isinstance(key, str) or (_is_number(key) and math.isfinite(key)) for key in value
     ):
         raise ValidationError({"held": ["Must be a list of primary keys."]})
-    return {str(key): key for key in value}
+    # A list may repeat keys: each is answered once.
+    return tuple(dict.fromkeys(value))
+
+
+def _ranges(value: Any) -> tuple[int, ...] | None:
+    """Return the keys of closed ranges of integers, each once."""
+    if value is None or isinstance(value, Missing):
+        return None
+    if not isinstance(value, list) or not all(map(_is_range, value)):
+        detail = "Must be a list of ranges [first, last] of integers, first not above last."
+        raise ValidationError({"held_ranges": [detail]})
+    limit = socket_settings.MAX_SUBSCRIPTION_ROWS
+    if sum(last - first + 1 for first, last in value) > limit:
+        detail = f"Must not have more than {limit} keys: a subscription has no more rows."
+        raise ValidationError({"held_ranges": [detail]})
+    keys = chain.from_iterable(range(first, last + 1) for first, last in value)
+    return tuple(dict.fromkeys(keys))
+
+
+def _is_range(value: Any) -> bool:
+    return (
+        isinstance(value, list)
+        and len(value) == 2
+        and all(type(end) is int and end.bit_length() <= _KEY_BITS for end in value)
+        and value[0] <= value[1]
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _credit(value: Any) -> int | None:

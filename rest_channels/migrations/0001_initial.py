@@ -2,11 +2,15 @@ from typing import Any
 
 from django.db import migrations, models
 
-from rest_channels.live import triggers
+from rest_channels.live.capture import triggers
 
 
 def remove_triggers(apps: Any, schema_editor: Any) -> None:
-    """Where nobody sends signals of migrations: no write may meet a table that is not there."""
+    """
+    Remove triggers in projects that send no signals of migrations.
+
+    Otherwise a write would fail because the trigger's table is missing.
+    """
     triggers.remove(schema_editor.connection.alias)
 
 
@@ -56,6 +60,6 @@ class Migration(migrations.Migration):
             ],
             options={"default_permissions": ()},
         ),
-        # The last to come, the first to go.
+        # Last to be applied, first to be reversed.
         migrations.RunPython(migrations.RunPython.noop, remove_triggers),
     ]

@@ -23,7 +23,7 @@ from rest_channels.consumers import (
     consumer,
 )
 from rest_channels.routers import ChannelRouter
-from tests.consumers.channels import told
+from tests.support.internal_channels import told
 
 
 class Pages(Consumers):
@@ -53,8 +53,7 @@ def test_an_unknown_keyword_is_refused_with_the_list_of_those_known():
     with pytest.raises(TypeError) as refused:
         Pages.as_routes(prefix="old", colour="red")
     assert str(refused.value) == (
-        "Pages.as_routes() got unknown keywords: colour. "
-        "Known are: channel_name, decorators, prefix."
+        "Pages.as_routes() got unknown keywords: colour. It takes channel_name, decorators, prefix."
     )
 
 
@@ -70,11 +69,11 @@ def test_methods_and_private_names_are_no_keywords(name):
         Pages.as_routes(**{name: "mine"})
 
 
-@pytest.mark.parametrize("name", ["stream_class", "lane_class", "bases"])
+@pytest.mark.parametrize("name", ["stream_class", "queue_class", "bases"])
 def test_what_a_class_is_made_of_is_no_keyword(name):
     with pytest.raises(TypeError, match="unknown keywords") as refused:
         CRUDConsumers.as_routes(**{name: ()})
-    assert name not in str(refused.value).partition("Known are")[2]
+    assert name not in str(refused.value).partition("It takes")[2]
 
 
 def test_routes_of_one_class_share_nothing_not_even_what_can_be_changed():
@@ -253,7 +252,7 @@ def test_a_function_takes_the_class_and_the_keywords_of_as_routes():
     assert answers(filters, {"gate": "g"}, gate="h") is None
 
 
-class Gate(Consumers):
+class Door(Consumers):
     channel_name = "gate"
     gate = r"g-(?P<gate>\w+)"
 
@@ -275,16 +274,16 @@ class Gate(Consumers):
 
 
 def test_a_classmethod_is_a_filter():
-    assert told(Gate.as_routes(), content={"gate": "g-1"}) == ["1"]
-    assert told(Gate.as_routes(gate="x"), content={"gate": "x"}) == ["no"]
+    assert told(Door.as_routes(), content={"gate": "g-1"}) == ["1"]
+    assert told(Door.as_routes(gate="x"), content={"gate": "x"}) == ["no"]
 
 
 def test_a_staticmethod_is_given_the_class():
-    assert told(Gate.as_routes(), content={"key": "Gate {}"}) == ["unlocked"]
+    assert told(Door.as_routes(), content={"key": "Door {}"}) == ["unlocked"]
 
 
 def test_a_subclass_may_override_the_method_that_is_a_filter():
-    class Other(Gate):
+    class Other(Door):
         @classmethod
         def get_gate(cls, **kwargs):
             return "other"
@@ -365,7 +364,7 @@ def test_no_handler_is_a_clear_error_with_what_asked():
     asked = {"page": "x", "action": "turn", "request_id": 7}
     assert told(Pages.as_routes(), content=asked) == [
         {
-            "errors": ["There is nobody for such a message: no filter matches it."],
+            "errors": ["No handler takes this message: no filter matches it."],
             "data": None,
             "action": "turn",
             "response_status": 404,
@@ -754,7 +753,7 @@ def test_a_reply_is_strict_json_as_drf_writes_it():
 
 
 def test_a_channel_may_be_sent_to_from_a_handler():
-    class Gate(Consumers):
+    class Door(Consumers):
         channel_name = "example"
 
         @property
@@ -765,4 +764,4 @@ def test_a_channel_may_be_sent_to_from_a_handler():
         def notify(self, message, **kwargs):
             Channel("asker#1").send({"text": self.message_text})
 
-    assert told(Gate.as_routes(), content={"gate": "g-7"}) == [{"text": "7"}]
+    assert told(Door.as_routes(), content={"gate": "g-7"}) == [{"text": "7"}]

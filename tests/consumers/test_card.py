@@ -24,8 +24,8 @@ from rest_channels.consumers import (
 from rest_channels.consumers import Consumers as BaseConsumers
 from rest_channels.routers import ChannelRouter
 from rest_channels.test import SocketClient, SocketClosed
-from tests.consumers.channels import a_layer, told
-from tests.consumers.sockets import open_socket
+from tests.support.consumer_talk import open_socket
+from tests.support.internal_channels import a_layer, told
 
 # Goals
 
@@ -39,13 +39,12 @@ def test_you_can_create_new_consumers_like_this(settings, django_user_model):
         group_name = "chat"
 
     application = URLRouter(ChatConsumers.as_routes(path="new", perms="private"))
-    with pytest.raises(SocketClosed):
-        SocketClient(application, "/new").connect()
-    client = SocketClient(application, "/new")
-    client.force_login(django_user_model.objects.create_user("ann"))
-    client.send_text('{"text": "Hello"}')
-    assert client.receive() == {"text": "Hello"}
-    client.close()
+    with SocketClient(application, "/new") as stranger, pytest.raises(SocketClosed):
+        stranger.receive()
+    with SocketClient(application, "/new") as client:
+        client.force_login(django_user_model.objects.create_user("ann"))
+        client.send_text('{"text": "Hello"}')
+        assert client.receive() == {"text": "Hello"}
 
 
 @pytest.mark.parametrize(

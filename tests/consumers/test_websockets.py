@@ -21,12 +21,14 @@ from rest_framework.response import Response
 from rest_framework.throttling import SimpleRateThrottle
 
 from rest_channels.consumers import Channel, ConsumerError, Group, WebsocketConsumers, consumer
-from rest_channels.consumers.hub import running_hub
+from rest_channels.consumers.groups.group_hub import running_hub
 from rest_channels.routers import ChannelRouter, DefaultRouter, SimpleRouter, find_sockets
-from rest_channels.test import SocketClient
-from tests.consumers.channels import a_layer
-from tests.consumers.sockets import open_socket
-from tests.sockets import OpenViewSet, happened
+from rest_channels.sockets.queues import OWN_ACTIONS
+from rest_channels.test import SocketClient, SocketClosed
+from tests.support.consumer_talk import open_socket
+from tests.support.gates import Gate
+from tests.support.internal_channels import a_layer
+from tests.support.talk import OpenViewSet, happened
 
 
 class Open(WebsocketConsumers):
@@ -156,12 +158,14 @@ def test_what_on_connect_raises_refuses_the_socket(exc, is_async):
             raise exc
 
     chosen = RefusingAsync if is_async else Refusing
-    assert asyncio.run(handshake(chosen.as_routes())) is False
+    # Accepted, to be closed with a code, where it is a question of who asks.
+    is_of_user = isinstance(exc, PermissionDenied)
+    assert asyncio.run(handshake(chosen.as_routes())) is is_of_user
     assert left == []
 
 
 def test_an_on_connect_that_hangs_refuses_the_socket(monkeypatch):
-    monkeypatch.setattr("rest_channels.consumers.sockets._SECONDS_TO_OPEN", 0.1)
+    monkeypatch.setattr("rest_channels.consumers.consumer_streams._SECONDS_TO_OPEN", 0.1)
     begun, stopped = [], []
 
     class Hanging(Open):
@@ -204,7 +208,7 @@ def test_an_on_connect_that_fails_half_way_leaves_no_group_behind(is_async):
     class Failing(Open):
         def on_connect(self, message, **kwargs):
             self.join_group("half")
-            joined.append(self._delivery.lane.groups == {"half"})
+            joined.append(self._socket.queue.groups == {"half"})
             raise ZeroDivisionError
 
     class FailingAsync(Failing):
@@ -511,8 +515,20 @@ def test_bad_input_is_answered_400_as_on_a_viewsets_socket(text):
 # Bounds
 
 
-def test_a_message_too_long_closes_with_1009(settings):
+def test_a_message_too_long_is_answered_413(settings):
     settings.REST_CHANNELS = {"MAX_FRAME_BYTES": 100}
+
+    async def story():
+        async with open_socket(Chat.as_routes()) as socket:
+            for held in ({}, {"action": "subscribe", "held": [1] * 100}):
+                reply = await socket.ask({"text": "x" * 100, **held})
+                assert (reply["response_status"], reply["codes"]) == (413, ["frame_too_long"])
+
+    asyncio.run(story())
+
+
+def test_a_message_longer_than_any_closes_with_1009(settings):
+    settings.REST_CHANNELS = {"MAX_FRAME_BYTES": 100, "MAX_SUBSCRIPTION_ROWS": 1}
 
     async def story():
         async with open_socket(Chat.as_routes()) as socket:
@@ -542,22 +558,21 @@ def test_a_flood_is_answered_429_and_then_closed_with_4429(settings):
 
 def test_too_many_at_once_are_answered_503(settings):
     settings.REST_CHANNELS = {"MAX_IN_FLIGHT": 1}
-    opened, reached = threading.Event(), threading.Event()
+    gate = Gate()
 
     class Slow(Open):
         @consumer
         def slow(self, message):
-            reached.set()
-            assert opened.wait(10)
+            gate.pass_through()
             self.reply("slow")
 
     async def story():
         async with open_socket(Slow.as_routes()) as socket:
             await socket.give({})
-            await happened(reached)
+            await happened(gate.reached)
             refused = await socket.ask({"request_id": 2, "action": "x"})
             assert (refused["response_status"], refused["request_id"]) == (503, 2)
-            opened.set()
+            gate.opened.set()
             assert await socket.receive_message() == "slow"
 
     asyncio.run(story())
@@ -656,14 +671,13 @@ def test_permissions_are_those_of_viewsets(ann):
             self.reply(self.request.user.username)
 
     application = URLRouter(Members.as_routes())
-    stranger = SocketClient(application)
-    with pytest.raises(Exception, match="refused"):
-        stranger.connect()
-    client = SocketClient(application)
-    client.force_login(ann)
-    client.send_text("{}")
-    assert client.receive() == "ann"
-    client.close()
+    with SocketClient(application) as stranger, pytest.raises(SocketClosed) as closed:
+        stranger.receive()
+    assert closed.value.code == 4401
+    with SocketClient(application) as client:
+        client.force_login(ann)
+        client.send_text("{}")
+        assert client.receive() == "ann"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -791,6 +805,9 @@ def test_a_stream_that_refuses_or_closes_takes_no_other_with_it():
     assert codes == [1000]
 
 
+OWN = "    of the connection: " + ", ".join(sorted(OWN_ACTIONS))
+
+
 def test_socket_routes_lists_the_handlers():
     router = DefaultRouter()
     router.register("chat", Chat)
@@ -803,9 +820,11 @@ def test_socket_routes_lists_the_handlers():
         "    chat  (Chat)",
         "        greet  command='greet' name='(?P<name>\\\\w+)'",
         "        echo  command='echo'",
+        OWN,
         "/chat/",
         "    greet  command='greet' name='(?P<name>\\\\w+)'",
         "    echo  command='echo'",
+        OWN,
     ]
     assert [socket.path for socket in find_sockets(application)] == ["/", "/chat/"]
 

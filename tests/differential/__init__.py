@@ -1,3 +1,3 @@
 import pytest
 
-pytest.register_assert_rewrite("tests.differential.compare")
+pytest.register_assert_rewrite("tests.support.http_comparison")

@@ -1,24 +1,22 @@
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator
 
 import pytest
+from django.conf import settings
 from django.core.cache import cache
-from django.core.handlers.asgi import ASGIRequest
+from django.test import override_settings
 
-from rest_channels import viewsets
-from rest_channels.live import log
-from rest_channels.request import MessageRequest
-from tests.differential.compare import Site
+from rest_channels.live.log import store
+from tests.support.http_comparison import Site
 
 
 @pytest.fixture
 def site(db: None) -> Iterator[Site]:
     """HTTP below `/api/`, sockets below `/ws/`, nothing registered yet."""
     # Looked up once a process, with the first write: not a query of whoever makes that.
-    assert log.is_installed("default")
+    assert store.is_installed("default")
     with Site() as site:
         yield site
 
@@ -33,21 +31,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(autouse=True)
-def short_cuts(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """
-    "off" is without what is done otherwise than DRF and Django do it, for speed alone: copies of
-    fields, choices that negotiation remembers, and the part of a request that is its socket's.
-    No answer may depend on them, neither HTTP's nor a socket's.
-    """
-    if getattr(request, "param", os.environ.get("REST_CHANNELS_SHORT_CUTS", "on")) == "on":
-        return
-
-    def become(self, scope, usual):
-        ASGIRequest.__init__(self, {**scope, **usual.scope}, io.BytesIO())
-
-    monkeypatch.setattr(MessageRequest, "_become", become)
-    monkeypatch.setattr(viewsets, "lend_fields", lambda serializer: None)
-    monkeypatch.setattr(viewsets, "remembering", lambda negotiator: negotiator)
+def short_cuts(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Compare with and without the setting `SHORT_CUTS`: no answer may depend on it."""
+    is_on = getattr(request, "param", os.environ.get("REST_CHANNELS_SHORT_CUTS", "on")) == "on"
+    with override_settings(REST_CHANNELS={**settings.REST_CHANNELS, "SHORT_CUTS": is_on}):
+        yield
 
 
 @pytest.fixture(autouse=True)

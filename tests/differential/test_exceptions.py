@@ -124,9 +124,13 @@ def enveloping(exc, context):
 @pytest.mark.parametrize(
     "exc, status_code, codes",
     [
-        (Teapot(), 418, [{"error": {"detail": "teapot"}}]),
-        (Http404(), 404, [{"error": {"detail": "not_found"}}]),
-        (serializers.ValidationError({"a": "b"}), 400, [{"error": {"a": "invalid"}}]),
+        (Teapot(), 418, [{"status": None, "error": {"detail": "teapot"}}]),
+        (Http404(), 404, [{"status": None, "error": {"detail": "not_found"}}]),
+        (
+            serializers.ValidationError({"a": "b"}),
+            400,
+            [{"status": None, "error": {"a": "invalid"}}],
+        ),
         (ZeroDivisionError(), 422, None),
     ],
 )

@@ -7,7 +7,7 @@ from rest_framework import viewsets
 from rest_framework.decorators import action
 from rest_framework.response import Response
 
-from tests.differential.compare import Site
+from tests.support.http_comparison import Site
 
 
 class EchoViewSet(viewsets.ViewSet):

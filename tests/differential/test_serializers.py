@@ -13,8 +13,8 @@ from rest_framework import serializers, viewsets
 from rest_framework.decorators import action
 from rest_framework.response import Response
 
-from tests.differential.compare import Site
 from tests.models import Document, Message, Room
+from tests.support.http_comparison import Site
 
 
 class RoomSerializer(serializers.HyperlinkedModelSerializer):

@@ -10,14 +10,9 @@ from rest_framework.decorators import action
 from rest_framework.permissions import BasePermission
 from rest_framework.response import Response
 
-from tests.differential.compare import Site
 from tests.models import Message, Room, Tag
-
-
-class RoomSerializer(serializers.ModelSerializer):
-    class Meta:
-        model = Room
-        fields = ["id", "name"]
+from tests.support.http_comparison import Site
+from tests.support.room_viewsets import RoomSerializer
 
 
 class RoomViewSet(viewsets.ModelViewSet):

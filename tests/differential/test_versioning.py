@@ -8,7 +8,7 @@ from rest_framework.decorators import action
 from rest_framework.response import Response
 from rest_framework.reverse import reverse
 
-from tests.differential.compare import Site
+from tests.support.http_comparison import Site
 
 
 def versioned(site, scheme, basename="version"):

@@ -7,11 +7,11 @@ from django.db import transaction
 from websockets.exceptions import InvalidHandshake
 
 from rest_channels.models import Change
-from tests.live.changes import InThread
-from tests.live.clients import Client, listed
-from tests.live.processes import MOMENTS
-from tests.live.victims import Victim, VictimServer, number, write
 from tests.models import Room
+from tests.support.killable_processes import Victim, VictimServer, number, write
+from tests.support.recorded_changes import InThread, forget_log
+from tests.support.room_client import Client, listed
+from tests.support.stepped_processes import MOMENTS
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -45,7 +45,8 @@ def test_a_writer_killed_at_any_step_has_written_all_or_nothing_and_it_is_told()
 
 def test_who_gives_numbers_is_killed_at_any_step_and_another_goes_on():
     stopped = 0
-    with VictimServer(POLL_SECONDS=3600) as server:
+    forget_log()
+    with VictimServer(is_deaf=True, POLL_SECONDS=3600) as server:
         client = Client().subscribe(server)
         for step in STEPS:
             Room.objects.create(name=step.replace(" ", "-"))

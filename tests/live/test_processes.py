@@ -10,10 +10,10 @@ import pytest
 from django.contrib.auth.models import User
 from websockets.exceptions import ConnectionClosed
 
-from tests.live.clients import Client, listed
-from tests.live.victims import Victim, VictimServer, rewrite
 from tests.models import Room
-from tests.servers import ask, reply
+from tests.support.killable_processes import Victim, VictimServer, rewrite
+from tests.support.room_client import Client, listed
+from tests.support.server_processes import ask, reply
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),

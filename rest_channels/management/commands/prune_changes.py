@@ -1,4 +1,4 @@
-"""`manage.py prune_changes`: forget changes that nobody may resume from any more."""
+"""`manage.py prune_changes`: delete changes that are too old to resume from."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
 
-from rest_channels.live import log
-from rest_channels.live.housekeeping import tidy
+from rest_channels.live.log import store
+from rest_channels.live.log.maintenance import tidy
 
 
 class Command(BaseCommand):
     help = (
-        "Numbers pending changes and forgets those older than RETENTION_SECONDS. Processes that "
-        "serve or write do so by themselves; run it where only short commands write."
+        "Number pending changes and delete those older than RETENTION_SECONDS. Processes that "
+        "serve or write do so by themselves; run it if only short commands write."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -22,13 +22,13 @@ class Command(BaseCommand):
             "--database",
             default=DEFAULT_DB_ALIAS,
             choices=tuple(connections),
-            help="Of which database; the default one unless given.",
+            help="The database to prune; 'default' unless given.",
         )
 
     def handle(self, *args: Any, database: str, **options: Any) -> None:
-        if not log.is_installed(database):
+        if not store.is_installed(database):
             raise CommandError(
-                f"Database {database!r} has no tables of rest_channels: "
+                f"Database {database!r} lacks the tables of rest_channels: run "
                 f"manage.py migrate --database {database}"
             )
         done = tidy(database)

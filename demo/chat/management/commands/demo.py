@@ -15,22 +15,24 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser):
         parser.add_argument("--host", default="127.0.0.1", help="the address to listen on")
-        parser.add_argument("--port", default=8000, type=int, help="0 takes one that is free")
+        parser.add_argument(
+            "--port", default=8000, type=int, help="the port to listen on; 0 chooses a free one"
+        )
 
     def handle(self, *, host, port, **options):
         call_command("migrate", verbosity=0)
         call_command("seed", stdout=self.stdout)
         config = uvicorn.Config("multichat.asgi:application", host, port, log_level="warning")
         listening = config.bind_socket()
-        listening.listen()  # now: whoever reads the URL below may connect at once
+        listening.listen()  # now, because a reader of the URL below may connect at once
         users = " or ".join(
             f"{name} (staff)" if of["is_staff"] else name for name, of in USERS.items()
         )
         self.stdout.write(f"Sign in as {users}, password {PASSWORD}. Ctrl+C ends.")
         self.stdout.write(f"http://{host}:{listening.getsockname()[1]}/")
         self.stdout.flush()
-        # What Django says of static files served from an async server: a matter of speed.
+        # Django warns about static files served by an async server, which only costs speed.
         warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume")
-        # The signal that ends the server is raised once more when it is done.
+        # The server raises the signal that ended it again when it is done.
         with suppress(KeyboardInterrupt):
             uvicorn.Server(config).run(sockets=[listening])

@@ -1,4 +1,4 @@
-"""`manage.py seed`: two users, three rooms and something to read. Again and again, if you like."""
+"""`manage.py seed`: add two users, three rooms and some messages. Safe to run again."""
 
 from datetime import timedelta
 
@@ -16,18 +16,18 @@ USERS = {"ann": {"is_staff": True}, "bob": {"is_staff": False}}
 ROOMS = {
     "lobby": {"title": "Lobby", "topic": "Say hello, ask anything"},
     "chess": {"title": "Chess", "topic": "One game, a move at a time"},
-    "staff": {"title": "Staff room", "topic": "What the others need not hear", "staff_only": True},
+    "staff": {"title": "Staff room", "topic": "Not for everybody to hear", "staff_only": True},
 }
 
 LOBBY = [
     ("ann", "Good morning! The coffee machine works again."),
     ("bob", "Finally. What was wrong with it?"),
-    ("ann", "Somebody had put tea in it."),
+    ("ann", "There was tea in it."),
     ("bob", "I have never liked coffee."),
     ("ann", "So it was you."),
     ("bob", "No comment. Has anybody seen the ladder?"),
     ("ann", "Behind the door of the archive. Do not stand on the top step."),
-    ("bob", "Who would do such a thing."),
+    ("bob", "A fine trick to play on us."),
     ("ann", "You may edit or delete what you wrote yourself. I may do it to anybody's."),
     ("bob", "Then kindly delete the one about the tea."),
 ]
@@ -45,7 +45,7 @@ Qf3 Ng8 Bxf4 Qf6 Nc3 Bc5 Nd5 Qxb2 Bd6 Bxg1 e5 Qxa1+ Ke2 Na6 Nxg7+ Kd8 Qf6+ Nxf6 
 
 
 class Command(BaseCommand):
-    help = "Fill the demo's database; what is there already stays as it is."
+    help = "Fill the demo's database. Existing rows stay unchanged."
 
     @transaction.atomic
     def handle(self, *, verbosity, **options):
@@ -67,7 +67,7 @@ class Command(BaseCommand):
 
 
 def chess_moves():
-    """Who says what: the moves, numbered."""
+    """Yield each player with a numbered move."""
     for ply, move in enumerate(GAME.split()):
         number = ply // 2 + 1
         yield ("ann", f"{number}. {move}") if ply % 2 == 0 else ("bob", f"{number}… {move}")
@@ -75,7 +75,7 @@ def chess_moves():
 
 
 def fill(name, lines, *, every):
-    """Say `lines` in an empty room, `every` so often, the last of them just now."""
+    """Add `lines` to the room if it is empty, one `every` so often, the last of them just now."""
     room = Room.objects.get(name=name)
     if room.messages.exists():
         return

@@ -1,12 +1,19 @@
-/* What passes in a room, drawn: who is there, who is typing, what is said by the way. */
+/* Draws the users in a room, typing notices and asides. */
 
 import { $, clone, face, peopleItems, say, when } from "./dom.js";
 
-/** `users` are there; `news` is who came or left just now, where that is all that changed. */
+/** `users` are present; `news` are those who have come and gone, or null if that is not known. */
 export function showCompany(users, news, me) {
   $("company").replaceChildren(...peopleItems(users));
-  if (news === undefined || news.user.id === me.id) return;
-  say(`${news.user.username} ${news.event === "joined" ? "is here" : "has left"}`);
+  for (const { username, id } of news?.come ?? []) if (id !== me.id) say(`${username} is here`);
+  for (const { username, id } of news?.gone ?? []) if (id !== me.id) say(`${username} has left`);
+}
+
+/** Return who is among `after` and not among `before`, and the reverse. */
+export function newcomers(before, after) {
+  const without = (users, others) =>
+    users.filter(({ id }) => !others.some((other) => other.id === id));
+  return { come: without(after, before), gone: without(before, after) };
 }
 
 export function showTyping(users, me) {
@@ -20,7 +27,7 @@ export function showAsides(asides) {
   const log = $("asides");
   const list = log.querySelector("ol");
   log.hidden = asides.length === 0;
-  // What is drawn stays: a log is read out as it grows, and not from its beginning each time.
+  // Keep the items: screen readers read out additions to a log, not the whole log again.
   const told = new Set(asides.map(({ id }) => id));
   for (const item of [...list.children]) if (!told.has(item.dataset.id)) item.remove();
   const drawn = new Set([...list.children].map((item) => item.dataset.id));

@@ -1,4 +1,4 @@
-/* Small things for making the page. */
+/* Helpers for building the page. */
 
 export const $ = (id) => document.getElementById(id);
 
@@ -18,13 +18,13 @@ export function person({ username, is_staff }) {
   return [face(username), name, ...badge];
 }
 
-/** A list's items of `users`, a Map by id, by name. */
+/** Return list items of `users`, sorted by name. */
 export function peopleItems(users) {
-  const sorted = [...users.values()].sort((a, b) => a.username.localeCompare(b.username));
+  const sorted = [...users].sort((a, b) => a.username.localeCompare(b.username));
   return sorted.map((user) => element("li", {}, ...person(user)));
 }
 
-/** A round initial, the same colour for a name each time. */
+/** Return a round initial; its colour depends on the name. */
 export function face(name) {
   const sum = Array.from(name, (char) => char.codePointAt(0)).reduce((a, b) => a * 31 + b, 0);
   const made = element("span", { className: "face", ariaHidden: "true" }, name[0].toUpperCase());
@@ -38,12 +38,21 @@ export function when(date) {
   return date.toLocaleString(undefined, { ...day, hour: "2-digit", minute: "2-digit" });
 }
 
-/** Tell those who listen to the page rather than look at it. */
+/** Announce `text` to users of screen readers. */
 export function say(text) {
   $("said").textContent = text;
 }
 
-/** Do `work` at the second click; whoever looks elsewhere meanwhile has changed their mind. */
+/** Announce new messages: the last ones, and how many others there are. */
+export function announce(messages) {
+  if (messages.length === 0) return;
+  const last = messages.slice(-3).map(({ author, text }) => `${author}: ${text}`);
+  const others = messages.length - last.length;
+  const first = others > 0 ? [`${others} more messages`] : [];
+  $("news").textContent = [...first, ...last].join(". ");
+}
+
+/** Do `work` at the second click; a user who moves on in between has changed their mind. */
 export function askTwice(button, work) {
   const label = button.textContent;
   const ask = () => {
@@ -63,7 +72,7 @@ export function debounced(delay, work) {
 }
 
 /**
- * Let `form` hand its text to `work`, with the button that was pressed or, by Enter, none
+ * Pass the text of `form` to `work`, with the pressed button, or none if Enter was pressed
  * (Shift+Enter is a new line).
  */
 export function onSubmit(form, work) {

@@ -1,20 +1,21 @@
 /*
- * The list of messages: its items follow the rows they are given, and only what changed is drawn
- * anew, so that nobody loses what they are typing because somebody else speaks.
+ * The list of messages. Its items follow the rows, and only changed items are drawn again, so that
+ * no user loses a draft because another user posts.
  */
 
 import { $, askTwice, clone, face, onSubmit, say, when } from "./dom.js";
 import { attempt } from "./trouble.js";
 
-// So near to its end the list follows what is new (pixels).
+// Within this distance of its end, the list follows new messages (pixels).
 const NEAR = 80;
 
 export class MessageList {
-  #items = new Map(); // by the message's id, in order
+  #items = new Map(); // by the message's key, in order
   #isFresh = true;
   #wasAtEnd = true;
 
-  /** `may(message)`: whether to offer changing it. `save(message, text)`, `remove(message)`. */
+  /** `me()` returns the user. `save(message, text)` and `remove(message)` change a message;
+   *  `announce(messages)` reports new ones. */
   constructor(actions) {
     this.actions = actions;
     $("newer").onclick = () => this.#scrollToEnd();
@@ -22,12 +23,12 @@ export class MessageList {
       this.#wasAtEnd = this.#isAtEnd();
       if (this.#wasAtEnd) $("newer").hidden = true;
     };
-    // What comes and goes below it takes of its height.
+    // Elements below it take some of its height.
     const onResize = () => this.#wasAtEnd && this.#scrollToEnd();
     new ResizeObserver(onResize).observe($("scroller"));
   }
 
-  /** What is drawn next is something else: show it from its end. */
+  /** Show the end of the list that is drawn next, because it is another list. */
   restart() {
     this.#isFresh = true;
   }
@@ -39,39 +40,52 @@ export class MessageList {
     this.restart();
   }
 
-  /** Show exactly `rows`, oldest first. */
-  draw(rows) {
+  /** Show exactly `rows`, a Map by key, oldest first; `isPending(row)` are not confirmed yet. */
+  draw(rows, isPending) {
     const scroller = $("scroller");
     const isAtEnd = this.#isFresh || this.#isAtEnd();
     const below = scroller.scrollHeight - scroller.scrollTop;
-    const [first, last] = this.#ends();
+    const before = [...this.#items.keys()];
 
-    for (const [id, item] of this.#items) {
-      if (!rows.has(id) && item.leave()) this.#items.delete(id);
+    for (const [key, item] of this.#items) {
+      if (!rows.has(key) && item.leave()) this.#items.delete(key);
     }
-    for (const [id, message] of rows) {
-      const item = this.#items.get(id);
-      if (item === undefined) this.#items.set(id, new Item(message, this.actions));
+    for (const [key, message] of rows) {
+      const item = this.#items.get(key);
+      if (item === undefined) this.#items.set(key, new Item(message, this.actions));
       else if (item.message !== message) item.show(message);
+      this.#items.get(key).element.classList.toggle("pending", isPending(message));
     }
-    this.#items = new Map([...this.#items].sort(([a], [b]) => a - b));
+    this.#sort([...rows.keys()], before);
     this.#place();
 
-    const [nowFirst, nowLast] = this.#ends();
-    const hasNewer = !this.#isFresh && nowLast > last;
-    if (hasNewer) this.#items.get(nowLast).element.classList.add("new");
+    // Rows behind the last one that was shown before are new; others are older ones.
+    const drawn = [...rows];
+    const added = drawn.slice(drawn.findLastIndex(([key]) => before.includes(key)) + 1);
+    const hasNewer = !this.#isFresh && added.length > 0;
+    if (hasNewer) {
+      this.#items.get(added.at(-1)[0]).element.classList.add("new");
+      this.actions.announce(added.map(([, message]) => message));
+    }
     if (isAtEnd) this.#scrollToEnd();
-    else if (nowFirst < first) scroller.scrollTop = scroller.scrollHeight - below;
+    else if (drawn.length > 0 && !before.includes(drawn[0][0]))
+      scroller.scrollTop = scroller.scrollHeight - below;
     else if (hasNewer) $("newer").hidden = false;
     this.#isFresh = false;
   }
 
-  #ends() {
-    const ids = [...this.#items.keys()];
-    return [ids.at(0) ?? 0, ids.at(-1) ?? 0];
+  /** Bring the items into the order of `keys`; those that only stay keep their place in `before`. */
+  #sort(keys, before) {
+    const order = [...keys];
+    for (const [at, key] of before.entries()) {
+      if (this.#items.has(key) && !order.includes(key)) {
+        order.splice(at === 0 ? 0 : order.indexOf(before[at - 1]) + 1, 0, key);
+      }
+    }
+    this.#items = new Map(order.map((key) => [key, this.#items.get(key)]));
   }
 
-  /** Put the items in the page, in order; one that is in its place already is not touched. */
+  /** Put the items in the page, in order; leave alone an item in its place. */
   #place() {
     let after = null;
     for (const { element } of [...this.#items.values()].reverse()) {
@@ -107,24 +121,27 @@ class Item {
     askTwice(remove, work);
   }
 
-  /** Draw `message`; where it is being edited, later. */
+  /** Draw `message`, or do so later if it is being edited. */
   show(message) {
     this.message = message;
     this.#isGone = false;
     if (this.#editor !== null) return;
     const find = (selector) => this.element.querySelector(selector);
-    find(".face").replaceWith(face(message.author));
-    find(".author").textContent = message.author;
+    // The server adds the author and the time of a message that the user has just sent.
+    const me = this.actions.me();
+    const { author = me.username, created = new Date().toISOString() } = message;
+    find(".face").replaceWith(face(author));
+    find(".author").textContent = author;
     find(".text").textContent = message.text;
-    find("time").dateTime = message.created;
-    find("time").textContent = when(new Date(message.created));
-    // The server decides; the page only does not offer what would be refused.
-    find(".actions").hidden = !this.actions.may(message);
+    find("time").dateTime = created;
+    find("time").textContent = when(new Date(created));
+    // The server decides; the page only hides what the server would refuse.
+    find(".actions").hidden = !me.is_staff && author !== me.username;
     find(".edit").ariaLabel = `Edit: ${message.text}`;
     find(".delete").ariaLabel = `Delete: ${message.text}`;
   }
 
-  /** The message is gone; false where its item stays, for somebody is typing in it. */
+  /** Remove the item of a deleted message; return false if it stays because a user edits it. */
   leave() {
     this.#isGone = true;
     if (this.#editor !== null) return false;
@@ -142,9 +159,8 @@ class Item {
     const before = this.message;
     onSubmit(form, (text, complain) =>
       attempt(async () => {
-        const saved = await this.actions.save(before, text);
-        // Somebody may have changed it once more, and that be here already.
-        this.#close(this.message === before ? saved : this.message);
+        await this.actions.save(before, text);
+        this.#close(this.message);
         say("Saved");
       }, complain),
     );

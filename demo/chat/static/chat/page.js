@@ -1,70 +1,78 @@
 /*
- * The page. What is on it came through the socket, and stays as it is on the server: rooms, people
- * and messages are subscribed to (live.js), and who is in a room is told who else is (here.js).
- * What is done on it goes as a frame.
+ * The page. One websocket delivers all its content and keeps it up to date: rooms, people and
+ * messages as live lists, presence in a room as a room. Each action of the user is a call.
  *
- * Text of users only ever becomes `textContent`, which nothing in it can escape.
+ * Text of users only ever becomes `textContent`, from which no markup can escape.
  */
 
-import { showAsides, showCompany, showTyping } from "./company.js";
-import { $, debounced, element, onSubmit, peopleItems, person, say } from "./dom.js";
-import { Here } from "./here.js";
-import { Live } from "./live.js";
+import { connect } from "../rest_channels/client.js";
+import { newcomers, showAsides, showCompany, showTyping } from "./company.js";
+import { $, announce, debounced, element, onSubmit, peopleItems, person, say } from "./dom.js";
 import { MessageList } from "./messages.js";
-import { SIGNED_OUT, Socket } from "./socket.js";
 import { attempt, sentence } from "./trouble.js";
-import { showWire } from "./wire.js";
+import { recorder, showWire } from "./wire.js";
 
-const socket = new Socket("/");
+// Messages of a room that are shown at first, and added by a click.
+const PAGE = 20;
+// The server keeps as many asides.
+const ASIDES = 20;
+
+const frames = new EventTarget();
+const api = connect("/", {
+  WebSocket: recorder(frames),
+  // Notice a server that hangs within ten seconds.
+  limits: { silenceSeconds: 3, pongSeconds: 4 },
+});
 
 let me = null;
-let people = null;
 let rooms = null;
 let room = null;
-let here = null; // what passes in the room
-let messages = null; // those of the room that are shown
-let older = null; // the query of the page before them, null where there is none
-let turn = 0; // counts what was asked to be shown: an answer that is no longer wanted is dropped
+let here = null; // the users, typing notices and asides of the room
+let messages = null; // the newest of the room, or of a search
+let oldest = null; // the id of the first message that is shown, null until there are any
 
 const list = new MessageList({
-  may: (message) => me.is_staff || message.author === me.username,
-  save: (message, text) =>
-    socket.request("messages", "partial_update", { pk: message.id, data: { text } }),
-  remove: (message) => socket.request("messages", "destroy", { pk: message.id }),
-  redraw: () => list.draw(messages?.rows ?? new Map()),
+  me: () => me,
+  save: (message, text) => api.messages.patch(message.id, { text }),
+  remove: (message) => api.messages.destroy(message.id),
+  announce: (messages) =>
+    announce(messages.filter(({ author = me.username }) => author !== me.username)),
+  redraw: () => drawMessages(),
 });
 
-showWire(socket, { panel: $("frames"), toggle: $("wire-toggle"), template: $("frame-template") });
+showWire(frames, { panel: $("frames"), toggle: $("wire-toggle"), template: $("frame-template") });
 
-// Connected, and not
+// The address names a room after its `#`, so that links can lead there.
+$("skip").onclick = (event) => {
+  event.preventDefault();
+  $("scroller").focus();
+};
 
-socket.addEventListener("open", () => {
-  $("connection").hidden = true;
-  $("live").hidden = false;
-  attempt(enter);
-});
+// The connection
 
-socket.addEventListener("close", ({ detail: { code, delay } }) => {
+let wasConnected = false;
+
+api.subscribe(() => {
+  const { name, code } = api.state;
+  const isConnected = name === "connected";
+  wasConnected ||= isConnected;
   const [text, link] = $("connection").children;
-  if (code === SIGNED_OUT) text.textContent = "You are signed out.";
-  else if (delay === null) text.textContent = `The server ended the connection (${code}).`;
+  if (name === "signed-out") text.textContent = "You are signed out.";
+  else if (code === 4403) text.textContent = "This account may not use the chat.";
+  else if (name === "closed") text.textContent = `The server ended the connection (${code}).`;
   else text.textContent = "Connection lost. Trying again…";
-  link.hidden = code !== SIGNED_OUT;
-  $("connection").hidden = false;
-  $("live").hidden = true;
+  link.hidden = name !== "signed-out" && code !== 4403;
+  const isOver = name === "signed-out" || name === "closed";
+  $("connection").hidden = isConnected || !(wasConnected || isOver || name === "waiting");
+  $("live").hidden = !isConnected;
 });
 
-/** Ask who we are; and for the rest, where it is not subscribed to already. */
-async function enter() {
-  showMe(await socket.request("users", "me"));
-  people ??= new Live(socket, "users", {}, { onChange: showPeople });
-  rooms ??= new Live(socket, "rooms", {}, { onChange: showRooms });
-  if (room !== null && messages?.query.search !== search()) await showNewest();
-}
-
-// A laptop that slept may have a dead connection and not know: an answer that fails to come tells.
-document.addEventListener("visibilitychange", () => {
-  if (!document.hidden) socket.request("users", "me").then(showMe, () => {});
+attempt(async () => {
+  showMe(await api.users.me());
+  const people = api.users.live();
+  people.subscribe(() => showPeople(people.rows));
+  rooms = api.rooms.live();
+  rooms.subscribe(showRooms);
 });
 
 // People
@@ -76,22 +84,23 @@ function showMe(user) {
 
 function showPeople(users) {
   $("people").replaceChildren(...peopleItems(users));
-  if (users.has(me.id)) showMe(users.get(me.id));
+  const now = users.find(({ id }) => id === me.id);
+  if (now) showMe(now);
 }
 
 // Rooms
 
-addEventListener("hashchange", () => rooms && showRooms(rooms.rows));
+addEventListener("hashchange", () => rooms && showRooms());
 
 /** Show the rooms; in the room that the address names after its `#`, or the first one. */
-function showRooms(rows) {
-  const sorted = [...rows.values()].sort((a, b) => a.id - b.id);
-  const name = decodeURIComponent(location.hash.slice(1)) || sorted[0]?.name;
+function showRooms() {
+  if (rooms.status === "connecting") return;
+  const name = decodeURIComponent(location.hash.slice(1)) || rooms.rows[0]?.name;
   const before = room;
-  room = sorted.find((room) => room.name === name) ?? null;
-  $("rooms").replaceChildren(...sorted.map(roomLink));
+  room = rooms.rows.find((room) => room.name === name) ?? null;
+  $("rooms").replaceChildren(...rooms.rows.map(roomLink));
   $("title").textContent = room?.title ?? "No such room";
-  $("topic").textContent = room?.topic ?? "It does not exist, or it is not for you to see.";
+  $("topic").textContent = room?.topic ?? "It does not exist, or you may not see it.";
   document.title = `${$("title").textContent} · multichat`;
   for (const control of [$("search"), ...$("composer").elements]) control.disabled = room === null;
   if (room?.id !== before?.id || room === null) {
@@ -108,92 +117,102 @@ function roomLink({ name, title, staff_only }) {
 }
 
 function enterRoom() {
-  here = new Here(socket, room.id, {
-    onCompany: (users, news) => showCompany(users, news, me),
-    onTyping: (users) => showTyping(users, me),
-    onAsides: showAsides,
+  const joined = (here = api.here.join(room.id));
+  let before = null; // those who were here, once it is known
+  joined.subscribe(() => {
+    if (joined !== here) return;
+    showCompany(joined.users, before && newcomers(before, joined.users), me);
+    if (joined.status === "live") before = joined.users;
+    showTyping(joined.typing, me);
+    showAsides(joined.messages.slice(-ASIDES));
   });
-  attempt(showNewest);
+  showNewest();
 }
 
 function leaveRoom() {
-  turn++;
   here?.leave();
   messages?.stop();
-  here = messages = older = null;
+  here = messages = null;
   list.clear();
-  showCompany(new Map());
-  showTyping([]);
+  showCompany([], null, me);
+  showTyping([], me);
   showAsides([]);
   $("search").value = "";
   $("older").hidden = $("empty").hidden = true;
 }
 
-// Messages: those of a page and whatever is newer, live
+// Messages: a window of the newest ones, which has two pages more than are shown
 
 function search() {
   return $("search").value.trim() || undefined;
 }
 
-async function showNewest() {
-  const query = { room: room.id, search: search() };
-  if (await showFrom(query, query)) list.restart();
-}
-
-async function showOlder() {
-  const { first, ...query } = messages.query;
-  await showFrom(older, query);
-  if (older === null) $("scroller").focus(); // the button that had it is gone
-}
-
-/** Ask for a `page` of the list, and subscribe to what `query` finds from there on. */
-async function showFrom(page, query) {
-  const mine = ++turn;
-  const { next, results } = await socket.request("messages", "list", { query: page });
-  if (mine !== turn) return false;
-  // DRF gives the address of the next page: what is behind its question mark is the query.
-  older = next && Object.fromEntries(new URL(next).searchParams);
-  $("older").hidden = older === null;
+function showNewest() {
   messages?.stop();
-  const first = older === null ? undefined : results.at(-1).id;
-  const told = { onChange: showMessages, onEnd: closeRoom };
-  messages = new Live(socket, "messages", { ...query, first }, told);
-  return true;
+  oldest = null;
+  const query = { room: room.id, search: search() };
+  const searched = (messages = api.messages.live({ query, window: 3 * PAGE }));
+  list.restart();
+  searched.subscribe(() => searched === messages && drawMessages());
+  if (searched.status !== "connecting") drawMessages();
 }
 
-function closeRoom(errors) {
-  messages = null;
-  $("older").hidden = true;
-  $("empty").textContent = errors.map(sentence).join(" ");
+function drawMessages() {
+  const { rows, status, error, hasMore } = messages?.getSnapshot() ?? { rows: [] };
+  if (status === "connecting") return;
+  // The newest come first. A short list is shown whole.
+  oldest ??= rows[PAGE - 1]?.id ?? (rows.length > 0 ? 0 : null);
+  const shown = visible(rows);
+  const drawn = shown.toReversed().map((row) => [messages.keyOf(row), row]);
+  list.draw(new Map(drawn), (row) => messages.isPending(row));
+  $("older").hidden = rows.length === shown.length && !hasMore;
+  $("empty").hidden = rows.length > 0;
+  $("empty").textContent = error
+    ? error.errors.map(sentence).join(" ")
+    : search()
+      ? `Nothing here mentions “${search()}”.`
+      : "There are no messages yet. Write the first!";
+  // A new message pushes the last one out of the window: never one that is shown. And the next page
+  // is here before the user asks for it.
+  const isFull = rows.length >= messages?.window;
+  if (isFull && rows.length - shown.length < 2 * PAGE) messages.grow(PAGE);
 }
 
-function showMessages(rows) {
-  list.draw(rows);
-  const { search } = messages.query;
-  $("empty").hidden = rows.size > 0;
-  $("empty").textContent = search
-    ? `Nothing here mentions “${search}”.`
-    : "Nobody has said anything yet. Begin!";
+/** Return those not older than the first that is shown; one that was just sent has no number yet. */
+function visible(rows) {
+  return rows.filter(({ id }) => typeof id === "string" || id >= oldest);
 }
 
-$("older").onclick = () => attempt(showOlder);
-$("search").oninput = debounced(200, () => attempt(showNewest));
+function showOlder() {
+  const { rows } = messages;
+  oldest = rows[visible(rows).length + PAGE - 1]?.id ?? 0;
+  drawMessages();
+  if ($("older").hidden) $("scroller").focus(); // the button that had it is gone
+}
 
-$("text").addEventListener("input", () => here?.isTyping($("text").value !== ""));
+$("older").onclick = showOlder;
+$("search").oninput = debounced(200, () => room && showNewest());
+
+$("text").addEventListener("input", () => here?.setTyping($("text").value !== ""));
 
 onSubmit($("composer"), (text, complain, button) =>
   attempt(async () => {
-    if (button === $("aside")) await here.say(text);
-    else await post(text);
+    here?.setTyping(false);
     $("text").value = "";
-    here?.isTyping(false);
+    try {
+      await (button === $("aside") ? here.say({ text }) : post(text));
+    } catch (error) {
+      $("text").value ||= text;
+      throw error;
+    }
     say("Posted");
   }, complain),
 );
 
-async function post(text) {
-  await socket.request("messages", "create", { data: { room: room.id, text } });
+/** The message is shown at once, and rolled back if the server refuses it. */
+function post(text) {
   const wasSearching = $("search").value !== "";
   $("search").value = "";
-  if (wasSearching) await showNewest();
+  if (wasSearching) showNewest();
+  return api.messages.create({ room: room.id, text });
 }

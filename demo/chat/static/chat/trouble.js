@@ -1,9 +1,9 @@
-/* What went wrong, kindly. */
+/* Error messages for the user. */
 
 import { $ } from "./dom.js";
-import { ConnectionLost } from "./socket.js";
+import { ConnectionLost } from "../rest_channels/client.js";
 
-/** Do `work`. Where the server finds its text wrong, `complain` says why; else the page does. */
+/** Do `work`. `complain` shows what the server rejects in its text; the page shows other errors. */
 export async function attempt(work, complain) {
   $("trouble").hidden = true;
   try {
@@ -25,18 +25,18 @@ function explain(error) {
 function inWords(error) {
   if (error instanceof ConnectionLost) {
     return error.wasSent
-      ? "The connection broke before the answer came. Look first whether it was done."
-      : "Not connected: nothing was sent, and nothing you wrote is lost.";
+      ? "The connection broke before the answer arrived. Check whether it was done, then retry."
+      : "Not connected: nothing was sent. Your text is still here.";
   }
   if (error.status === undefined) {
     console.error(error);
     return "Something on this page went wrong. Reloading it may help.";
   }
-  if (error.status === 404) return "It is not there any more: somebody may have deleted it.";
+  if (error.status === 404) return "It no longer exists: another user may have deleted it.";
   return error.errors.map(sentence).join(" ");
 }
 
-/** A message as it is; an object of fields as the words about them. */
+/** Return a message as it is, or join those about the fields of an object. */
 export function sentence(item) {
   return typeof item === "string" ? item : Object.values(item).flat().map(sentence).join(" ");
 }

@@ -1,8 +1,27 @@
-/* The list of frames as they go and come: what a reader of this demo is here for. */
+/* The list of frames sent and received, which shows how the demo works. */
 
 const KEPT = 100;
 
-export function showWire(socket, { panel, toggle, template }) {
+/** Return a class of websockets that reports each text to `frames`, except pings. */
+export function recorder(frames) {
+  const tell = (out, text) => {
+    if (JSON.parse(text).payload.action === "ping") return;
+    frames.dispatchEvent(new CustomEvent("frame", { detail: { out, text } }));
+  };
+  return class extends WebSocket {
+    constructor(...all) {
+      super(...all);
+      this.addEventListener("message", ({ data }) => tell(false, data));
+    }
+
+    send(text) {
+      super.send(text);
+      tell(true, text);
+    }
+  };
+}
+
+export function showWire(frames, { panel, toggle, template }) {
   const show = (isShown) => {
     toggle.setAttribute("aria-expanded", isShown);
     panel.hidden = !isShown;
@@ -11,7 +30,7 @@ export function showWire(socket, { panel, toggle, template }) {
   show(matchMedia("(min-width: 70rem)").matches);
 
   const list = panel.querySelector("ol");
-  socket.addEventListener("frame", ({ detail }) => {
+  frames.addEventListener("frame", ({ detail }) => {
     list.prepend(frameItem(template, detail));
     while (list.children.length > KEPT) list.lastElementChild.remove();
   });
@@ -26,7 +45,7 @@ function frameItem(template, { out, text }) {
   arrow.textContent = out ? "↑" : "↓";
   arrow.ariaLabel = out ? "sent" : "received";
   const number = request_id == null ? "" : ` #${request_id}`;
-  what.textContent = `${frame.stream} · ${action}${number}`;
+  what.textContent = `${frame.stream ?? "socket"} · ${action}${number}`;
   status.textContent = response_status ?? "";
   item.querySelector("details").ontoggle = () => {
     item.querySelector("pre").textContent = JSON.stringify(frame, null, 2);

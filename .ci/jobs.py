@@ -1,0 +1,186 @@
+"""
+Run the jobs of CI, two at a time: `python3 .ci/jobs.py [TITLE...]`.
+
+Each is a `make` target with variables of its own. The output of a job is printed once it has ended,
+and the times of all come last. The exit status is 1 if a job failed, or if a test was skipped: this
+machine has all services.
+
+A few tests wait by the clock, and fail if the job beside theirs takes the processor. So if at most
+`MOST_TO_REPEAT` tests of a job failed, they run once more when nothing else does. A test that fails
+alone fails the job; one that passes alone is named at the end, as a defect of the test.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+# The number of this machine's processors. With more, tests that wait for something time out.
+AT_ONCE = 2
+
+# More failures than this have another reason than timing.
+MOST_TO_REPEAT = 3
+
+# pytest's last line of a run in which tests failed, and its list of them.
+SUMMARY = re.compile(r"^=+ (\d+) failed, \d+ passed.* in .*=+$", re.MULTILINE)
+FAILED = re.compile(r"^FAILED (\S.*?)(?: - .*)?$", re.MULTILINE)
+
+# pytest's summary of skipped tests.
+SKIPPED = re.compile(r"^SKIPPED.*|^.*\b\d+ skipped\b.*", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Job:
+    title: str
+    command: str
+    variables: dict[str, str] = field(default_factory=dict)
+
+
+def suite(title: str, target: str, database: str, tests: str = "", **variables: str) -> Job:
+    # Jobs run side by side, and each remembers which of its own tests failed.
+    cache = "build/pytest-" + title.replace(" ", "-").replace(",", "")
+    arguments = f"--durations=20 -o cache_dir={cache} {tests}"
+    return Job(
+        title, f"make {target}", {"TEST_DATABASES": database, "ARGS": arguments, **variables}
+    )
+
+
+# Python's development mode slows the tests, most of all random programs.
+FAST = {"PYTHONDEVMODE": ""}
+
+# A run of the suite that leaves most random programs and frames to others.
+FEWER = {"TEST_PROGRAMS": "50", "FUZZ_FRAMES": "1000"}
+FEW = {**FEWER, **FAST}
+
+RANDOM = (
+    "tests/live/test_random_programs.py tests/live/test_random_worlds.py "
+    "tests/live/test_random_windows.py tests/live/watches/test_watch_programs.py "
+    "tests/live/visibility/test_queryset_differential.py"
+)
+
+# Tests of code for which a Python and a Django between the two may differ from both.
+SOME = (
+    "tests/differential tests/live/capture/test_capture_matrix.py tests/whole/test_versions.py "
+    "tests/contrib/dcrf/test_hosting.py"
+)
+
+# Development mode warns of what the newest versions deprecate, and of what is left open.
+DEVELOPMENT = "tests/sockets tests/consumers tests/contrib tests/bus tests/test"
+
+# Tests in Chromium, which a run on PostgreSQL leaves out.
+CHROMIUM = "tests/whole/test_demo.py tests/whole/test_readme.py tests/whole/test_docs.py"
+
+# The longest first, so that no job runs alone at the end.
+JOBS = [
+    suite("PostgreSQL", "test", "postgresql", **FAST),
+    suite("newest versions, PostgreSQL", "newest", "postgresql", **FEW),
+    suite("newest versions, SQLite", "newest", "sqlite", **FEW),
+    suite("oldest versions", "oldest", "sqlite", **FEW),
+    suite("random programs, SQLite", "test", "sqlite", RANDOM, **FAST),
+    suite("development mode, newest versions", "newest", "sqlite", DEVELOPMENT, **FEWER),
+    suite("Chromium", "test", "sqlite", CHROMIUM, **FAST),
+    suite("Python 3.13, Django 6.0", "python3.13", "sqlite", SOME, **FEW),
+    suite("Python 3.12, Django 6.0", "python3.12", "sqlite", SOME, **FEW),
+    Job("instructions of a retrieve", "make instructions"),
+    Job("JavaScript client", "make js-test"),
+    Job("docs", "make docs docs-test"),
+    Job("lint", "make lint"),
+]
+
+
+@dataclass(frozen=True)
+class Result:
+    job: Job
+    seconds: float
+    status: int
+    output: str
+
+    def is_good(self) -> bool:
+        return self.status == 0 and not SKIPPED.search(self.output)
+
+
+_printing = threading.Lock()
+
+
+def run(job: Job) -> Result:
+    began = time.monotonic()
+    with tempfile.TemporaryFile("w+", errors="replace") as output:
+        status = subprocess.call(
+            job.command.split(),
+            env={**os.environ, **job.variables},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        output.seek(0)
+        result = Result(job, time.monotonic() - began, status, output.read())
+    with _printing:
+        print(f"\n=== {job.title} ===\n{result.output}", flush=True)
+    return result
+
+
+def repeat_failures(result: Result) -> Result:
+    """Run the failed tests of `result` alone; return what became of them."""
+    arguments = result.job.variables["ARGS"] + " --last-failed --last-failed-no-failures=none"
+    again = Job(
+        f"{result.job.title}: failed tests, alone",
+        result.job.command,
+        {**result.job.variables, "ARGS": arguments},
+    )
+    return run(again)
+
+
+def may_repeat(result: Result) -> bool:
+    """
+    Return whether so few tests failed that another job may have been the reason.
+
+    A skipped test fails its job whatever the others do, so nothing is repeated then. Nor is a job
+    of several targets.
+    """
+    summary = SUMMARY.search(result.output)
+    is_few = summary is not None and int(summary[1]) <= MOST_TO_REPEAT
+    return is_few and "ARGS" in result.job.variables and not SKIPPED.search(result.output)
+
+
+def can_run(job: Job) -> bool:
+    """Return False only for Python 3.12, which no release of Debian has."""
+    if "python3.12" not in job.command:
+        return True
+    return subprocess.run([".ci/python", "3.12"], capture_output=True, check=False).returncode == 0
+
+
+def main(titles: list[str]) -> int:
+    jobs = [job for job in JOBS if can_run(job) and (not titles or job.title in titles)]
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        results = list(threads.map(run, jobs))
+    unsteady = []
+    for number, result in enumerate(results):
+        if may_repeat(result):
+            again = repeat_failures(result)
+            if again.is_good():
+                results[number] = replace(again, seconds=result.seconds + again.seconds)
+                unsteady += FAILED.findall(result.output)
+    print()
+    for result in results:
+        verdict = "" if result.is_good() else "  FAILED"
+        print(f"{result.seconds:5.0f} s  {result.job.title}{verdict}")
+    for name in unsteady:
+        print(f"Failed beside another job and passed alone: {name}")
+    for job in JOBS:
+        if not can_run(job):
+            print(f"Not tested: {job.title}")
+    for result in results:
+        for line in SKIPPED.findall(result.output):
+            print(f"No test may be skipped here: {line} ({result.job.title})")
+    return 0 if all(result.is_good() for result in results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Delivery: changes in the log become the events that each subscriber receives."""

@@ -1,0 +1,1 @@
+"""Actions that clients watch: they run again when a table that they have read is written to."""

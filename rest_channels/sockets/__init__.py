@@ -1,0 +1,1 @@
+"""The engine of one socket: frames in, DRF's dispatch, replies out."""

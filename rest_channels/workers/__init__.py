@@ -1,0 +1,1 @@
+"""Worker threads, the database connections they keep, and state that frames leave there."""

@@ -1,0 +1,155 @@
+"""Slow audiences are followed in tracks of their own, and nobody notices how they move."""
+
+from __future__ import annotations
+
+import threading
+from datetime import timedelta
+from datetime import timezone as fixed
+from types import SimpleNamespace
+
+import pytest
+from django.utils import timezone
+from rest_framework import serializers
+
+from rest_channels.live.change_path import ChangePath
+from rest_channels.live.delivery import paces, uniting
+from rest_channels.live.delivery.hub import current_hub
+from rest_channels.live.delivery.paces import Paces
+from rest_channels.live.delivery.pass_state import Cohort
+from rest_channels.live.delivery.tracks import Tracks
+from rest_channels.live.log.positions import Position
+from tests.models import Message, Room
+from tests.support.room_viewsets import OpenRooms
+from tests.support.subscription_stories import event, routes, run, subscribed, told, written
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def all_slow(monkeypatch, settings):
+    """All audiences of the main track are slow."""
+    settings.REST_CHANNELS = {**settings.REST_CHANNELS, "SLOW_TRACKS": 2}
+    everything = lambda self, outcome, track: list(track.state.audiences.values())  # noqa: E731
+    monkeypatch.setattr(Tracks, "choose_slow", everything)
+    monkeypatch.setattr(Tracks, "choose_quick", lambda self, outcome, track: [])
+    monkeypatch.setattr(Tracks, "_track_for", lambda self, audience, outcome: self.main)
+
+
+def tracks_of_audiences():
+    follower = current_hub()._followers["default"]
+    return [track.name for track in follower.all_tracks for _ in track.audiences]
+
+
+def test_an_audience_keeps_its_time_zone_in_another_thread(all_slow):
+    class When(serializers.ModelSerializer):
+        class Meta:
+            model = Message
+            fields = ["text", "created"]
+
+    class Local(OpenRooms):
+        queryset = Message.objects.order_by("id")
+        serializer_class = When
+        threads = set()
+
+        def initial(self, request, *args, **kwargs):
+            super().initial(request, *args, **kwargs)
+            timezone.activate(fixed(timedelta(hours=1), "local"))
+
+        def get_serializer(self, *args, **kwargs):
+            self.threads.add(threading.get_ident())
+            return super().get_serializer(*args, **kwargs)
+
+    async def story():
+        room = await written(Room.objects.create, name="lobby")
+        async with told(routes(Local)) as socket:
+            await subscribed(socket)
+            for text in ("one", "two", "three"):
+                await written(Message.objects.create, room=room, text=text)
+                kind, data = await event(socket)
+                assert (kind, data["text"]) == ("create", text)
+                assert data["created"].endswith("+01:00")
+            assert tracks_of_audiences()[0].startswith("slow")
+
+    run(story)
+    assert len(Local.threads) > 1
+
+
+class SlowAudience:
+    """What `Paces` knows of an audience: here of one owner."""
+
+    def __init__(self, owner):
+        self.pace, self.passes, self.sole_owner = None, 0, owner
+
+    def learn_pace(self, seconds):
+        self.passes += 1
+        self.pace = seconds if self.pace is None else (self.pace + seconds) / 2
+
+
+def test_one_pass_that_is_a_little_slow_moves_nobody():
+    known, audience = Paces(), SlowAudience("ann")
+    assert known.slow({audience: 0.15}) == [audience]  # Ann's audiences together
+    shared = SlowAudience(None)
+    assert known.slow({shared: 0.15}) == []
+    assert known.slow({shared: 0.15}) == [shared]
+    assert known.slow({SlowAudience(None): 0.3})
+
+
+def test_many_quick_audiences_of_one_owner_are_slow_together(monkeypatch):
+    clock = type("Clock", (), {"now": 0.0, "monotonic": lambda self: self.now})()
+    monkeypatch.setattr(paces, "time", clock)
+    known, others = Paces(), SlowAudience("bob")
+    of_ann = [SlowAudience("ann") for _ in range(20)]
+    assert known.slow({**dict.fromkeys(of_ann, 0.01), others: 0.01}) == of_ann
+    # They stay apart for a while, although each is quick.
+    assert known.quick({of_ann[0]: 0.001, others: 0.001}) == [others]
+    clock.now += 61
+    assert known.quick({of_ann[0]: 0.001}) == [of_ann[0]]
+
+
+def test_only_audiences_at_the_position_of_a_track_join_it_at_once():
+    """Others would miss what the track has read, or receive it twice."""
+    path = ChangePath("default")
+    assert path.take_in(Cohort(Position(3, 1), []))  # It had no position.
+    assert not path.take_in(Cohort(Position(2, 1), []))
+    assert not path.take_in(Cohort(Position(4, 1), []))
+    assert not path.take_in(Cohort(Position(3, 2), []))  # Of a log that was lost.
+    assert path.take_in(Cohort(Position(3, 1), []))
+
+
+def held(**other):
+    """What an audience knows of the rows that its subscribers hold."""
+    known = {
+        **{"is_populated": True, "refresh_at": None, "is_bound": False, "window": None},
+        **{"reach": 0, "keeps_names": False, "members": {"1": 11, "2": 22}},
+        **{"own": {"ann": {"1": 11}}, "names": {"ann": {"1": "one"}}},
+    }
+    return SimpleNamespace(**{**known, **other})
+
+
+@pytest.mark.parametrize(
+    ("other", "may_unite"),
+    [
+        ({}, True),
+        ({"own": {"bob": {"1": 12}}, "names": {"bob": {"1": "1"}}}, True),
+        ({"members": {"2": 22, "1": 11}}, True),
+        ({"members": {"1": 11}}, False),
+        ({"members": {"1": 11, "2": 23}}, False),
+        ({"members": {"1": 11, "2": None}}, False),
+        ({"own": {"ann": {"1": 12}}}, False),
+        ({"names": {"ann": {"1": "other"}}}, False),
+        ({"refresh_at": 1.0}, False),
+        ({"is_populated": False}, False),
+        ({"is_bound": True}, False),
+        ({"reach": 1}, False),
+        ({"keeps_names": True}, False),
+    ],
+)
+def test_audiences_of_one_key_unite_if_their_subscribers_hold_the_same(other, may_unite):
+    assert uniting._hold_the_same(held(), held(**other)) is may_unite
+    assert uniting._hold_the_same(held(**other), held()) is may_unite
+
+
+def test_windows_unite_if_their_rows_have_the_same_order():
+    window, turned = held(window=object()), {"2": 22, "1": 11}
+    assert uniting._hold_the_same(window, held(window=window.window))
+    assert not uniting._hold_the_same(window, held(window=window.window, members=turned))

@@ -1,0 +1,1 @@
+"""What the tests share: clients, servers, services, comparisons, projects and random programs."""

@@ -1,0 +1,1 @@
+"""ASGI applications that server processes of the tests serve."""

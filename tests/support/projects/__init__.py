@@ -1,0 +1,1 @@
+"""Django projects with settings of their own, each run as a program."""

@@ -1,0 +1,1 @@
+"""An app whose rows remember who wrote them, by django-simple-history."""

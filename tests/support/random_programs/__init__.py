@@ -1,0 +1,1 @@
+"""Random programs of writers and subscribers, and the worlds they run in."""

@@ -1,0 +1,79 @@
+"""
+Empty the tables after a transactional test.
+
+Django's own way, `flush`, truncates every table and then makes content types and permissions once
+more: 60 ms on SQLite and 230 ms on PostgreSQL for each of some two thousand tests. Here only the
+tables that have rows are emptied, and what `migrate` wrote stays.
+"""
+
+from __future__ import annotations
+
+from django.apps import apps
+from django.core.management import call_command
+from django.db import connections, transaction
+from django.test import TransactionTestCase
+
+from rest_channels.live import catalogue
+from rest_channels.live.capture import triggers
+
+# What `migrate` writes by itself. A test that leaves other rows there gets the `flush` after all.
+_MADE_BY_MIGRATE = {"django_content_type", "auth_permission"}
+
+# Of each database: how many rows those tables have, and their highest keys.
+_made: dict[str, list[tuple[int, int]]] = {}
+
+
+def remember(alias: str) -> None:
+    """Note what `migrate` wrote, before the first test."""
+    _made[alias] = _rows_made_by_migrate(alias)
+
+
+def empty_tables(alias: str) -> None:
+    """Leave `alias` as a `flush` would: no rows but those of `migrate`, the log begun again."""
+    if _made.get(alias) != _rows_made_by_migrate(alias):
+        call_command("flush", verbosity=0, interactive=False, database=alias, reset_sequences=False)
+        remember(alias)
+        return
+    connection = connections[alias]
+    quote = connection.ops.quote_name
+    with transaction.atomic(alias), connection.cursor() as cursor:
+        # Foreign keys wait for the commit. The second round removes what triggers wrote.
+        for _ in range(2):
+            for table in _with_rows(alias):
+                cursor.execute(f"DELETE FROM {quote(table)}")
+    catalogue.forget()
+    triggers.on_post_migrate(apps.get_app_config("rest_channels"), alias)
+
+
+def _empty_databases(test_case: TransactionTestCase) -> None:
+    """What `TransactionTestCase` does once a test is over."""
+    for alias in test_case._databases_names(include_mirrors=False):
+        empty_tables(alias)
+
+
+TransactionTestCase._fixture_teardown = _empty_databases
+
+
+def _with_rows(alias: str) -> list[str]:
+    connection = connections[alias]
+    quote = connection.ops.quote_name
+    names = connection.introspection.django_table_names(only_existing=True, include_views=False)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            " UNION ALL ".join(
+                f"SELECT '{name}' WHERE EXISTS (SELECT 1 FROM {quote(name)})"
+                for name in names
+                if name not in _MADE_BY_MIGRATE
+            )
+        )
+        return [name for (name,) in cursor.fetchall()]
+
+
+def _rows_made_by_migrate(alias: str) -> list[tuple[int, int]]:
+    connection = connections[alias]
+    found = []
+    with connection.cursor() as cursor:
+        for table in sorted(_MADE_BY_MIGRATE & set(connection.introspection.table_names(cursor))):
+            cursor.execute(f"SELECT count(*), coalesce(max(id), 0) FROM {table}")
+            found.append(cursor.fetchone())
+    return found

@@ -1,0 +1,116 @@
+"""The benchmarks run: on the smallest of everything, whatever the figures."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks import instructions, storms
+from benchmarks.fanout import watching
+from benchmarks.running import fill, medians, serving
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="They read /proc.")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BENCH_SQLITE", str(tmp_path_factory.mktemp("bench") / "bench.sqlite3"))
+        fill("sqlite")
+        with serving("rest_channels", "sqlite", {}, site="benchmarks.live_site") as server:
+            yield server
+
+
+def test_saves_are_counted_until_all_subscribers_have_them(server):
+    with watching([server], 5) as watchers:
+        paced = watchers.ask("paced", 0.05, 2)
+        assert paced["count"] == 5 * paced["saves"]
+        assert (paced["lost"], paced["p50"] > 0) == (0, True)
+        for command in ("burst", "together"):
+            found = watchers.ask(command, 6, 6)
+            assert (found["count"], found["lost"], found["wrong"]) == (30, 0, 0)
+        assert watchers.ask("stats")["deliveries"] >= 60
+
+
+def test_audiences_rows_and_those_who_come_back(server):
+    found = storms.call(server, "audiences", 3)
+    assert found["audiences"] == 3
+    assert 1 < found["queries"] < 30
+    assert storms.call(server, "rows", 10)["p50"] > 0
+    assert storms.call(server, "resume", 5)["passes"] > 0
+
+
+def test_windows_over_many_rows(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks.windows", "--rows", "1100", "--subscribers", "2"]
+        + ["--times", "1"],
+        env={**os.environ, "BENCH_SQLITE": str(tmp_path / "bench.sqlite3")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    title, *lines = run.stdout.splitlines()
+    assert title == "sqlite, 1100 rows"
+    assert len(lines) == 5
+    assert all("2 subscribers" in line and "queries" in line for line in lines)
+
+
+def test_watches_beside_polling(tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks.watches", "--clients", "3", "--seconds", "1"]
+        + ["--writes", "2"],
+        env={**os.environ, "BENCH_SQLITE": str(tmp_path / "bench.sqlite3")},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    title, *lines = run.stdout.splitlines()
+    assert title == "3 clients, 2 writes a second; each second:"
+    assert len(lines) == 4
+    assert all("cpu_ms" in line and "queries" in line for line in lines)
+    # One run serves all clients of one user and query.
+    shared, apart = (float(line.partition("'runs': ")[2].strip("}")) for line in lines[2:])
+    assert 0 < shared < apart
+
+
+def test_medians_of_turns():
+    given = iter([1, 5, 6, 2, 3, 7])
+    asked = []
+
+    def figures(subject):
+        asked.append(subject)
+        return {"p50": next(given), "count": 9}
+
+    assert medians("ab", 3, figures) == {"a": {"p50": 2}, "b": {"p50": 6}}
+    assert asked == ["a", "b", "b", "a", "a", "b"]
+
+
+def test_quick_is_less_of_everything(monkeypatch):
+    seen = []
+    monkeypatch.setattr(command, "PARTS", {"fanout": seen.append})
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "--quick", "--only", "fanout"])
+    command.main()
+    assert vars(seen[0]).items() >= command.QUICK.items()
+
+
+@pytest.mark.parametrize(("times", "is_allowed"), [(0.9, True), (1.04, True), (1.06, False)])
+def test_a_retrieve_may_not_become_dearer_by_more_than_five_percent(monkeypatch, times, is_allowed):
+    ours = instructions.LAST_RATIO * times
+    found = {"rest_channels": {"retrieve": ours}, "drf": {"retrieve": 1.0}}
+    monkeypatch.setattr(instructions, "measured", lambda subjects, kinds: found)
+    if is_allowed:
+        instructions.guard()
+    else:
+        with pytest.raises(SystemExit, match="dearer"):
+            instructions.guard()
+
+
+def test_ratios_of_instructions_are_ours_to_each_of_the_others(capsys):
+    instructions.show({"rest_channels": {"idle": 30_000, "event": 5e6}, "drf": {"idle": 20_000}})
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["idle", "30", "20"] in rows and ["event", "5,000"] in rows
+    assert ["idle", "1.00", "x", "1.50", "x"] in rows

@@ -95,12 +95,13 @@ class Client:
         self.socket = None
 
     async def watch(self, number: int, of: str, keys: dict[str, Any], since: Any = None) -> None:
+        """Watch, in place of an earlier watch of that number; if it is refused, that goes on."""
         assert self.socket is not None
         await self.socket.send("watch", of=of, request_id=number, since=since, **keys)
         reply = await self.take(until=number)
-        before = self.watches.pop(number, None)
         if reply["response_status"] != 201:
             return
+        before = self.watches.pop(number, None)
         if reply["resumed"]:
             assert before is not None and since == reply["position"]
         data = before.data if reply["resumed"] else reply["data"]
@@ -110,6 +111,8 @@ class Client:
         await self.connect()
         for number, watch in list(self.watches.items()):
             await self.watch(number, watch.of, watch.keys, since=watch.position)
+            if self.watches[number] is watch:  # Refused, on a socket that has no other yet.
+                del self.watches[number]
 
     async def take(self, until: int | str) -> Any:
         """Take events until the reply to that request."""

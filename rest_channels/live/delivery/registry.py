@@ -61,15 +61,18 @@ class Memberships:
         """
         Start a subscription or a watch, and wait until the client has its reply.
 
-        It replaces one with the same `request_id`.
+        It replaces one with the same `request_id`, unless it is one too many.
         """
         key = _key(member.wire, member.frame.request_id)
-        if (replaced := self._known.pop(key, None)) is not None:
-            _remove(replaced)
+        replaced = self._known.pop(key, None)
         self._sweep()
         if (refusal := self._refusal(member)) is not None:
+            if replaced is not None:
+                self._known[key] = replaced
             member.refuse(refusal)
             return
+        if replaced is not None:
+            _remove(replaced)
         self._known[key] = member
         _start(member)
         current_heartbeat().watch(self)

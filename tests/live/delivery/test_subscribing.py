@@ -95,3 +95,23 @@ def test_what_the_filter_hides_is_told_to_nobody_and_ends_nothing():
             assert event["previous"] == reply["position"]
 
     asyncio.run(story())
+
+
+def test_a_refused_subscription_leaves_the_earlier_one_in_place(settings):
+    async def story():
+        async with talking_to(application, "/rooms/") as socket:
+            await socket.ask("subscribe", request_id="s", query={"is_staff_only": "false"})
+            refused = await socket.ask("subscribe_instance", request_id="s", pk=9)
+            assert refused["response_status"] == 404
+            await save(Room(name="lobby"))
+            assert (await socket.receive())["data"]["name"] == "lobby"
+
+            await socket.ask("subscribe", request_id="second")
+            settings.REST_CHANNELS = {"MAX_SUBSCRIPTIONS": 1}
+            refused = await socket.ask("subscribe", request_id="s")
+            assert refused["codes"] == ["too_many_subscriptions"]
+            await socket.ask("unsubscribe", request_id="second")
+            await save(Room(name="attic"))
+            assert (await socket.receive())["request_id"] == "s"
+
+    asyncio.run(story())

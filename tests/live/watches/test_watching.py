@@ -298,6 +298,27 @@ def test_a_failed_first_run_is_answered_as_the_action():
     run(story)
 
 
+def test_a_refused_watch_leaves_the_earlier_one_in_place(settings):
+    async def story():
+        async with talking_to(application, "/rooms/") as socket:
+            await watched(socket)
+            refused = await socket.ask("watch", of="list", query={"page": 9}, request_id="w")
+            assert refused["response_status"] == 404
+            await written(Room.objects.create, name="hall")
+            assert names(await change(socket)) == (1, ["hall"])
+
+            await socket.ask("watch", of="list", request_id="second")
+            settings.REST_CHANNELS = {"MAX_WATCHES": 1}
+            refused = await socket.ask("watch", of="list", request_id="w")
+            assert refused["codes"] == ["too_many_watches"]
+            settings.REST_CHANNELS = {}
+            await socket.ask("unwatch", request_id="second")
+            await written(Room.objects.create, name="attic")
+            assert names(await change(socket)) == (2, ["attic", "hall"])
+
+    run(story)
+
+
 def test_an_action_of_that_name_wins():
     async def story():
         async with talking_to(application, "/own/") as socket:

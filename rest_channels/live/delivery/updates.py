@@ -350,11 +350,15 @@ class AudienceUpdate:
         for part in (changes, self.moment.pending):
             # A change of permissions may also change how a row looks.
             is_unknown = is_judged_by(evaluation, part)
-            found = None if is_unknown else self.audience.concerned_keys(part)
+            found = None if is_unknown else self._concerned_keys(part)
             if found is None:
                 return None
             keys |= found
         return keys
+
+    def _concerned_keys(self, changes: Mapping[str, ModelChanges]) -> set[str] | None:
+        """Return the keys of rows that look different after `changes`; None for all."""
+        return self.audience.concerned_keys(changes)
 
     def _events_since(self, changed: MissedChanges, said: Held | None, group: Group) -> list[Event]:
         texts, seen = group.texts, self._seen(group.texts)

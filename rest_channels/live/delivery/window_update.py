@@ -16,7 +16,7 @@ from rest_channels.live.delivery.window_plan import told
 from rest_channels.live.delivery.window_script import Step, script
 from rest_channels.live.delivery.window_subscription import WindowSubscription
 from rest_channels.live.log.store import Kind
-from rest_channels.live.visibility.audiences import Texts
+from rest_channels.live.visibility.audiences import ModelChanges, Texts
 from rest_channels.live.visibility.evaluation import Evaluation
 from rest_channels.live.visibility.row_names import Held, Names
 from rest_channels.live.visibility.windows import edge_of, still_seen
@@ -249,6 +249,10 @@ class WindowUpdate(AudienceUpdate):
         if arrival.subscription.options.held is None:
             return None
         return super()._changed_since(arrival)
+
+    def _concerned_keys(self, changes: Mapping[str, ModelChanges]) -> set[str] | None:
+        # A new audience holds no rows yet.
+        return self.audience.concerned_keys(changes, among=self.order)
 
     def _tell_missed(self, arrival: Join, changed: MissedChanges, group: Group) -> bool:
         before, names = self._held_list(arrival)

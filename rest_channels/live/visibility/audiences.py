@@ -277,12 +277,17 @@ class Audience:
             return None
         return own.of_key.keys()
 
-    def concerned_keys(self, changes: Mapping[str, ModelChanges]) -> set[str] | None:
+    def concerned_keys(
+        self, changes: Mapping[str, ModelChanges], among: Collection[str] | None = None
+    ) -> set[str] | None:
         """
         Return the keys of rows that may look different, appear or disappear; None for all rows.
 
         Runs one query for each related table that was written to, for all audiences of one model.
+        In a window, only the rows `among` these keys can refer to changed ones; by default the rows
+        that its subscribers hold.
         """
+        among = self.members if among is None else among
         parts = [self.own_changes(changes), *(changes[k] for k in self.kin if k in changes)]
         if any(part.whole for part in parts):
             return None
@@ -298,18 +303,20 @@ class Audience:
             for path in paths:
                 if not shares_keys(field_at(self.model, path).related_model):
                     return None
-                referring = self._referring(path, related)
+                referring = self._referring(path, related, among)
                 if referring is None:
                     return None
                 keys |= referring
         return keys
 
-    def _referring(self, path: str, related: ModelChanges) -> set[str] | None:
+    def _referring(
+        self, path: str, related: ModelChanges, among: Collection[str]
+    ) -> set[str] | None:
         keys: Collection[str] = related.of_key if self._may_dangle(path) else related.old
         if self.window is not None:
             # Thousands of rows outside the window may refer to them.
-            is_too_much = max(len(keys), len(self.members)) > MAX_KEYS
-            return None if is_too_much else self._read_referring(path, keys, among=self.members)
+            is_too_much = max(len(keys), len(among)) > MAX_KEYS
+            return None if is_too_much else self._read_referring(path, keys, among=among)
         if (self.model, path) not in related.referring:
             related.referring[self.model, path] = self._read_referring(path, keys)
         return related.referring[self.model, path]

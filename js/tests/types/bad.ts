@@ -1,8 +1,10 @@
 /* What must not compile: each line below a comment has an error. */
 
+import { createCollection } from "@tanstack/db";
 import { connect } from "rest-channels";
 import { useLive, useRoom, useWatch } from "rest-channels/react";
 import { liveStore, watchStore } from "rest-channels/svelte";
+import { restChannelsCollectionOptions } from "rest-channels/tanstack-db";
 import * as vue from "rest-channels/vue";
 import type { Streams } from "./streams.js";
 
@@ -78,3 +80,11 @@ vue.useWatch(api.messages, "stat");
 liveStore(api.messages, { query: { rooom: 1 } });
 // @ts-expect-error no such action to watch
 watchStore(api.messages, "stat");
+
+// TanStack DB
+// @ts-expect-error no such filter
+restChannelsCollectionOptions(api.messages, { query: { rooom: 1 } });
+// @ts-expect-error rows have no such field
+createCollection(restChannelsCollectionOptions(api.messages)).get(3)?.txt;
+// @ts-expect-error the key is a string
+createCollection(restChannelsCollectionOptions(api.rooms)).get(3);

@@ -1,8 +1,10 @@
 /* What must compile. */
 
+import { createCollection } from "@tanstack/db";
 import { ApiError, connect } from "rest-channels";
 import { useConnection, useLive, useRoom, useWatch } from "rest-channels/react";
 import { liveStore, roomStore, watchStore } from "rest-channels/svelte";
+import { restChannelsCollectionOptions } from "rest-channels/tanstack-db";
 import * as vue from "rest-channels/vue";
 import type { Message, Streams, User } from "./streams.js";
 
@@ -98,4 +100,13 @@ export function others() {
   watchStore(api.messages, "stats").subscribe(({ data }) => is<Equal<typeof data, { count: number } | undefined>>());
   roomStore(api.here, 3).say({ text: "Hi" });
   return [grow(1), count, list.grow(1)];
+}
+
+/** TanStack DB. */
+export function collections() {
+  const messages = createCollection(restChannelsCollectionOptions(api.messages, { id: "hall", query: { room: 1 } }));
+  const text: string | undefined = messages.get(3)?.text;
+  const rooms = createCollection(restChannelsCollectionOptions(api.rooms, { getKey: ({ slug }) => slug }));
+  const title: string | undefined = rooms.get("hall")?.title;
+  return [text, title, messages.update(3, (row) => void (row.text = "Hi"))];
 }

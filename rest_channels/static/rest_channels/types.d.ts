@@ -313,6 +313,8 @@ interface AnyViewSet {
 type Known<T> = unknown extends T ? AnyViewSet : T;
 type Any<T> = unknown extends T ? any : T;
 
+export type RowOfKnown<T> = RowOf<Known<T>>;
+export type KeyOfKnown<T> = KeyOf<Known<T>>;
 export type LiveOptionsOf<T> = LiveOptions<RowOf<Known<T>>, FiltersOf<Known<T>>, KeyOf<Known<T>>>;
 export type WatchName<T> = keyof ActionsOf<Known<T>> | "list" | "retrieve";
 export type WatchInput<T, N> = N extends keyof ActionsOf<T>

@@ -117,11 +117,18 @@ class HeldLayer(QuietLayer):
         super().__init__()
         self.chance = random.Random(0)
         self.held: list[tuple[str, dict[str, Any]]] = []
-        self.delivered = 0
+        #: How often it was asked what arrives, and before which of these times it was sent to.
+        self.asked = 0
+        self.sent_before: set[int] = set()
+        #: How much it was to deliver, and did.
+        self.offered = self.delivered = 0
         self._ears: dict[str, tuple[Any, asyncio.Queue[dict[str, Any]]]] = {}
 
     async def send_somehow(self, message: dict[str, Any]) -> None:
-        self.held += [(channel, message) for channel in list(self._ears)]
+        offered = [(channel, message) for channel in list(self._ears)]
+        self.offered += len(offered)
+        self.sent_before.add(self.asked)
+        self.held += offered
 
     async def group_add(self, group: str, channel: str) -> None:
         self._ears.setdefault(channel, (asyncio.get_running_loop(), asyncio.Queue()))
@@ -134,8 +141,10 @@ class HeldLayer(QuietLayer):
 
     def pass_on(self) -> list[tuple[str, dict[str, Any]]]:
         """What is to arrive now, in order: channels and messages. The rest is held, or lost."""
+        self.asked += 1
         now, self.held = self.held, []
-        return now
+        # A channel that has left receives nothing more.
+        return [one for one in now if one[0] in self._ears]
 
     def loop_of(self, channel: str) -> asyncio.AbstractEventLoop | None:
         """Where `channel` is received of; None where nobody does any more."""
@@ -164,6 +173,7 @@ class ReorderingLayer(HeldLayer):
 
 class DelayingLayer(HeldLayer):
     def pass_on(self) -> list[tuple[str, dict[str, Any]]]:
-        now = super().pass_on()
-        self.held = [one for one in now if self.chance.random() < 0.7]
-        return [one for one in now if one not in self.held]
+        # Each for itself: one doorbell equals another.
+        now = [(one, self.chance.random() < 0.7) for one in super().pass_on()]
+        self.held = [one for one, is_late in now if is_late]
+        return [one for one, is_late in now if not is_late]

@@ -25,6 +25,12 @@ from tests.support.subscription_stories import event, routes, run, subscribed, t
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
+class MessageSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = Message
+        fields = ["id", "text"]
+
+
 @pytest.fixture
 def all_slow(monkeypatch, settings):
     """All audiences of the main track are slow."""
@@ -72,6 +78,46 @@ def test_an_audience_keeps_its_time_zone_in_another_thread(all_slow):
 
     run(story)
     assert len(Local.threads) > 1
+
+
+def test_what_allowed_a_subscription_ends_while_its_audience_moves(monkeypatch, settings):
+    """The main track has read that it ended, and the audience comes from a place before."""
+    settings.REST_CHANNELS = {**settings.REST_CHANNELS, "SLOW_TRACKS": 2}
+    monkeypatch.setattr(Tracks, "_track_for", lambda self, audience, outcome: self.main)
+    send, meanwhile = ChangePath.send, []
+
+    async def sending(path, outcome):
+        tracks = current_hub()._followers["default"].tracks
+        if meanwhile and path in [track.path for track in tracks._arriving.values()]:
+            await meanwhile.pop()()
+        await send(path, outcome)
+
+    monkeypatch.setattr(ChangePath, "send", sending)
+
+    class Messages(OpenRooms):
+        queryset = Message.objects.order_by("id")
+        serializer_class = MessageSerializer
+
+        def check_permissions(self, request):
+            if Room.objects.filter(name="closed").exists():
+                self.permission_denied(request)
+
+    async def story():
+        room = await written(Room.objects.create, name="lobby")
+        async with told(routes(OpenRooms)) as here, told(routes(Messages)) as arriving:
+            await subscribed(here)
+
+            async def close():
+                await written(Room.objects.create, name="closed")
+                assert (await event(here))[0] == "create"
+
+            meanwhile.append(close)
+            await subscribed(arriving)
+            assert not meanwhile
+            await written(Message.objects.create, room=room, text="secret")
+            assert (await event(arriving))[0] == "revoke"
+
+    run(story)
 
 
 class SlowAudience:

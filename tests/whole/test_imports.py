@@ -86,6 +86,9 @@ RANKS = [
     ],
     [
         "live.delivery.pass_state",
+        "live.delivery.window_growth",
+    ],
+    [
         "live.delivery.window_update",
     ],
     [
@@ -117,6 +120,7 @@ RANKS = [
     ],
     [
         "live.capture.triggers",
+        "live.visibility.loaded_columns",
         "live.visibility.row_names",
         "sockets.keyed_exchange",
         "viewsets",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ from rest_channels.live.delivery.pass_state import Draft, Known, ReadingError, W
 from rest_channels.live.delivery.subscription import SubscribedAudience, Subscription
 from rest_channels.live.delivery.update_plan import UpdatePlan
 from rest_channels.live.delivery.updates import AudienceUpdate
+from rest_channels.live.delivery.window_growth import read_less
 from rest_channels.live.delivery.window_plan import read_planned
 from rest_channels.live.delivery.window_update import update_of
 from rest_channels.live.visibility.evaluation import Evaluation
@@ -124,10 +125,10 @@ class Telling:
         if self._reads_apart:
             for audience in wanted:
                 with blaming(_concerned(self.draft.work[audience], known[audience])):
-                    ((_, rows),) = read_planned({audience: self.draft.work[audience]})
+                    ((_, rows),) = self._planned([audience])
                 yield audience, rows
             return
-        found = read_planned({audience: self.draft.work[audience] for audience in wanted})
+        found = self._planned(wanted)
         while True:
             try:
                 one = next(found, None)
@@ -137,6 +138,14 @@ class Telling:
             if one is None:
                 return
             yield one
+
+    def _planned(
+        self, audiences: Iterable[SubscribedAudience]
+    ) -> Iterator[tuple[SubscribedAudience, list[Any]]]:
+        work = {audience: self.draft.work[audience] for audience in audiences}
+        for audience, plan in work.items():
+            read_less(audience, plan, self.draft.window_of(audience))
+        yield from read_planned(work)
 
     def _known(self, audience: SubscribedAudience) -> Known:
         return {

@@ -46,9 +46,13 @@ def _hold_the_same(first: SubscribedAudience, twin: SubscribedAudience) -> bool:
 
 
 def _are_equal(first: SubscribedAudience, twin: SubscribedAudience) -> bool:
-    # Those of windows are in their order.
-    is_in_order = first.window is None or list(first.members) == list(twin.members)
-    return is_in_order and first.members == twin.members
+    if first.window is None:
+        return first.members == twin.members
+    # In their order. The server has made no text of rows that a resuming client held already.
+    return list(first.members) == list(twin.members) and all(
+        None in (one, other) or one == other
+        for one, other in zip(first.members.values(), twin.members.values(), strict=True)
+    )
 
 
 def _agree(one: Mapping[Hashable, Any], other: Mapping[Hashable, Any]) -> bool:
@@ -57,6 +61,9 @@ def _agree(one: Mapping[Hashable, Any], other: Mapping[Hashable, Any]) -> bool:
 
 def _unite(first: SubscribedAudience, twin: SubscribedAudience) -> None:
     first.absorb(twin)
+    for key, number in twin.members.items():
+        if first.members[key] is None:
+            first.members[key] = number
     if not first.evaluation.is_usable:
         first.evaluation = twin.evaluation
     for subscription in list(twin.subscriptions):

@@ -52,7 +52,8 @@ class UpdatePlan:
     of them needs all rows, the pass `reads_all`.
 
     In a window, other rows than those of `keys` may have moved: if the plan `reads_order`, or has
-    keys, the pass reads the `order` that its rows have now.
+    keys, the pass reads the `order` that its rows have now. If nothing but rows that clients are
+    `lacking` is needed, these are read instead of all.
     """
 
     keys: set[str] | None = field(default_factory=set)
@@ -60,6 +61,7 @@ class UpdatePlan:
     reads_all: bool = False
     reads_order: bool = False
     order: Order | None = None
+    lacking: set[str] | None = None
 
     @property
     def tells(self) -> bool:
@@ -69,6 +71,8 @@ class UpdatePlan:
     @property
     def wanted(self) -> set[str] | None:
         """The keys of the rows to read, None for all."""
+        if self.lacking is not None:
+            return self.lacking
         return None if self.reads_all else self.keys
 
 

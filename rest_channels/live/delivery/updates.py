@@ -198,9 +198,14 @@ class AudienceUpdate:
             return None
         if arrival.subscription not in self._holdings:
             read = partial(own_rows, self.audience, arrival.evaluation, self.rows)
-            held = Names(arrival.evaluation).held(values, self.rows.keys(), read)
+            held = Names(arrival.evaluation).held(values, self._existing, read)
             self._holdings[arrival.subscription] = held
         return self._holdings[arrival.subscription]
+
+    @property
+    def _existing(self) -> Collection[str]:
+        """The keys of all rows that subscribers may hold from now on."""
+        return self.rows.keys()
 
     def _note(self, groups: list[Group]) -> None:
         """Remember which rows subscribers hold from now on."""

@@ -25,7 +25,7 @@ def read_planned(
 
 
 def _wanted(audience: SubscribedAudience, plan: UpdatePlan) -> set[str] | None:
-    if audience.window is None or plan.wanted is None:
+    if audience.window is None or plan.wanted is None or plan.lacking is not None:
         return plan.wanted
     if not plan.tells:
         return set()

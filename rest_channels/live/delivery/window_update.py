@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -72,20 +72,36 @@ class WindowUpdate(AudienceUpdate):
     def _needed_keys(self, subscriptions: Sequence[Subscription]) -> set[str] | None:
         arrivals = [self._arrivals[s] for s in subscriptions if s in self._arrivals]
         are_new = len(arrivals) == len(subscriptions)
-        if are_new or self.audience.is_whole or any(arrival.needs_all for arrival in arrivals):
+        if self.work.lacking is None and (are_new or self.audience.is_whole):
             return None
-        if self._scope is None:
-            return None
-        needed = told(list(self.audience.members), self.order, self._scope)
+        return self._lacking(arrivals)
+
+    def lacking(self) -> set[str] | None:
+        """Return the keys of the rows that subscribers need in this `order`; None for all."""
+        return self._lacking(list(self._arrivals.values()))
+
+    def _lacking(self, arrivals: Sequence[Join]) -> set[str] | None:
+        needed: set[str] = set()
+        if self.audience.is_populated:
+            if self._scope is None:
+                return None
+            needed |= told(list(self.audience.members), self.order, self._scope)
         for arrival in arrivals:
             changed = self._changed_since(arrival) if arrival.resumes else None
             if changed is not None:
                 before, _ = self._held_list(arrival)
                 needed |= told(before, self.order, self._changed_rows(changed))
+            elif arrival.needs_all:
+                return None
         return needed
 
     def _seen(self, texts: Texts) -> list[str]:
         return self.order
+
+    @property
+    def _existing(self) -> Collection[str]:
+        # Not all of them need be read.
+        return dict.fromkeys(self.order).keys()
 
     # Existing subscribers
 

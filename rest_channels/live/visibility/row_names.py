@@ -207,7 +207,7 @@ class Names:
         for value in values:
             # A client cannot know a hidden key.
             key = self.key_in(value)
-            if key not in keys and not self._is_keys_own_text:
+            if key not in keys and not self.are_texts_of_keys:
                 called = self._calls(read)
                 key = called.get(json.dumps(value)) or called.get(_as_text(value))
             if key is not None and key in keys:
@@ -217,7 +217,8 @@ class Names:
         return Held(found, others)
 
     @cached_property
-    def _is_keys_own_text(self) -> bool:
+    def are_texts_of_keys(self) -> bool:
+        """Whether a name from a client is a key as it stands, so that no row has to be read."""
         # Serializers may represent times in any form.
         kind = kind_of(field_of(self._model))
         return self.are_of_keys and kind in ("integer", "uuid", "text", "decimal")

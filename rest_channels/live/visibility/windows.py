@@ -72,7 +72,7 @@ def read_order(audience: Audience, *, more: int = 0) -> Order:
     found = _enough(
         lambda limit: _listed(audience, ordered[:limit]),
         lambda values: key_of(audience.model, values[0]) or "",
-        size + min(more, size),
+        size + max(0, min(more, size)),
         audience,
     )
     keys = list(found)

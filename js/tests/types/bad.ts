@@ -2,6 +2,7 @@
 
 import { createCollection } from "@tanstack/db";
 import { connect } from "rest-channels";
+import { liveOptions, watchOptions } from "rest-channels/query";
 import { useLive, useRoom, useWatch } from "rest-channels/react";
 import { liveStore, watchStore } from "rest-channels/svelte";
 import { restChannelsCollectionOptions } from "rest-channels/tanstack-db";
@@ -88,3 +89,9 @@ restChannelsCollectionOptions(api.messages, { query: { rooom: 1 } });
 createCollection(restChannelsCollectionOptions(api.messages)).get(3)?.txt;
 // @ts-expect-error the key is a string
 createCollection(restChannelsCollectionOptions(api.rooms)).get(3);
+
+// TanStack Query
+// @ts-expect-error no such filter
+liveOptions(api.messages, { query: { rooom: 1 } });
+// @ts-expect-error no such action to watch
+watchOptions(api.messages, "stat");

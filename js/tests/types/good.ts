@@ -1,7 +1,9 @@
 /* What must compile. */
 
 import { createCollection } from "@tanstack/db";
+import { useQuery } from "@tanstack/react-query";
 import { ApiError, connect } from "rest-channels";
+import { liveOptions, watchOptions } from "rest-channels/query";
 import { useConnection, useLive, useRoom, useWatch } from "rest-channels/react";
 import { liveStore, roomStore, watchStore } from "rest-channels/svelte";
 import { restChannelsCollectionOptions } from "rest-channels/tanstack-db";
@@ -109,4 +111,14 @@ export function collections() {
   const rooms = createCollection(restChannelsCollectionOptions(api.rooms, { getKey: ({ slug }) => slug }));
   const title: string | undefined = rooms.get("hall")?.title;
   return [text, title, messages.update(3, (row) => void (row.text = "Hi"))];
+}
+
+/** TanStack Query. */
+export function Queries() {
+  const messages = useQuery(liveOptions(api.messages, { query: { room: 1 }, window: 50 }));
+  is<Equal<typeof messages.data, readonly Message[] | undefined>>();
+  const stats = useQuery(watchOptions(api.messages, "stats"));
+  is<Equal<typeof stats.data, { count: number } | undefined>>();
+  const texts = useQuery({ ...liveOptions(api.messages), select: (rows) => rows.map(({ text }) => text) });
+  is<Equal<typeof texts.data, string[] | undefined>>();
 }

@@ -18,6 +18,11 @@ export class Stream {
     this.#name = name;
   }
 
+  /** Its name: other names are actions. */
+  get [Symbol.toStringTag]() {
+    return this.#name;
+  }
+
   /** @param {string} action @param {object} keys @param {CallOptions} [options] */
   #read(action, keys, options = {}) {
     return this.#client.call(this.#name, { action, ...keys }, { ...options, repeat: true });

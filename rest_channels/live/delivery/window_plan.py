@@ -10,7 +10,7 @@ from rest_channels.live.delivery.update_plan import UpdatePlan
 from rest_channels.live.delivery.window_script import script
 from rest_channels.live.log.store import Kind
 from rest_channels.live.visibility.row_loader import read_rows
-from rest_channels.live.visibility.windows import has_moved, read_order
+from rest_channels.live.visibility.windows import has_moved, read_order, row_count
 
 
 def read_planned(
@@ -29,7 +29,8 @@ def _wanted(audience: SubscribedAudience, plan: UpdatePlan) -> set[str] | None:
         return plan.wanted
     if not plan.tells:
         return set()
-    plan.order = read_order(audience, more=len(plan.wanted))
+    # More than that never leave a window at once.
+    plan.order = read_order(audience, more=min(len(plan.wanted), row_count(audience)))
     return told(list(audience.members), plan.order.keys, plan.wanted)
 
 

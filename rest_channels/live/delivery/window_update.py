@@ -19,7 +19,14 @@ from rest_channels.live.log.store import Kind
 from rest_channels.live.visibility.audiences import ModelChanges, Texts
 from rest_channels.live.visibility.evaluation import Evaluation
 from rest_channels.live.visibility.row_names import Held, Names
-from rest_channels.live.visibility.windows import edge_of, still_seen
+from rest_channels.live.visibility.windows import (
+    can_be_stored,
+    edge_of,
+    row_count,
+    rows_outside,
+    still_seen,
+)
+from rest_channels.settings import socket_settings
 
 # No key begins with it: the name of a row that a client says it holds, and that is not in the list.
 _UNKNOWN: Final = "\0"
@@ -293,15 +300,48 @@ class WindowUpdate(AudienceUpdate):
         held = self._held(arrival) or Held({})
         naming = Names(arrival.evaluation)
         key_by_value = {value: key for key, value in held.called.items()}
-        others = set(held.others)
+        outside = self._outside(arrival, naming, held.others)
         names: dict[str, str] = {}
         before: dict[str, None] = {}
         for value in arrival.subscription.options.held or ():
             key = key_by_value.get(value)
-            if key is None and value in others:
-                name = naming.of_value(value)
-                key = naming.key_in(value) or f"{_UNKNOWN}{name}"
+            if value in outside:
+                key, name = outside[value]
                 names.setdefault(key, name)
             if key is not None:
                 before[key] = None
         return list(before), names
+
+    def _outside(
+        self, arrival: Join, naming: Names, values: Sequence[Any]
+    ) -> dict[Any, tuple[str, str]]:
+        """Return the key and the name of each row that a client holds outside the window."""
+        found = {}
+        for value in values:
+            key, name = naming.key_in(value), naming.of_value(value)
+            if key is None or not can_be_stored(self.audience.model, key):
+                key = f"{_UNKNOWN}{name}"
+            found[value] = key, name
+        if any(key.startswith(_UNKNOWN) for key, _ in found.values()):
+            found |= self._named_outside(arrival, values)
+        return found
+
+    def _named_outside(self, arrival: Join, values: Sequence[Any]) -> dict[Any, tuple[str, str]]:
+        """
+        Return the same for rows whose names do not give their keys, as far as they are in the list.
+
+        A row that has not changed and left the window stands behind its end, among as many rows as
+        have left or changed.
+        """
+        if row_count(self.audience) > socket_settings.MAX_SUBSCRIPTION_ROWS:
+            # The whole list is the window.
+            return {}
+        changed = self._changed_since(arrival)
+        keys = set() if changed is None or changed.keys is None else changed.keys
+        rows = rows_outside(self.audience, len(values) + len(keys), keys)
+        rows = {key: row for key, row in rows.items() if key not in self._existing}
+        naming = Names(arrival.evaluation)
+        called = naming.held(values, rows.keys(), lambda: rows).called
+        names = naming.of_rows({key: rows[key] for key in called})
+        self._beyond |= called.keys()
+        return {value: (key, names[key]) for key, value in called.items()}

@@ -162,6 +162,9 @@ class Names:
         return f"{{{', '.join(pairs)}}}"
 
     def _json(self, value: Any) -> str:
+        if value is None:
+            # REST framework renders it as no text at all.
+            return "null"
         text: str = self._evaluation.use(rendered, self._evaluation.view, value)
         return text
 
@@ -255,7 +258,8 @@ class Names:
         found: dict[str, str] = {}
         for at in (1, 2):
             for key, *names in named:
-                if len(names) >= at:
+                # Any number of rows may have an empty reference.
+                if len(names) >= at and names[at - 1] is not None:
                     value = json.loads(self._json(names[at - 1]))
                     found.setdefault(json.dumps(value), key)
         for text, key in list(found.items()):

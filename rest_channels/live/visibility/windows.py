@@ -6,7 +6,7 @@ All of it runs in the thread of a pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -66,13 +66,13 @@ def first_rows(
 
 def read_order(audience: Audience, *, more: int = 0) -> Order:
     """Return the order that the window's rows have now, and up to `more` rows beyond its end."""
-    size = row_count(audience)
+    size, more = row_count(audience), max(0, more)
     names = [column.name for column in audience.columns or ()]
     ordered = totally_ordered(audience.evaluation.queryset).values_list("pk", *names)
     found = _enough(
         lambda limit: _listed(audience, ordered[:limit]),
         lambda values: key_of(audience.model, values[0]) or "",
-        size + max(0, min(more, size)),
+        size + more,
         audience,
     )
     keys = list(found)
@@ -94,29 +94,54 @@ def has_moved(audience: Audience) -> bool:
     return read_order(audience).keys != list(audience.members)
 
 
-def still_seen(audience: Audience, keys: Iterable[str]) -> set[str]:
+def still_seen(audience: Audience, keys: Collection[str]) -> set[str]:
     """
     Return which of `keys` name rows of the list, within the window or not.
 
-    Clients may have sent them: a key that some database might refuse names no row.
+    A key that a client sent must be one that `can_be_stored`.
     """
     queryset = audience.evaluation.queryset
-    keys = [key for key in keys if _can_be_stored(audience.model, key)]
     if audience.is_whole:
         # A filter would return other rows than the list has.
         limit = socket_settings.MAX_SUBSCRIPTION_ROWS
         pks = _listed(audience, totally_ordered(queryset).values_list("pk", flat=True)[:limit])
         return {key_of(audience.model, pk) or "" for pk in pks} & set(keys)
     found: set[str] = set()
-    for part in in_parts(keys):
-        named = queryset.order_by().filter(pk__in=[pk_of(audience.model, key) for key in part])
+    for named in _named(audience, keys):
         pks = _listed(audience, named.values_list("pk", flat=True))
         found |= {key_of(audience.model, pk) or "" for pk in pks}
     return found
 
 
-def _can_be_stored(model: Any, key: str) -> bool:
-    """Return whether every database takes `key` as a parameter."""
+def rows_outside(audience: Audience, behind: int, keys: Collection[str]) -> dict[str, Any]:
+    """
+    Return rows of the list that are not in the window, by key.
+
+    They are the next ones `behind` its end, that many, and those of `keys`.
+    """
+    behind = min(behind, socket_settings.MAX_SUBSCRIPTION_ROWS)
+    if audience.is_whole:
+        # A filter would return other rows than the list has.
+        end = row_count(audience) + behind
+        found = _listed(audience, totally_ordered(audience.evaluation.queryset)[:end])
+        return {key_of(audience.model, row.pk) or "": row for row in found}
+    order = read_order(audience, more=behind)
+    rows: dict[str, Any] = {}
+    for named in _named(audience, (order.beyond | set(keys)) - set(order.keys)):
+        found = _listed(audience, named)
+        rows |= {key_of(audience.model, row.pk) or "": row for row in found}
+    return rows
+
+
+def _named(audience: Audience, keys: Iterable[str]) -> Iterator[Any]:
+    """Yield querysets of the rows of the list that `keys` name."""
+    for part in in_parts(keys):
+        pks = [pk_of(audience.model, key) for key in part]
+        yield audience.evaluation.queryset.order_by().filter(pk__in=pks)
+
+
+def can_be_stored(model: Any, key: str) -> bool:
+    """Return whether every database takes `key`, which a client sent, as a parameter."""
     match kind_of(field_of(model)):
         case "integer":
             return int(key).bit_length() < _INTEGER_BITS

@@ -285,6 +285,21 @@ def test_a_key_travels_as_the_serializer_writes_it():
     run(story)
 
 
+def test_a_row_whose_reference_is_empty_has_no_name():
+    async def story():
+        nameless = await written(Order.objects.create, note="n")
+        since = await position(routes(OrdersOfCustomers))
+        async with told(routes(OrdersOfCustomers)) as socket:
+            await resumed(socket, since, ["null", ""])
+            told_of = [await event(socket) for _ in range(3)]
+            assert told_of[:2] == [("delete", {"pk": "null"}), ("delete", {"pk": ""})]
+            assert told_of[2] == ("create", {"note": "n"})
+            await written(nameless.delete)
+            assert await event(socket) == ("delete", {"pk": None})
+
+    run(story)
+
+
 # Coming back
 
 

@@ -25,7 +25,7 @@ for (const [name, bound] of Object.entries(sizes)) {
 }
 
 // Without the client and the framework, which a page has anyway. `template` is the other part of `live-list`.
-for (const name of ["react", "vue", "svelte", "live-list", "template", "tanstack-db", "query"]) {
+for (const name of ["react", "vue", "svelte", "live-list", "template", "tanstack-db", "query", "htmx"]) {
   test(`${name}.js adds less than a kilobyte`, async (context) => {
     const bytes = await size(name, { external: ["./client.js", "./shared.js", "./template.js"], packages: "external" });
     context.diagnostic(`${bytes} bytes`);

@@ -20,7 +20,7 @@ function onChange(read, write) {
 }
 
 /** Return the functions that write a row's values into a node. @param {Element} node @returns {Fill[]} */
-function fillsOf(node) {
+export function fillsOf(node) {
   const text = node.getAttribute("data-text");
   const fills = [...node.attributes].flatMap(({ name, value }) => {
     const encode = ADDRESS.test(name) ? encodeURIComponent : PLAIN.test(name) && String;

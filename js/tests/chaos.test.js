@@ -42,6 +42,7 @@ const step = fc.oneof(
   fc.record({ do: fc.constant("order"), isReversed: fc.boolean() }),
   fc.record({ do: fc.constant("restore") }),
   fc.record({ do: fc.constant("refuse"), isOn: fc.boolean() }),
+  fc.record({ do: fc.constant("bound"), most: fc.constantFrom(1, 3, Infinity) }),
   fc.record({
     do: fc.constant("live"),
     room: fc.option(room, { nil: undefined }),
@@ -126,6 +127,7 @@ async function play({ server, clock, page, open }, steps, seed) {
     },
     restore: () => (server.epoch++, server.cut(1012)),
     refuse: ({ isOn }) => void (isRude = isOn),
+    bound: ({ most }) => void (server.mostRows = most),
     grow: ({ pick, n }) => some(pick)?.list.grow(n),
     stop: ({ pick }) => {
       const gone = some(pick);

@@ -232,6 +232,63 @@ test(
 );
 
 test(
+  "a window that may not grow goes on at its former size, and says why",
+  talk({ messages: rows(10) }, async ({ server, clock, open }) => {
+    server.mostRows = 5;
+    const list = open().messages.live({ window: 4 });
+    await clock.advance(20);
+    const seen = [];
+    list.subscribe(() => seen.push([list.status, list.rows.length]));
+    list.grow(4);
+    server.write("messages", "destroy", 2); // its event comes while the answer is awaited
+    await clock.advance(20);
+    assert.deepEqual([list.status, list.window, ids(list)], ["live", 4, [1, 3, 4, 5]]);
+    assert.deepEqual([list.error.status, list.error.codes], [400, ["too_many_rows"]]);
+    assert.ok(
+      seen.every(([status, shown]) => status === "live" && shown === 4),
+      JSON.stringify(seen),
+    );
+    server.write("messages", "destroy", 3);
+    await clock.advance(20);
+    assert.deepEqual([list.status, ids(list)], ["live", [1, 4, 5, 6]]);
+    list.grow(1);
+    await clock.advance(20);
+    assert.deepEqual([list.error, ids(list)], [null, [1, 4, 5, 6, 7]]);
+  }),
+);
+
+test(
+  "a list that is refused when it grows is ended on the server, and shows no further event",
+  story(async ({ start, sockets, clock }) => {
+    const list = (await start()).messages.live({ window: 1 });
+    sockets.last.reply(asked(sockets), 201, { data: [{ id: 1 }], position: "a", resumed: false });
+    list.grow(1);
+    const { request_id } = asked(sockets);
+    sockets.last.reply(asked(sockets), 403, { errors: ["No."] });
+    const event = { action: "update", response_status: 200, request_id, previous: "a" };
+    sockets.last.receive("messages", { ...event, data: { id: 1 }, position: "b" });
+    await clock.advance(60_000);
+    assert.deepEqual([list.status, list.rows, list.error.status], ["denied", [], 403]);
+    const actions = sockets.all[0].frames().map(({ action }) => action);
+    assert.deepEqual(actions, ["subscribe", "subscribe", "unsubscribe"]);
+  }),
+);
+
+test(
+  "a larger list of another component that is refused leaves the smaller one as it is",
+  talk({ messages: rows(10) }, async ({ server, clock, open }) => {
+    server.mostRows = 5;
+    const api = open();
+    const small = api.messages.live({ window: 4 });
+    await clock.advance(20);
+    const large = api.messages.live({ window: 8 });
+    await clock.advance(20);
+    assert.deepEqual([small.status, small.window, ids(small)], ["live", 4, [1, 2, 3, 4]]);
+    assert.deepEqual([large.status, large.window, large.error.status], ["live", 4, 400]);
+  }),
+);
+
+test(
   "windows of different size share the subscription of the largest",
   talk({ messages: rows(10) }, async ({ server, clock, open }) => {
     const api = open();

@@ -67,6 +67,7 @@ test(
   "a watch that is revoked has no data",
   story(async ({ start, sockets, clock }) => {
     const watch = (await start()).messages.watch("stats", { pk: 1, lookups: { room_pk: 2 } });
+    await settle();
     const [{ request_id, ...frame }] = sockets.last.frames("watch");
     assert.deepEqual(frame, {
       stream: "messages",
@@ -96,6 +97,7 @@ const names = (users) => users.map(({ username }) => username);
 async function joined({ start, sockets, clock }, room = 2) {
   const api = await start();
   const hall = api.here.join(room);
+  await settle();
   const [frame] = sockets.last.frames("join");
   const data = { room: String(room), users: [ann], messages: [], position: "1-a", resumed: false };
   sockets.last.reply(frame, 200, { data });
@@ -194,6 +196,7 @@ test(
     await tell("message", { user: ben, data: "after" });
     assert.deepEqual(hall.messages, []);
     const other = api.here.join(5);
+    await settle();
     const frame = sockets.last.frames("join").at(-1);
     sockets.last.reply(frame, 200, { data: { room: "5", users: [ann] } });
     sockets.last.receive("here", {
@@ -204,6 +207,27 @@ test(
     });
     await clock.advance(0);
     assert.deepEqual([other.users, other.status], [[], "denied"]);
+  }),
+);
+
+test(
+  "a room that is left before it was joined is not joined, and one that is joined offline is, once",
+  story(async ({ open, sockets, clock }) => {
+    const api = open();
+    await settle();
+    api.here.join(1).leave();
+    const hall = api.here.join(2);
+    await clock.advance(0);
+    sockets.last.accept();
+    await clock.advance(20);
+    assert.deepEqual(
+      sockets.last.frames("join").map(({ room }) => room),
+      ["2"],
+    );
+    assert.deepEqual(sockets.last.frames("leave"), []);
+    sockets.last.reply(sockets.last.frames("join")[0], 200, { data: { room: "2", users: [ann] } });
+    await clock.advance(20);
+    assert.deepEqual([hall.status, names(hall.users)], ["live", ["ann"]]);
   }),
 );
 
@@ -231,6 +255,7 @@ test(
     const sent = [];
     server.loses = ({ payload }, way) => (way === "down" && sent.push(payload.action), false);
     const list = open(options).messages.live({ query: { room: 1 } });
+    await settle();
     assert.deepEqual([list.status, list.rows.map(({ text }) => text)], ["stale", ["one", "two"]]);
     await clock.advance(20);
     assert.deepEqual(
@@ -246,6 +271,7 @@ test(
     const visit = async (user) => {
       const api = open({ persist: "session", user });
       const list = api.messages.live();
+      await settle();
       const { status } = list;
       await clock.advance(20);
       page.dispatch("pagehide");

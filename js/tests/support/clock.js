@@ -1,5 +1,11 @@
 /* Time that tests move: timers, `Date.now()`, and chance. */
 
+// The client loads these when they are first used. From the disk, that would take real time.
+import "../../dist/iterators.js";
+import "../../dist/room.js";
+import "../../dist/session.js";
+import "../../dist/watch.js";
+
 const real = { setTimeout, clearTimeout, setImmediate, now: Date.now, random: Math.random };
 
 /** Let everything run that waits for promises only. */

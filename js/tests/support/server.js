@@ -21,6 +21,7 @@ export class Server {
   fences = () => true;
   refuses = () => null;
   handshake = () => null; // a close code refuses it
+  mostRows = Infinity; // a subscription cannot grow beyond it; the former one goes on
   /** Answer what no table does: `(stream, payload, reply)`. */
   receive = null;
 
@@ -199,6 +200,8 @@ class Link {
   #subscribe(stream, payload, reply) {
     const { request_id: id, query, window = Infinity, credit = Infinity, since, held } = payload;
     const { server } = this;
+    if (window > Math.max(server.mostRows, this.subs.get(id)?.window ?? Infinity))
+      return reply(400, { errors: ["Too many rows."], codes: ["too_many_rows"] });
     const sub = { id, stream, query, window, credit, unacknowledged: [], view: [] };
     this.subs.set(id, sub);
     const [epoch, seq] = (since ?? "").split(":");

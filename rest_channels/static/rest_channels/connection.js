@@ -6,7 +6,7 @@
  */
 
 import { retryAfter } from "./errors.js";
-import { Store } from "./store.js";
+import { createStore } from "./store.js";
 
 /** @import { ConnectionState, Options, Reply } from "./types.js" */
 
@@ -17,225 +17,228 @@ const FLOODED = 30_000;
 const LONGEST = 60_000;
 
 const PATIENCE = 10_000; // for a handshake, credentials included
-// After this silence it sends a ping, and after that one the line is dead (seconds).
-const LIMITS = { silenceSeconds: 10, pongSeconds: 5 };
 const HIDDEN = 300_000; // a page that has been hidden for longer does not connect
 
 const SIGNED_OUT = 4401;
-export const FORBIDDEN = 4403;
+const FORBIDDEN = 4403;
+const FLOODING = 4429;
 // 4009, 4011 and 4012 come from servers that refuse to close with 1009, 1011 and 1012.
 const RESTARTS = [1012, 4012];
 const FINAL = [1009, 4009, FORBIDDEN, 4404];
 
-/** @typedef {{ opened(): void, received(stream: string | null, reply: Reply): void, lost(isFinal: boolean): void, leaving(): void }} Owner */
+/**
+ * The events of a connection. `lost` says whether it will not be opened again by itself, and
+ * whether this user may see nothing any more.
+ *
+ * @typedef {{ opened(): void, received(stream: string | null, reply: Reply): void, lost(isFinal: boolean, isRefused: boolean): void }} Owner
+ */
 
-export class Connection extends Store {
+/**
+ * @param {string} url
+ * @param {Options} options
+ * @param {Owner} owner
+ * @param {unknown} ready a promise that the first attempt waits for
+ */
+export function createConnection(url, options, owner, ready) {
+  const { auth } = options;
+  // After this silence it sends a ping, and after that one the line is dead.
+  const { silenceSeconds = 10, pongSeconds = 5 } = options.limits ?? {};
+  const { subscribe, notify } = createStore();
   /** @type {ConnectionState} */
-  state = { name: "connecting", retryAt: null, code: null };
+  let state;
   /** @type {WebSocket | null} */
-  #socket = null;
+  let socket = null;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #timer;
-  #failures = 0;
-  #notBefore = 0;
-  #turn = 0;
-  #isPinging = false;
-  #wasAskedAgain = false;
-  /** @type {number | null} */
-  #hiddenSince = null;
-  #listening = new AbortController();
-  #url;
-  #options;
-  #owner;
+  let timer;
+  let failures = 0;
+  let notBefore = 0;
+  let turn = 0; // counts attempts: an await may end after its attempt was given up
+  let isPinging = false;
+  let wasAskedAgain = false;
+  let hiddenSince = Infinity;
+  /** @type {AbortController} */
+  let listening;
 
-  /** @param {string} url @param {Options} options @param {Owner} owner */
-  constructor(url, options, owner) {
-    super();
-    this.#url = url;
-    this.#options = options;
-    this.#owner = owner;
-    this.#listen();
-    this.#attempt();
-  }
-
-  #listen() {
-    const { signal } = this.#listening;
+  function listen() {
+    listening = new AbortController();
     const on = (
       /** @type {any} */ target,
       /** @type {string} */ type,
       /** @type {(event: any) => void} */ call,
-    ) => target?.addEventListener?.(type, call, { signal });
-    const seen = () => {
-      this.#hiddenSince = document.hidden ? Date.now() : null;
-      if (!document.hidden) this.#wake();
+    ) => target?.addEventListener?.(type, call, listening);
+    const page = globalThis.document;
+    const look = () => {
+      hiddenSince = page?.hidden ? Date.now() : Infinity;
     };
-    if (globalThis.document?.hidden) this.#hiddenSince = Date.now();
-    on(globalThis.document, "visibilitychange", seen);
-    on(globalThis, "online", () => this.#wake());
-    // A browser keeps a page for the way back only if it has no open socket.
-    on(globalThis, "pagehide", () => {
-      this.#owner.leaving();
-      if (this.#socket) this.lose();
+    look();
+    on(page, "visibilitychange", () => {
+      look();
+      if (!page.hidden) wake();
     });
-    on(globalThis, "pageshow", (event) => event.persisted && this.#wake());
+    on(globalThis, "online", wake);
+    // A browser keeps a page for the way back only if it has no open socket.
+    on(globalThis, "pagehide", () => socket && lose());
+    on(globalThis, "pageshow", ({ persisted }) => persisted && wake());
   }
 
-  /** Connect now, also after `signed-out` or `closed`. */
-  reconnect() {
-    if (this.#socket && this.state.name === "connected") return;
-    this.#drop();
-    this.#failures = 0;
-    this.#wasAskedAgain = false;
-    if (this.#listening.signal.aborted) {
-      this.#listening = new AbortController();
-      this.#listen();
-    }
-    this.#owner.lost(false);
-    this.#attempt();
-  }
-
-  close() {
-    this.#listening.abort();
-    this.#end("closed", 1000);
-  }
-
-  /** @param {string} text */
-  send(text) {
-    this.#socket?.send(text);
-  }
-
-  async #attempt(isExpired = false) {
-    const turn = ++this.#turn;
-    const { auth, WebSocket = globalThis.WebSocket } = this.#options;
-    this.#notBefore = Date.now() + 1000;
-    this.#set({ name: "connecting" });
-    this.#wait(PATIENCE, () => this.lose());
-    /** @type {string | null | undefined} */
+  async function attempt(isExpired = false) {
+    const mine = ++turn;
+    notBefore = Date.now() + 1000;
+    set("connecting");
+    wait(PATIENCE, lose);
     let credentials;
     try {
-      credentials = await auth?.(isExpired);
+      [credentials] = await Promise.all([auth?.(isExpired), ready]);
     } catch (error) {
       console.error(error);
-      if (turn === this.#turn) this.lose();
+      if (mine === turn) lose();
       return;
     }
-    if (turn !== this.#turn) return;
-    if (auth && credentials == null) return this.#end("signed-out", SIGNED_OUT);
-    const socket = new WebSocket(this.#url, credentials == null ? [] : protocols(credentials));
-    this.#socket = socket;
+    if (mine !== turn) return;
+    if (auth && credentials == null) return end("signed-out", SIGNED_OUT);
+    const { WebSocket = globalThis.WebSocket } = options;
+    socket = new WebSocket(url, credentials == null ? [] : protocols(credentials));
     socket.onopen = () => {
-      this.#set({ name: "connected" });
-      this.#ping(); // its answer proves that the server works, and resets the back-off
-      this.#owner.opened();
+      set("connected");
+      ping(); // its answer proves that the server works, and resets the back-off
+      owner.opened();
     };
-    socket.onmessage = ({ data }) => this.#receive(data);
-    socket.onclose = ({ code }) => this.lose(code);
+    socket.onmessage = ({ data }) => receive(data);
+    socket.onclose = ({ code }) => lose(code);
     socket.onerror = () => {}; // sockets of the package `ws` throw an error without a listener
   }
 
   /** @param {string} text */
-  #receive(text) {
-    this.#isPinging = false;
-    this.#watch();
+  function receive(text) {
+    isPinging = false;
+    watch();
     let message;
     try {
       message = JSON.parse(text);
     } catch {
-      return this.lose(1007); // no server of this protocol sends it
+      return lose(1007); // no server of this protocol sends it
     }
     const { stream, payload } = message;
     if (payload.response_status < 500) {
-      this.#failures = 0;
-      this.#wasAskedAgain = false;
+      failures = 0;
+      wasAskedAgain = false;
     } else if (payload.response_status === 503) {
       // It may be the last message of a server that stops: obey the time it asks for.
-      this.#notBefore = Date.now() + retryAfter(payload);
+      notBefore = Date.now() + retryAfter(payload);
     }
-    this.#owner.received(stream, payload);
+    owner.received(stream, payload);
   }
 
   /** Look whether the line is alive, or connect, because the user is back or the network is. */
-  #wake() {
-    const { name } = this.state;
-    if (name === "connected") this.#ping();
-    else if (name === "waiting") this.#schedule(this.#notBefore);
+  function wake() {
+    if (state.name === "connected") ping();
+    else if (state.name === "waiting") schedule(notBefore);
   }
 
-  #ping() {
-    this.#isPinging = true;
-    this.send('{"payload":{"action":"ping"}}');
-    this.#watch();
+  function ping() {
+    isPinging = true;
+    send('{"payload":{"action":"ping"}}');
+    watch();
   }
 
   /** Wait for silence. A page that slept is late itself, so it sends another ping. */
-  #watch() {
-    const { silenceSeconds, pongSeconds } = { ...LIMITS, ...this.#options.limits };
-    const delay = 1000 * (this.#isPinging ? pongSeconds : silenceSeconds);
+  function watch() {
+    const delay = 1000 * (isPinging ? pongSeconds : silenceSeconds);
     const due = Date.now() + delay + 1000;
-    this.#wait(delay, () => (this.#isPinging && Date.now() < due ? this.lose() : this.#ping()));
+    wait(delay, () => (isPinging && Date.now() < due ? lose() : ping()));
   }
 
-  #drop() {
-    this.#turn++;
-    clearTimeout(this.#timer);
-    const socket = this.#socket;
-    this.#socket = null;
-    if (!socket) return;
-    socket.onopen = socket.onmessage = socket.onclose = null;
-    socket.close();
-  }
-
-  /** The connection is gone, or of no use. @param {number} [code] */
-  lose(code = 1006) {
-    if (code === SIGNED_OUT) {
-      if (!this.#options.auth || this.#wasAskedAgain) return this.#end("signed-out", code);
-      this.#wasAskedAgain = true;
-      this.#drop();
-      this.#owner.lost(false);
-      return void this.#attempt(true);
+  /** Give up the socket, and tell the owner. */
+  function drop(isFinal = false, isRefused = false) {
+    turn++;
+    clearTimeout(timer);
+    if (socket) {
+      socket.onopen = socket.onmessage = socket.onclose = null;
+      socket.close();
     }
-    if (FINAL.includes(code)) return this.#end("closed", code);
-    const first = RESTARTS.includes(code) ? RESTART : code === 4429 ? FLOODED : USUAL;
-    const delay = Math.random() * Math.min(LONGEST, first * 2 ** this.#failures++);
-    if (code === 4429) this.#notBefore = Date.now() + delay;
-    this.#drop();
-    this.#owner.lost(false);
-    this.#schedule(Math.max(this.#notBefore, Date.now() + delay), code);
+    socket = null;
+    owner.lost(isFinal, isRefused);
   }
 
-  /** @param {number} retryAt @param {number | null} code */
-  #schedule(retryAt, code = this.state.code) {
-    this.#set({ name: "waiting", retryAt, code });
-    this.#wait(retryAt - Date.now(), () => {
-      const isAway = this.#hiddenSince !== null && Date.now() - this.#hiddenSince > HIDDEN;
-      if (isAway) this.#set({ name: "waiting", code });
-      else this.#attempt();
+  /** The connection is gone, or of no use. */
+  function lose(code = 1006) {
+    if (code === SIGNED_OUT) {
+      if (!auth || wasAskedAgain) return end("signed-out", code);
+      wasAskedAgain = true;
+      drop();
+      return void attempt(true);
+    }
+    if (FINAL.includes(code)) return end("closed", code);
+    const first = RESTARTS.includes(code) ? RESTART : code === FLOODING ? FLOODED : USUAL;
+    const retryAt = Date.now() + Math.random() * Math.min(LONGEST, first * 2 ** failures++);
+    if (code === FLOODING) notBefore = retryAt;
+    drop();
+    schedule(Math.max(notBefore, retryAt), code);
+  }
+
+  /** @param {number} retryAt */
+  function schedule(retryAt, code = state.code) {
+    set("waiting", code, retryAt);
+    wait(retryAt - Date.now(), () => {
+      if (Date.now() - hiddenSince > HIDDEN) set("waiting", code);
+      else attempt();
     });
   }
 
   /** @param {"signed-out" | "closed"} name @param {number} code */
-  #end(name, code) {
-    this.#drop();
-    this.#set({ name, code });
-    this.#owner.lost(true);
+  function end(name, code) {
+    state = { name, retryAt: null, code };
+    drop(true, code === SIGNED_OUT || code === FORBIDDEN);
+    notify(); // last, because a subscriber may connect again
   }
 
   /** @param {number} delay @param {() => void} call */
-  #wait(delay, call) {
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(call, delay);
+  function wait(delay, call) {
+    clearTimeout(timer);
+    timer = setTimeout(call, delay);
   }
 
-  /** @param {Partial<ConnectionState>} state */
-  #set(state) {
-    this.state = /** @type {ConnectionState} */ ({ retryAt: null, code: null, ...state });
-    this.notify();
+  /** @param {ConnectionState["name"]} name @param {number | null} code @param {number | null} retryAt */
+  function set(name, code = null, retryAt = null) {
+    state = { name, retryAt, code };
+    notify();
   }
+
+  /** @param {string} text */
+  function send(text) {
+    socket?.send(text);
+  }
+
+  listen();
+  attempt();
+
+  return {
+    subscribe,
+    notify,
+    send,
+    lose,
+    getState: () => state,
+
+    /** Connect now, also after `signed-out` or `closed`. */
+    reconnect() {
+      if (socket && state.name === "connected") return;
+      failures = 0;
+      wasAskedAgain = false;
+      if (listening.signal.aborted) listen();
+      drop();
+      attempt();
+    },
+
+    close() {
+      listening.abort();
+      end("closed", 1000);
+    },
+  };
 }
 
 /** Return the subprotocols that carry a header's value. @param {string} value */
 function protocols(value) {
-  const bytes = String.fromCharCode(...new TextEncoder().encode(value));
-  const text = btoa(bytes).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
-  return ["rest-channels", `authorization.${text}`];
+  const text = btoa(String.fromCharCode(...new TextEncoder().encode(value)));
+  const url = text.replace(/[+/=]/g, (sign) => ({ "+": "-", "/": "_" })[sign] ?? "");
+  return ["rest-channels", `authorization.${url}`];
 }

@@ -1,6 +1,6 @@
 /* The errors of requests. */
 
-/** @import { Reply } from "./types.js" */
+/** @import { Reply, RolledBack } from "./types.js" */
 
 /**
  * The server refused a request: `status`, `errors` and `codes` are the reply's, in DRF's shape.
@@ -8,16 +8,16 @@
  */
 export class ApiError extends Error {
   name = "ApiError";
-  /** @type {import("./types.js").RolledBack | null} */
+  /** @type {RolledBack | null} */
   rolledBack = null;
 
   /** @param {string | null} stream @param {Reply} reply */
-  constructor(stream, { action, response_status, errors, codes, headers }) {
+  constructor(stream, { action, response_status, errors, codes = [], headers = {} }) {
     super(`${stream}.${action}: ${response_status} ${JSON.stringify(errors)}`);
     this.status = response_status;
     this.errors = errors;
-    this.codes = codes ?? [];
-    this.headers = headers ?? {};
+    this.codes = codes;
+    this.headers = headers;
   }
 
   /** The errors by field, `{}` if they are about no field. @returns {Record<string, string[]>} */
@@ -32,7 +32,7 @@ export class ApiError extends Error {
  */
 export class ConnectionLost extends Error {
   name = "ConnectionLost";
-  /** @type {import("./types.js").RolledBack | null} */
+  /** @type {RolledBack | null} */
   rolledBack = null;
 
   /** @param {boolean} wasSent */

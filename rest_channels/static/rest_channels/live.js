@@ -1,279 +1,231 @@
 /* A list, or one row, kept up to date with what `list` and `retrieve` show. */
 
-import { Rows } from "./rows.js";
-import { Channel } from "./store.js";
-import { Handle, Subscription } from "./subscription.js";
+import { ApiError } from "./errors.js";
+import { createRows } from "./rows.js";
+import { createCore, createHandle } from "./subscription.js";
 
 /** @import { Client } from "./client.js" */
-/** @import { Change, Key, LiveOptions, LiveSnapshot, Reply, Row } from "./types.js" */
+/** @import { Rows } from "./rows.js" */
+/** @import { Core } from "./subscription.js" */
+/** @import { Change, Key, LiveOptions, Reply, Row } from "./types.js" */
 
 // Events that the server may send before the page has applied the first of them.
 const CREDIT = 256;
-// A reader that is further behind receives all rows instead.
-const MOST_CHANGES = 1000;
 
-export class LiveCore extends Subscription {
-  /** @type {Row[]} */
-  rows = [];
-  /** The rows to ask for; Infinity is all. */
-  window = 0;
-  /** @type {Set<Channel<Change<any>>>} */
-  readers = new Set();
-  #credit;
-  #unacknowledged = 0;
-  #options;
 
-  /**
-   * @param {Client} client
-   * @param {string} stream
-   * @param {LiveOptions<any>} options
-   * @param {() => void} forget
-   */
-  constructor(client, stream, options, forget) {
-    super(client, stream, forget);
-    this.#options = options;
-    this.#credit = options.credit ?? CREDIT;
-    this.base = new Rows((row) => client.keyOf(stream, row));
-  }
+/**
+ * @typedef {object} Listing
+ * @property {Rows} base the rows as the server has sent them
+ * @property {Row[]} rows what is shown: the rows of `base` with optimistic writes
+ * @property {number} window how many rows to ask for; Infinity is all
+ * @property {Set<Reader>} readers
+ * @property {() => void} resize ask for as many rows as the largest window of all handles
+ * @property {(row: Row) => boolean} includes whether a row belongs to the list
+ * @property {(before: Row, after: Row) => boolean} wasMovedOut whether a change has moved a row out
+ * @property {(row: Row, keys: Key[], byKey: Map<Key, Row>) => number} placeOf guess where the server will put a row
+ */
 
-  /** Go on from rows that were stored. @param {{ position: string, rows: Row[] }} stored */
-  restore({ position, rows }) {
-    this.position = position;
-    this.base.replace(rows);
-    this.status = "stale";
-    this.rows = this.base.list;
-  }
+/** @typedef {Core & Listing} LiveCore */
+/** A function that receives single changes. @typedef {(type: Change<any>["type"], key?: any, row?: any, after?: Key | null) => void} Reader */
 
-  frame() {
-    const { pk, query, headers, lookups } = this.#options;
-    const isRow = pk !== undefined;
-    const window = this.window === Infinity ? undefined : this.window;
-    this.#unacknowledged = 0;
-    return {
-      ...lookups,
-      action: isRow ? "subscribe_instance" : "subscribe",
-      ...{ pk, query, headers, snapshot: true, credit: this.#credit || undefined },
-      ...(isRow ? {} : { ordered: true, window }),
-      ...(this.position === null ? {} : { since: this.position, held: this.base.keys }),
-    };
-  }
+/**
+ * @param {Client} client
+ * @param {string} stream
+ * @param {LiveOptions<any>} options
+ * @param {() => void} forget
+ */
+export function createLiveCore({ wire, writes, keyField, keyOf }, stream, options, forget) {
+  const { pk, query, headers, lookups, matches, compare } = options;
+  let { credit = CREDIT } = options;
+  let unacknowledged = 0;
+  let asked = 0; // the window that was last asked for,
+  let granted = 0; // and the one that the server last agreed to
+  const isRow = pk !== undefined;
+  const keyOfRow = (/** @type {Row} */ row) => keyOf(stream, row);
+  const base = createRows(keyOfRow);
 
-  farewell() {
-    const isRow = this.#options.pk !== undefined;
-    return { action: isRow ? "unsubscribe_instance" : "unsubscribe", request_id: this.id };
-  }
+  /** The conditions that the options name for a row of the list. @type {((row: Row) => unknown)[]} */
+  const conditions = matches
+    ? [matches]
+    : Object.entries(query ?? {}).map(([name, wanted]) => (row) => meets(row, name, wanted));
+  if (isRow) conditions.splice(0, Infinity, (row) => keyOfRow(row) === pk);
 
-  /** Ask for as many rows as the largest window of all handles. */
-  resize() {
-    const window = Math.max(
-      0,
-      ...[...this.handles].map((handle) => /** @type {LiveList} */ (handle).window),
-    );
-    if (window === this.window || !this.handles.size) return;
-    this.window = window;
-    this.ask();
-  }
+  /** @type {LiveCore} */
+  const core = Object.assign(createCore(wire, stream, forget), {
+    ...{ base, rows: [], window: 0, readers: new Set() },
 
-  /** @param {Reply} reply */
-  begin({ data, resumed }) {
-    if (data === null) return !!resumed; // else a reset follows
-    this.base.replace(Array.isArray(data) ? data : [data]);
-    this.#tell({ type: "reset", rows: this.base.list });
-    return true;
-  }
+    resize() {
+      const windows = [...core.handles].map((handle) => /** @type {LiveList} */ (handle).window);
+      const window = Math.max(0, ...windows);
+      if (window === core.window || !windows.length) return;
+      core.window = window;
+      core.refusal = null;
+      core.ask();
+    },
 
-  /** @param {Reply} event */
-  follow({ action, data, after }) {
-    if (action === "sync") return true;
-    this.#unacknowledged++;
-    if (action === "delete") {
-      const key = data[this.client.keyField(this.stream)] ?? data.pk;
-      this.base.delete(key);
-      this.client.writes.seen(this.stream, key);
-      this.#tell({ type: "delete", key });
-      return true;
-    }
-    const key = this.client.keyOf(this.stream, data);
-    const type = this.base.byKey.has(key) ? "update" : "create";
-    this.base.put(data, after);
-    this.client.writes.seen(this.stream, key, type === "create" ? data : undefined);
-    this.#tell({ type, key, row: data, ...(after === undefined ? {} : { after }) });
-    return true;
-  }
+    includes: (/** @type {Row} */ row) => conditions.every((isMet) => isMet(row)),
 
-  /** @param {Reply} reply */
-  refuse(reply) {
-    if (this.#credit && reply.response_status === 400 && reply.codes?.[0] === "invalid") {
-      this.#credit = 0; // the stream may have an action `ack` of its own
-      return this.ask();
-    }
-    super.refuse(reply);
-  }
+    wasMovedOut: (/** @type {Row} */ before, /** @type {Row} */ after) =>
+      conditions.some((isMet) => isMet(before) && !isMet(after)),
 
-  clear() {
-    this.base.replace([]);
-    this.#tell({ type: "reset", rows: [] });
-  }
-
-  publish() {
-    const rows = this.client.writes.draw(this);
-    const isSame = rows.length === this.rows.length && rows.every((row, i) => row === this.rows[i]);
-    if (!isSame) this.rows = rows;
-    super.publish();
-    // The page has applied them: the server may send more.
-    if (!this.#credit || this.#unacknowledged < this.#credit / 2) return;
-    this.#unacknowledged = 0;
-    this.client.wire.post(this.stream, {
-      action: "ack",
-      request_id: this.id,
-      data: { position: this.position },
-    });
-  }
-
-  /** Return whether a row belongs to the list, as far as its query says. @param {Row} row */
-  includes(row) {
-    const { matches, query, pk } = this.#options;
-    if (pk !== undefined) return this.client.keyOf(this.stream, row) === pk;
-    return matches
-      ? matches(row)
-      : Object.entries(query ?? {}).every((condition) => meets(row, ...condition));
-  }
-
-  /**
-   * Return whether a change of fields that the query names has moved a row out.
-   *
-   * @param {Row} before
-   * @param {Row} after
-   */
-  wasMovedOut(before, after) {
-    const { matches, query, pk } = this.#options;
-    if (pk !== undefined) return false;
-    if (matches) return matches(before) && !matches(after);
-    return Object.entries(query ?? {}).some(
-      (condition) => meets(before, ...condition) && !meets(after, ...condition),
-    );
-  }
-
-  /**
-   * Guess where the server will put a row.
-   *
-   * @param {Row} row
-   * @param {Key[]} keys
-   * @param {Map<Key, Row>} byKey
-   */
-  placeOf(row, keys, byKey) {
-    const { compare } = this.#options;
-    if (compare) {
-      const at = keys.findIndex((key) => compare(row, /** @type {Row} */ (byKey.get(key))) < 0);
+    placeOf(/** @type {Row} */ row, /** @type {Key[]} */ keys, /** @type {Map<Key, Row>} */ byKey) {
+      const [first = 0, last = 0] = [base.keys[0], base.keys.at(-1)];
+      if (!compare) return first > last ? 0 : keys.length;
+      const at = keys.findIndex((key) => compare(row, byKey.get(key)) < 0);
       return at < 0 ? keys.length : at;
-    }
-    const [first, last] = [this.base.keys[0], this.base.keys.at(-1)];
-    return first !== undefined && last !== undefined && first > last ? 0 : keys.length;
+    },
+  });
+  const { publish, leave, refuse } = core;
+
+  core.publish = () => {
+    const rows = writes.draw(core);
+    const isSame = rows.length === core.rows.length && rows.every((row, i) => row === core.rows[i]);
+    if (!isSame) core.rows = rows;
+    publish();
+    // The page has applied them: the server may send more.
+    if (!credit || unacknowledged < credit / 2) return;
+    unacknowledged = 0;
+    const data = { position: core.position };
+    wire.post(stream, { action: "ack", request_id: core.id, data });
+  };
+
+  core.leave = (handle) => {
+    leave(handle);
+    core.resize();
+  };
+
+  core.refuse = (reply) => {
+    if (credit && reply.response_status === 400 && reply.codes?.[0] === "invalid") {
+      credit = 0; // the stream may have an action `ack` of its own
+      core.ask();
+    } else if (granted && asked > granted && reply.response_status === 400) {
+      // It may not grow. The former subscription goes on, but its events since were ignored: ask again.
+      for (const list of core.handles)
+        /** @type {LiveList} */ (list).window = Math.min(/** @type {LiveList} */ (list).window, granted);
+      core.window = granted;
+      core.error = core.refusal = new ApiError(stream, reply);
+      core.schedule();
+      core.ask();
+    } else refuse(reply);
+  };
+
+  /** @type {Reader} */
+  const tell = (...change) => core.readers.forEach((read) => read(...change));
+
+  /** @param {Row[]} rows */
+  function replace(rows) {
+    base.replace(rows);
+    tell("reset");
   }
 
-  /** @param {Change<any>} change */
-  #tell(change) {
-    for (const reader of this.readers) {
-      if (change.type === "reset" || reader.items.length >= MOST_CHANGES) {
-        reader.items = [];
-        reader.push({ type: "reset", rows: this.base.list });
-      } else reader.push(change);
-    }
-  }
+  core.become({
+    frame() {
+      unacknowledged = 0;
+      asked = core.window;
+      const window = asked === Infinity ? undefined : asked;
+      return {
+        ...lookups,
+        ...{ action: isRow ? "subscribe_instance" : "subscribe", pk, query, headers },
+        ...{ snapshot: true, credit: credit || undefined },
+        ...(isRow ? {} : { ordered: true, window }),
+        ...(core.position === null ? {} : { since: core.position, held: base.keys }),
+      };
+    },
+
+    farewell: () => ({ action: isRow ? "unsubscribe_instance" : "unsubscribe", request_id: core.id }),
+
+    begin({ data, resumed }) {
+      granted = asked;
+      if (data === null) return !!resumed; // else a reset follows
+      replace([data].flat());
+      return true;
+    },
+
+    follow({ action, data, after }) {
+      if (action === "sync") return;
+      unacknowledged++;
+      const isGone = action === "delete";
+      const key = isGone ? (data[keyField(stream)] ?? data.pk) : keyOfRow(data);
+      const type = isGone ? "delete" : base.byKey.has(key) ? "update" : "create";
+      if (isGone) base.delete(key);
+      else base.put(key, data, after);
+      writes.seen(stream, key, type === "create" && data);
+      tell(type, key, data, after);
+    },
+
+    clear: () => replace([]),
+  });
+  return core;
+}
+
+/** Return whether a row meets one condition of a query. @param {Row} row @param {string} name @param {any} wanted */
+function meets(row, name, wanted) {
+  if (name === "ordering" || (wanted ?? "") === "") return true;
+  return name in row && [wanted].flat().some((value) => `${value}` === `${row[name]}`);
+}
+
+/** @typedef {ReturnType<typeof createLiveList>} LiveList */
+
+/** @param {Client} client @param {LiveCore} core @param {number} window */
+export function createLiveList({ writes, keyOf }, core, window) {
+  const { stream, readers } = core;
+  const keyOfRow = (/** @type {Row} */ row) => keyOf(stream, row);
+  const first = remember((/** @type {Row[]} */ rows, /** @type {number} */ window) =>
+    rows.length > window ? rows.slice(0, window) : rows,
+  );
+  const index = remember((/** @type {Row[]} */ rows) => new Map(rows.map((row) => [keyOfRow(row), row])));
+
+  const own = {
+    window,
+
+    get byKey() {
+      return index(list.rows);
+    },
+
+    /** Show `n` rows more. @param {number} n */
+    grow(n) {
+      own.window = Math.max(1, own.window + n);
+      core.resize();
+      list.update();
+    },
+
+    /** Return a row's key for a user interface; it stays when the real key comes. @param {Row} row */
+    keyOf: (row) => writes.stableKey(stream, keyOfRow(row)),
+
+    /** Return whether a row shows what the server has not confirmed yet. */
+    isPending: writes.isPending,
+
+    /** The server's changes, without optimistic writes; the first one is a `reset` with all rows. */
+    async *[Symbol.asyncIterator]() {
+      const { changes } = await import("./iterators.js");
+      yield* changes(list, core);
+    },
+  };
+  const take = () => {
+    const { status, error } = core;
+    const rows = first(core.rows, own.window);
+    const isGrowing = status === "live" && core.isAsking;
+    return { rows, status, error, hasMore: rows.length >= own.window || isGrowing };
+  };
+  const list = createHandle(core, take, own);
+  core.resize();
+  return list;
 }
 
 /**
- * Return whether a row meets one condition of a query.
+ * Return a function that computes again only if its arguments have changed.
  *
- * @param {Row} row
- * @param {string} name
- * @param {any} wanted
+ * @template {unknown[]} A @template R
+ * @param {(...args: A) => R} compute
+ * @returns {(...args: A) => R}
  */
-function meets(row, name, wanted) {
-  if (name === "ordering" || wanted === undefined || wanted === null || wanted === "") return true;
-  return name in row && [wanted].flat().some((value) => String(value) === String(row[name]));
-}
-
-/** @extends {Handle<LiveSnapshot<any>>} */
-export class LiveList extends Handle {
-  #core;
-  /** @type {Set<Channel<any>>} */
-  #channels = new Set();
-  /** @type {{ all: Row[], window: number, rows: Row[] }} */
-  #slice = { all: [], window: 0, rows: [] };
-  /** @type {{ rows: readonly Row[], byKey: Map<Key, Row> }} */
-  #index = { rows: [], byKey: new Map() };
-
-  /** @param {LiveCore} core @param {number} window */
-  constructor(core, window) {
-    super(core);
-    this.#core = core;
-    this.window = window;
-    core.resize();
-  }
-
-  /** @type {readonly any[]} */
-  get rows() {
-    return this.getSnapshot().rows;
-  }
-
-  /** @type {ReadonlyMap<any, any>} */
-  get byKey() {
-    const { rows } = this;
-    if (this.#index.rows !== rows) {
-      const { client, stream } = this.#core;
-      this.#index = { rows, byKey: new Map(rows.map((row) => [client.keyOf(stream, row), row])) };
-    }
-    return this.#index.byKey;
-  }
-
-  /** Show `n` rows more. @param {number} n */
-  grow(n) {
-    this.window = Math.max(1, this.window + n);
-    this.#core.resize();
-    this.update();
-  }
-
-  stop() {
-    super.stop();
-    for (const channel of this.#channels) channel.return();
-    this.#core.resize();
-  }
-
-  /**
-   * Return a row's key for a user interface; it stays when a temporary key turns into a real one.
-   *
-   * @param {Row} row
-   */
-  keyOf(row) {
-    const { client, stream } = this.#core;
-    return client.writes.stableKey(stream, client.keyOf(stream, row));
-  }
-
-  /** Return whether a row shows what the server has not confirmed yet. @param {Row} row */
-  isPending(row) {
-    return this.#core.client.writes.isPending(row);
-  }
-
-  take() {
-    const { rows: all, status, error } = this.#core;
-    const { window } = this;
-    if (this.#slice.all !== all || this.#slice.window !== window) {
-      this.#slice = { all, window, rows: all.length > window ? all.slice(0, window) : all };
-    }
-    const { rows } = this.#slice;
-    const isGrowing = status === "live" && this.#core.isAsking;
-    return { rows, status: this.status, error, hasMore: rows.length >= window || isGrowing };
-  }
-
-  /** The server's changes, without optimistic writes; the first one is a `reset` with all rows. */
-  [Symbol.asyncIterator]() {
-    const { readers, base, status } = this.#core;
-    /** @type {Channel<Change<any>>} */
-    const channel = new Channel(() => (readers.delete(channel), this.#channels.delete(channel)));
-    readers.add(channel);
-    this.#channels.add(channel);
-    if (status !== "connecting") channel.push({ type: "reset", rows: base.list });
-    return channel;
-  }
+function remember(compute) {
+  /** @type {A | undefined} */
+  let last;
+  /** @type {R} */
+  let result;
+  return (...args) => {
+    if (!last?.every((value, i) => value === args[i])) result = compute(...(last = args));
+    return result;
+  };
 }

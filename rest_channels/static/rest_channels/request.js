@@ -1,8 +1,8 @@
 /* One request: a promise of its reply. */
 
 import { ApiError } from "./errors.js";
-import { Channel } from "./store.js";
 
+/** @import { Queue } from "./iterators.js" */
 /** @import { Reply } from "./types.js" */
 /** @import { Call, Wire } from "./wire.js" */
 
@@ -13,18 +13,21 @@ import { Channel } from "./store.js";
  *
  * @param {Wire} wire
  * @param {string} stream
- * @param {{ action: string, [key: string]: unknown }} payload
- * @param {{ signal?: AbortSignal | undefined, repeat?: boolean, isWrite?: boolean }} options
+ * @param {Call["payload"]} payload
+ * @param {{ signal?: AbortSignal, repeat?: boolean, isWrite?: boolean }} options
  */
-export function request(wire, stream, payload, { signal, repeat = false, isWrite = false }) {
-  /** @type {Channel<any> | undefined} */
-  let channel;
+export function request(wire, stream, payload, { signal, repeat, isWrite }) {
+  /** @type {Queue<any>} */
+  let queue;
   let stop = (/** @type {unknown} */ _reason) => {};
   /** @type {Promise<Reply>} */
   const reply = new Promise((resolve, reject) => {
-    if (signal?.aborted) return reject(signal.reason);
+    signal?.throwIfAborted();
     const onAbort = () => stop(signal?.reason);
-    const done = () => signal?.removeEventListener("abort", onAbort);
+    const done = (/** @type {any} */ settle, /** @type {unknown} */ value) => {
+      signal?.removeEventListener("abort", onAbort);
+      settle(value);
+    };
     /** @type {Call} */
     const call = {
       ...{ stream, repeat, isWrite },
@@ -32,32 +35,24 @@ export function request(wire, stream, payload, { signal, repeat = false, isWrite
       onReply(reply) {
         if (reply.response_status === 206) {
           call.repeat = false; // some of it has been read already
-          return channel?.push(reply.data);
-        }
-        done();
-        if (reply.response_status < 400) resolve(reply);
-        else reject(new ApiError(stream, reply));
+          queue?.push(reply.data);
+          queue?.wake?.();
+        } else if (reply.response_status < 400) done(resolve, reply);
+        else done(reject, new ApiError(stream, reply));
       },
-      onLost(error) {
-        done();
-        reject(error);
-      },
+      onLost: (error) => done(reject, error),
     };
     stop = (reason) => {
-      done();
       wire.cancel(call);
-      reject(reason);
+      done(reject, reason);
     };
     signal?.addEventListener("abort", onAbort);
     wire.push(call);
   });
-  const items = () => {
-    channel = new Channel(() => stop(undefined));
-    reply.then(
-      () => channel?.end(),
-      (error) => channel?.end({ error }),
-    );
-    return channel;
-  };
+  async function* items() {
+    queue = [];
+    const { drain } = await import("./iterators.js");
+    yield* drain(queue, reply, () => stop(undefined));
+  }
   return { reply, items };
 }

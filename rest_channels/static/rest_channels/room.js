@@ -1,9 +1,7 @@
-/* A room of `RoomConsumers`: who is there, who is typing, and messages. */
+/* A room of `RoomConsumers`: who is there, who is typing, and messages. Loaded when a page joins one. */
 
-import { Handle, Subscription } from "./subscription.js";
-
-/** @import { Client } from "./client.js" */
-/** @import { Reply, RoomSnapshot } from "./types.js" */
+/** @import { Shown } from "./subscription.js" */
+/** @import { Wire } from "./wire.js" */
 
 // Messages that are kept.
 const MOST_MESSAGES = 1000;
@@ -12,161 +10,94 @@ const MOST_MESSAGES = 1000;
 const REPORT_EVERY = 2_000;
 const TYPING = 5_000;
 
-export class RoomCore extends Subscription {
-  /** @type {any[]} */
-  messages = [];
-  /** @type {any[]} */
-  users = [];
-  /** @type {any[]} */
-  typing = [];
+/** @param {any} user */
+const identity = (user) => JSON.stringify(user?.id ?? user);
+
+/** @typedef {Shown<{ users: any[], typing: any[], messages: any[] }> & { report?(isTyping: boolean): void }} RoomCore */
+
+/** Let a subscription follow a room. @param {RoomCore} core @param {string} room @param {Wire} wire */
+export function becomeRoom(core, room, wire) {
+  const { stream, receive } = core;
   /** By user: the timer that ends it. @type {Map<string, ReturnType<typeof setTimeout>>} */
-  #timers = new Map();
-  #reportedAt = 0;
+  const timers = new Map();
+  let reportedAt = 0;
 
-  /**
-   * @param {Client} client
-   * @param {string} stream
-   * @param {string} room
-   * @param {() => void} forget
-   */
-  constructor(client, stream, room, forget) {
-    super(client, stream, forget);
-    this.room = room;
-    this.ask();
+  /** @param {Partial<RoomCore["shown"]>} some */
+  function show(some) {
+    core.shown = { ...core.shown, ...some };
   }
 
-  frame() {
-    const since = this.position ?? undefined;
-    return { action: "join", room: this.room, since };
+  const isNot = (/** @type {string} */ name) => (/** @type {any} */ user) => identity(user) !== name;
+
+  /** The user does not type any more. @param {string} name a user's identity */
+  function forget(name) {
+    clearTimeout(timers.get(name));
+    if (timers.delete(name)) show({ typing: core.shown.typing.filter(isNot(name)) });
   }
 
-  farewell() {
-    return { action: "leave", room: this.room };
-  }
-
-  /** @param {Reply} reply */
-  begin({ data }) {
-    const { users, messages = [], position, resumed } = data;
-    this.#reportedAt = 0;
-    this.position = position ?? null;
-    this.users = users;
-    for (const name of this.#timers.keys()) this.#forget(name);
-    this.#keep(resumed ? [...this.messages, ...messages] : messages);
-    return true;
-  }
-
-  /** @param {Reply} event */
-  receive(event) {
-    // Its `reset` has no messages: join again.
-    if (event.action === "reset") this.ask();
-    else super.receive(event);
-  }
-
-  /** @param {Reply} event */
-  follow({ action, data }) {
-    const { user } = data;
-    const name = identity(user);
-    if (action === "presence") {
-      const others = this.users.filter((other) => identity(other) !== name);
-      this.users = data.event === "joined" ? [...others, user] : others;
-      if (data.event !== "joined") this.#forget(name);
-    } else if (action === "message") {
-      this.position = data.id ?? null;
-      this.#forget(name);
-      this.#keep([...this.messages, data]);
-    } else if (action === "typing") {
-      this.#forget(name);
-      if (!data.data) return true;
-      this.typing = [...this.typing, user];
-      this.#timers.set(
-        name,
-        setTimeout(() => (this.#forget(name), this.schedule()), TYPING),
-      );
-    }
-    return true;
-  }
-
-  /** @param {string} name a user's identity */
-  #forget(name) {
-    clearTimeout(this.#timers.get(name));
-    if (this.#timers.delete(name)) {
-      this.typing = this.typing.filter((user) => identity(user) !== name);
-    }
-  }
+  const forgetAll = () => [...timers.keys()].forEach(forget);
 
   /** @param {any[]} messages */
-  #keep(messages) {
-    this.messages = messages.slice(-MOST_MESSAGES);
+  function keep(messages) {
+    show({ messages: messages.slice(-MOST_MESSAGES) });
   }
 
-  clear() {
-    for (const name of this.#timers.keys()) this.#forget(name);
-    this.users = this.messages = [];
-  }
+  core.hears = (name, { request_id, data }) =>
+    request_id === null && name === stream && data?.room === room;
 
-  /** @param {boolean} isTyping */
-  report(isTyping) {
-    const isKnown = Date.now() - this.#reportedAt < REPORT_EVERY;
-    if (isTyping ? isKnown : !this.#reportedAt) return;
-    this.#reportedAt = isTyping ? Date.now() : 0;
-    this.client.wire.post(this.stream, { action: "typing", room: this.room, data: isTyping });
-  }
-}
+  core.receive = (event) => {
+    // Its `reset` has no messages: join again.
+    if (event.action === "reset") core.ask();
+    else receive(event);
+  };
 
-/** @param {any} user */
-function identity(user) {
-  return JSON.stringify(user?.id ?? user);
-}
+  core.report = (isTyping) => {
+    const isKnown = Date.now() - reportedAt < REPORT_EVERY;
+    if (isTyping ? isKnown : !reportedAt) return;
+    reportedAt = isTyping ? Date.now() : 0;
+    wire.post(stream, { action: "typing", room, data: isTyping });
+  };
 
-/** @extends {Handle<RoomSnapshot<any, any>>} */
-export class Room extends Handle {
-  #core;
+  core.become({
+    frame: () => ({ action: "join", room, since: core.position ?? undefined }),
+    farewell: () => ({ action: "leave", room }),
 
-  /** @param {RoomCore} core */
-  constructor(core) {
-    super(core);
-    this.#core = core;
-  }
+    begin({ data }) {
+      const { users, messages = [], position = null, resumed } = data;
+      reportedAt = 0;
+      core.position = position;
+      forgetAll();
+      show({ users });
+      keep(resumed ? [...core.shown.messages, ...messages] : messages);
+      return true;
+    },
 
-  /** @type {readonly any[]} */
-  get users() {
-    return this.getSnapshot().users;
-  }
+    follow({ action, data }) {
+      const { user } = data;
+      const name = identity(user);
+      if (action === "presence") {
+        const others = core.shown.users.filter(isNot(name));
+        const isHere = data.event === "joined";
+        show({ users: isHere ? [...others, user] : others });
+        if (!isHere) forget(name);
+      } else if (action === "message") {
+        core.position = data.id ?? null;
+        forget(name);
+        keep([...core.shown.messages, data]);
+      } else if (action === "typing") {
+        forget(name);
+        if (!data.data) return;
+        show({ typing: [...core.shown.typing, user] });
+        timers.set(
+          name,
+          setTimeout(() => (forget(name), core.schedule()), TYPING),
+        );
+      }
+    },
 
-  /** @type {readonly any[]} */
-  get typing() {
-    return this.getSnapshot().typing;
-  }
-
-  /** @type {readonly any[]} */
-  get messages() {
-    return this.getSnapshot().messages;
-  }
-
-  /**
-   * Send a message to all members.
-   *
-   * @param {any} data
-   * @param {{ signal?: AbortSignal }} [options]
-   * @returns {Promise<any>}
-   */
-  say(data, options = {}) {
-    const { client, stream, room } = this.#core;
-    this.#core.report(false);
-    return client.call(stream, { action: "send", room, data }, options);
-  }
-
-  /** Report whether this user is typing; call it as often as you like. */
-  setTyping(isTyping = true) {
-    this.#core.report(isTyping);
-  }
-
-  leave() {
-    this.stop();
-  }
-
-  take() {
-    const { users, typing, messages, error } = this.#core;
-    return { users, typing, messages, status: this.status, error };
-  }
+    clear() {
+      forgetAll();
+      show({ users: [], messages: [] });
+    },
+  });
 }

@@ -2,59 +2,60 @@
 
 /** @import { Key, Row } from "./types.js" */
 
-export class Rows {
+/** @typedef {ReturnType<typeof createRows>} Rows */
+
+/** @param {(row: Row) => Key} keyOf */
+export function createRows(keyOf) {
   /** @type {Map<Key, Row>} */
-  byKey = new Map();
+  let byKey = new Map();
   /** @type {Key[]} */
-  keys = [];
+  let keys = [];
   /** @type {Row[] | null} */
-  #list = [];
-  #keyOf;
+  let list = [];
 
-  /** @param {(row: Row) => Key} keyOf */
-  constructor(keyOf) {
-    this.#keyOf = keyOf;
-  }
+  return {
+    get byKey() {
+      return byKey;
+    },
 
-  /** The rows in order: the same array until something changes. */
-  get list() {
-    return (this.#list ??= this.keys.map((key) => /** @type {Row} */ (this.byKey.get(key))));
-  }
+    get keys() {
+      return keys;
+    },
 
-  /** @param {Row[]} rows */
-  replace(rows) {
-    this.byKey = new Map(rows.map((row) => [this.#keyOf(row), row]));
-    this.keys = [...this.byKey.keys()];
-    this.#list = null;
-  }
+    /** The rows in order: the same array until something changes. */
+    get list() {
+      return (list ??= keys.map((key) => /** @type {Row} */ (byKey.get(key))));
+    },
 
-  /**
-   * Insert or change a row. It goes behind the row `after`, to the front for null; without `after`
-   * it stays where it is, or goes to the end.
-   *
-   * @param {Row} row @param {Key | null | undefined} after
-   */
-  put(row, after) {
-    const key = this.#keyOf(row);
-    const isNew = !this.byKey.has(key);
-    this.byKey.set(key, row);
-    this.#list = null;
-    if (!isNew && after === undefined) return;
-    if (!isNew) this.keys.splice(this.keys.indexOf(key), 1);
-    // Most new rows go to an end: look there first.
-    const at =
-      after === undefined
-        ? this.keys.length
-        : after === null
-          ? 0
-          : this.keys.lastIndexOf(after) + 1;
-    this.keys.splice(at, 0, key);
-  }
+    /** @param {Row[]} rows */
+    replace(rows) {
+      byKey = new Map(rows.map((row) => [keyOf(row), row]));
+      keys = [...byKey.keys()];
+      list = null;
+    },
 
-  /** @param {Key} key */
-  delete(key) {
-    if (!this.byKey.delete(key)) return;
-    this.keys.splice(this.keys.lastIndexOf(key), 1);
-    this.#list = null;
-  }
+    /**
+     * Insert or change a row. It goes behind the row `after`, to the front for null; without `after`
+     * it stays where it is, or goes to the end.
+     *
+     * @param {Key} key @param {Row} row @param {Key | null} [after]
+     */
+    put(key, row, after) {
+      const isNew = !byKey.has(key);
+      byKey.set(key, row);
+      list = null;
+      if (!isNew && after === undefined) return;
+      if (!isNew) keys.splice(keys.indexOf(key), 1);
+      // Most new rows go to an end: look there first. For null, -1 is "not found".
+      const at = after === undefined ? keys.length : keys.lastIndexOf(/** @type {Key} */ (after)) + 1;
+      keys.splice(at, 0, key);
+    },
+
+    /** @param {Key} key */
+    delete(key) {
+      if (!byKey.delete(key)) return;
+      keys.splice(keys.lastIndexOf(key), 1);
+      list = null;
+    },
+  };
 }

@@ -1,46 +1,63 @@
-/* Rows that survive a reload of the page, in `sessionStorage`, for one user. */
+/*
+ * Rows that survive a reload of the page, in `sessionStorage`, for one user. Loaded by pages that ask
+ * for it.
+ */
 
 /** @import { LiveCore } from "./live.js" */
-/** @import { Row } from "./types.js" */
+/** @import { Connected } from "./types.js" */
 
-export class Session {
-  #site;
-  #prefix;
+/**
+ * Keep the rows of live lists when the page is left. Return a function that gives a list, by its
+ * name, the rows that it had before.
+ *
+ * @param {string} url @param {unknown} user @param {Connected} api
+ * @param {() => [string, LiveCore][]} lists the open ones, by name
+ */
+export function keepRows(url, user, api, lists) {
+  const site = `rest-channels ${url} `;
+  const prefix = `${site}${JSON.stringify(user)} `;
+  /** Ends the listening; undefined while nobody listens. @type {AbortController | undefined} */
+  let listening;
 
-  /** @param {string} url @param {unknown} user */
-  constructor(url, user) {
-    this.#site = `rest-channels ${url} `;
-    this.#prefix = `${this.#site}${JSON.stringify(user)} `;
-    this.#remove((name) => !name.startsWith(this.#prefix));
+  /** @param {string} kept the beginning of the names that stay */
+  function remove(kept) {
+    for (const name of Object.keys(sessionStorage))
+      if (name.startsWith(site) && !name.startsWith(kept)) sessionStorage.removeItem(name);
   }
 
-  /** Drop the rows of all users. */
-  clear() {
-    this.#remove(() => true);
-  }
-
-  /** @param {(name: string) => boolean} isOld */
-  #remove(isOld) {
-    for (const name of Object.keys(sessionStorage)) {
-      if (name.startsWith(this.#site) && isOld(name)) sessionStorage.removeItem(name);
-    }
-  }
-
-  /** @param {string} key @returns {{ position: string, rows: Row[] } | null} */
-  load(key) {
-    return JSON.parse(sessionStorage.getItem(this.#prefix + key) ?? "null");
-  }
-
-  /** @param {Iterable<[string, LiveCore]>} cores */
-  save(cores) {
-    for (const [key, { position, base }] of cores) {
+  function save() {
+    for (const [name, { position, base }] of lists()) {
+      if (position === null) continue;
       try {
-        const text = JSON.stringify({ position, rows: base.list });
-        if (position !== null) sessionStorage.setItem(this.#prefix + key, text);
+        sessionStorage.setItem(prefix + name, JSON.stringify({ position, rows: base.list }));
       } catch (error) {
-        sessionStorage.removeItem(this.#prefix + key); // it does not fit
+        sessionStorage.removeItem(prefix + name); // it does not fit
         console.warn(error);
       }
     }
   }
+
+  function look() {
+    const { name, code } = api.state;
+    // Rows that this user may not see any more are not kept: 4403 is "forbidden".
+    if (name === "signed-out" || code === 4403) remove("-");
+    if (name === "closed") listening = void listening?.abort();
+    else if (!listening) addEventListener("pagehide", save, (listening = new AbortController()));
+  }
+
+  /** @param {string} name @param {LiveCore} list */
+  function restore(name, list) {
+    const stored = JSON.parse(sessionStorage.getItem(prefix + name) ?? "null");
+    if (!stored || list.status !== "connecting") return;
+    list.position = stored.position;
+    list.base.replace(stored.rows);
+    list.status = "stale";
+    list.publish();
+  }
+
+  remove(prefix); // what other users have left
+  api.subscribe(look);
+  look();
+  for (const [name, list] of lists()) restore(name, list);
+  return restore;
 }

@@ -1,98 +1,136 @@
-/* One stream of an API: what the application calls. */
+/* One stream of an API, a viewset or a class of `RoomConsumers`: what the application calls. */
 
-import { LiveCore, LiveList } from "./live.js";
-import { Room, RoomCore } from "./room.js";
-import { Watch, WatchCore } from "./watch.js";
+import { createLiveCore, createLiveList } from "./live.js";
+import { createCore, createHandle } from "./subscription.js";
 
 /** @import { Client } from "./client.js" */
+/** @import { RoomCore } from "./room.js" */
+/** @import { Shown } from "./subscription.js" */
 /** @import { CallOptions, Input, Key, LiveOptions, WriteOptions } from "./types.js" */
 
-/** A viewset, or a class of `RoomConsumers`. */
-export class Stream {
-  #client;
-  #name;
-
-  /** @param {Client} client @param {string} name */
-  constructor(client, name) {
-    this.#client = client;
-    this.#name = name;
-  }
-
-  /** Its name: other names are actions. */
-  get [Symbol.toStringTag]() {
-    return this.#name;
-  }
+/** @param {Client} client @param {string} stream */
+export function createStream(client, stream) {
+  const { call, write, share, wire } = client;
 
   /** @param {string} action @param {object} keys @param {CallOptions} [options] */
-  #read(action, keys, options = {}) {
-    return this.#client.call(this.#name, { action, ...keys }, { ...options, repeat: true });
-  }
+  const read = (action, keys, options) =>
+    call(stream, { action, ...keys }, { ...options, repeat: true });
 
-  list = (/** @type {any} */ query, /** @type {CallOptions} */ options) =>
-    this.#read("list", { query }, options);
+  const own = {
+    /** Its name: other names are actions. */
+    [Symbol.toStringTag]: stream,
 
-  retrieve = (/** @type {Key} */ pk, /** @type {CallOptions} */ options) =>
-    this.#read("retrieve", { pk }, options);
+    /** @param {any} query @param {CallOptions} [options] */
+    list: (query, options) => read("list", { query }, options),
 
-  metadata = (/** @type {Key} */ pk, /** @type {CallOptions} */ options) =>
-    this.#read("metadata", { pk }, options);
+    /** @param {Key} pk @param {CallOptions} [options] */
+    retrieve: (pk, options) => read("retrieve", { pk }, options),
 
-  create = (/** @type {any} */ data, /** @type {WriteOptions} */ options = {}) =>
-    this.#client.write(this.#name, "create", undefined, data, options);
+    /** @param {Key} [pk] @param {CallOptions} [options] */
+    metadata: (pk, options) => read("metadata", { pk }, options),
 
-  update = (
-    /** @type {Key} */ pk,
-    /** @type {any} */ data,
-    /** @type {WriteOptions} */ options = {},
-  ) => this.#client.write(this.#name, "update", pk, data, options);
+    /** @param {any} data @param {WriteOptions} [options] */
+    create: (data, options) => write(stream, "create", undefined, data, options),
 
-  patch = (
-    /** @type {Key} */ pk,
-    /** @type {any} */ data,
-    /** @type {WriteOptions} */ options = {},
-  ) => this.#client.write(this.#name, "patch", pk, data, options);
+    /** @param {Key} pk @param {any} data @param {WriteOptions} [options] */
+    update: (pk, data, options) => write(stream, "update", pk, data, options),
 
-  destroy = (/** @type {Key} */ pk, /** @type {WriteOptions} */ options = {}) =>
-    this.#client.write(this.#name, "destroy", pk, undefined, options);
+    /** @param {Key} pk @param {any} data @param {WriteOptions} [options] */
+    patch: (pk, data, options) => write(stream, "patch", pk, data, options),
+
+    /** @param {Key} pk @param {WriteOptions} [options] */
+    destroy: (pk, options) => write(stream, "destroy", pk, undefined, options),
+
+    /**
+     * Call an action of the viewset, also one with the name of a method here.
+     *
+     * @param {string} action @param {any} [input] @param {CallOptions} [options]
+     */
+    action: (action, { lookups, ...keys } = {}, options) =>
+      call(stream, { action, ...lookups, ...keys }, options),
+
+    /** @param {LiveOptions<any>} [options] */
+    live(options = {}) {
+      const { query, pk, headers, lookups, window = Infinity } = options;
+      const core = share(["live", stream, query, pk, headers, lookups], (forget) =>
+        createLiveCore(client, stream, options, forget),
+      );
+      return createLiveList(client, core, window);
+    },
+
+    /** @param {string} of an action that reads @param {Input} [input] */
+    watch(of, input = {}) {
+      const [core, take] = other(["watch", stream, of, input], { data: undefined }, (core) =>
+        import("./watch.js").then(({ becomeWatch }) => becomeWatch(core, of, input)),
+      );
+      return createHandle(core, take, {});
+    },
+
+    /** Join a room; with an object, call an action of this name. @param {any} name */
+    join(name) {
+      if (typeof name === "object") return own.action("join", name);
+      const room = String(name);
+      const shown = { users: [], typing: [], messages: [] };
+      const [core, take] = other(["room", stream, room], shown, (core) =>
+        import("./room.js").then(({ becomeRoom }) => becomeRoom(core, room, wire)),
+      );
+      const report = (isTyping = true) => /** @type {RoomCore} */ (core).report?.(isTyping);
+      const joined = createHandle(core, take, {
+        /** Send a message to all members. @param {any} data @param {CallOptions} [options] */
+        say(data, options) {
+          report(false);
+          return call(stream, { action: "send", room, data }, options);
+        },
+
+        /** Report whether this user is typing; call it as often as you like. */
+        setTyping: report,
+
+        leave: () => joined.stop(),
+      });
+      return joined;
+    },
+  };
 
   /**
-   * Call an action of the viewset, also one with the name of a method here.
+   * Subscribe to what another module knows, which is loaded when it is first used.
    *
-   * @param {string} name
-   * @param {any} [input]
-   * @param {CallOptions} [options]
+   * @template {object} S
+   * @param {unknown[]} identity @param {S} shown what is shown before an answer
+   * @param {(core: Shown<S>) => Promise<void>} load
    */
-  action = (name, { lookups, ...keys } = {}, options = {}) =>
-    this.#client.call(this.#name, { action: name, ...lookups, ...keys }, options);
+  function other(identity, shown, load) {
+    const core = share(identity, (forget) => {
+      /** @type {Shown<S>} */
+      const made = Object.assign(
+        createCore(wire, stream, forget, () => load(made)),
+        { shown },
+      );
+      made.ask();
+      return made;
+    });
+    const take = () => ({ ...core.shown, status: core.status, error: core.error });
+    return /** @type {[Shown<S>, () => S & Pick<Shown<S>, "status" | "error">]} */ ([core, take]);
+  }
 
-  /** @param {LiveOptions<any>} [options] */
-  live = (options = {}) => {
-    const { query, pk, headers, lookups, window = Infinity } = options;
-    const core = this.#client.share(
-      ["live", this.#name, query, pk, headers, lookups],
-      (key, forget) => {
-        const made = new LiveCore(this.#client, this.#name, options, forget);
-        const stored = this.#client.restore(key);
-        if (stored) made.restore(stored);
-        return made;
-      },
-    );
-    return new LiveList(core, window);
-  };
-
-  /** @param {string} of an action that reads @param {Input} [input] */
-  watch = (of, input = {}) => {
-    const make = (/** @type {string} */ _, /** @type {() => void} */ forget) =>
-      new WatchCore(this.#client, this.#name, of, input, forget);
-    return new Watch(this.#client.share(["watch", this.#name, of, input], make));
-  };
-
-  /** Join a room; with an object, call an action of this name. @param {any} room */
-  join = (room) => {
-    if (typeof room === "object") return this.action("join", room);
-    const name = String(room);
-    const make = (/** @type {string} */ _, /** @type {() => void} */ forget) =>
-      new RoomCore(this.#client, this.#name, name, forget);
-    return new Room(this.#client.share(["room", this.#name, name], make));
-  };
+  return withOthers(
+    own,
+    (action) => (/** @type {any} */ input, /** @type {CallOptions} */ options) =>
+      own.action(action, input, options),
+  );
 }
+
+/**
+ * Return `object` with a member for every name that it does not have.
+ *
+ * @param {any} object @param {(name: string) => unknown} make
+ */
+export function withOthers(object, make) {
+  return new Proxy(object, {
+    get(_, name) {
+      if (name in object || typeof name === "symbol") return object[name];
+      // A promise that resolves to the object looks for `then`.
+      return name === "then" ? undefined : make(name);
+    },
+  });
+}
+

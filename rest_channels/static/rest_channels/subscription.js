@@ -4,254 +4,259 @@
  */
 
 import { ApiError, retryAfter } from "./errors.js";
-import { Store } from "./store.js";
+import { createStore } from "./store.js";
 
-/** @import { Client } from "./client.js" */
 /** @import { Reply, Status } from "./types.js" */
+/** @import { Call, Wire } from "./wire.js" */
 
 const LONGEST_RETRY = 60_000;
 
-/** One subscription on the wire. Subclasses make its frame, and apply its events. */
-export class Subscription {
-  /** @type {Set<Handle<any>>} */
-  handles = new Set();
-  /** @type {Status} */
-  status = "connecting";
-  /** @type {ApiError | null} */
-  error = null;
-  /** @type {string | null} */
-  position = null;
-  /** "waiting" for a connection or a retry, "asking", "following" events, or "stopped". */
-  #phase = "waiting";
-  #mustAskAgain = false;
-  #isScheduled = false;
-  #failures = 0;
+/**
+ * A kind of subscription: it makes its frames, and applies replies and events.
+ *
+ * @typedef {object} Kind
+ * @property {() => { action: string, [key: string]: unknown }} frame the frame that asks for it
+ * @property {() => object} farewell the frame that ends it
+ * @property {(reply: Reply) => boolean} begin take the data of a reply or a reset; return whether it is complete
+ * @property {(event: Reply) => void} follow apply an event
+ * @property {() => void} clear drop the data: this user may not see it
+ */
+
+/** @typedef {ReturnType<typeof createCore>} Core */
+/** A subscription all of whose handles show the same. @template S @typedef {Core & { shown: S }} Shown */
+/** @typedef {{ update(): void }} Updated */
+
+/**
+ * Make one subscription on the wire.
+ *
+ * Its kind is given to `become`; for kinds that few pages use, `load` fetches the module that does.
+ *
+ * @param {Wire} wire
+ * @param {string} stream
+ * @param {() => void} forget
+ * @param {() => Promise<void>} [load]
+ */
+export function createCore(wire, stream, forget, load) {
+  /** @type {Set<Updated>} */
+  const handles = new Set();
+  /** For a connection or a retry, for an answer, or for events. @type {"nothing" | "answer" | "events" | "over"} */
+  let awaits = "nothing";
+  let isHeld = false; // whether the server has one of this `id`, as far as is known here
+  let mustAskAgain = false;
+  let isScheduled = false;
+  let failures = 0;
   /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #timer;
-  /** @type {import("./wire.js").Call | undefined} */
-  #call;
-  #forget;
+  let timer;
+  /** @type {Call | undefined} */
+  let call;
+  /** @type {Kind} */
+  let kind;
 
-  /** @param {Client} client @param {string} stream @param {() => void} forget */
-  constructor(client, stream, forget) {
-    this.client = client;
-    this.stream = stream;
-    this.id = client.wire.nextId();
-    const unlisten = client.wire.listen(this.id, (event) => this.receive(event));
-    this.#forget = () => (unlisten(), forget());
-  }
+  const core = {
+    stream,
+    handles,
+    /** @type {Status} */
+    status: "connecting",
+    /** @type {ApiError | null} */
+    error: null,
+    /** Why the server has refused more than it sends. @type {ApiError | null} */
+    refusal: null,
+    /** @type {string | null} */
+    position: null,
+    id: wire.nextId(),
 
-  /** Whether it has been asked for, and there is no answer yet. */
-  get isAsking() {
-    return this.#phase === "asking";
-  }
+    /** Whether it has been asked for, and there is no answer yet. */
+    get isAsking() {
+      return awaits === "answer";
+    },
 
-  /** The frame that asks for it. @returns {{ action: string, [key: string]: unknown }} */
-  frame() {
-    throw new TypeError("frame() is a subclass's");
-  }
+    /** @param {Kind} its */
+    become(its) {
+      kind = its;
+    },
 
-  /** The frame that ends it. @returns {object} */
-  farewell() {
-    throw new TypeError("farewell() is a subclass's");
-  }
+    ask() {
+      clearTimeout(timer);
+      if (!kind) return void load?.().then(() => awaits === "nothing" && core.ask(), console.error);
+      mustAskAgain = awaits === "answer";
+      if (!wire.isOpen || mustAskAgain || awaits === "over") return;
+      awaits = "answer";
+      const payload = { request_id: core.id, ...kind.frame() };
+      call = { stream, payload, perConnection: true, onReply: answer, onLost() {} };
+      wire.push(call);
+    },
 
-  /**
-   * Take the data of the reply; return whether it is complete.
-   *
-   * @param {Reply} _reply
-   * @returns {boolean}
-   */
-  begin(_reply) {
-    throw new TypeError("begin() is a subclass's");
-  }
+    /** The connection is back. A refusal for good is not repeated. */
+    opened() {
+      failures = 0;
+      if (core.status !== "ended") core.ask();
+    },
 
-  /**
-   * Apply an event; return false if events before it are missing.
-   *
-   * @param {Reply} _event
-   * @returns {boolean}
-   */
-  follow(_event) {
-    throw new TypeError("follow() is a subclass's");
-  }
+    /** @param {boolean} isRefused whether this user may see nothing any more */
+    lost(isRefused) {
+      clearTimeout(timer);
+      awaits = "nothing";
+      isHeld = false;
+      if (isRefused) drop("denied");
+      else if (core.status === "live") set("stale");
+    },
 
-  /** Drop the data: this user may not see it. */
-  clear() {}
+    /** Return whether an event is for this subscription. @param {string | null} _stream @param {Reply} event */
+    hears: (_stream, { request_id }) => request_id === core.id,
 
-  ask() {
-    clearTimeout(this.#timer);
-    this.#mustAskAgain = this.#phase === "asking";
-    if (!this.client.wire.isOpen || this.#mustAskAgain) return;
-    this.#phase = "asking";
-    const payload = { request_id: this.id, ...this.frame() };
-    this.#call = {
-      ...{ stream: this.stream, payload, repeat: false, perConnection: true },
-      onReply: (/** @type {Reply} */ reply) => this.#answer(reply),
-      onLost: () => {},
-    };
-    this.client.wire.push(this.#call);
-  }
+    /** @param {Reply} event */
+    receive(event) {
+      // Else it belongs to the subscription that is being replaced.
+      if (awaits !== "events") return;
+      const { action, response_status, position, previous } = event;
+      if (action === "revoke" && response_status >= 500) retry(1000);
+      else if (action === "revoke") core.refuse(event);
+      else if (action === "reset") start(event);
+      else if (previous !== undefined && previous !== core.position) retry(0);
+      else {
+        failures = 0;
+        core.position = position ?? core.position;
+        kind.follow(event);
+        core.schedule();
+      }
+    },
 
-  /** The connection is back. A refusal for good is not repeated. */
-  opened() {
-    this.#failures = 0;
-    if (this.status !== "ended") this.ask();
-  }
+    /** @param {Reply} reply */
+    refuse(reply) {
+      // If it was asked for again, the former one goes on: end it.
+      if (isHeld && reply.action !== "revoke") wire.post(stream, kind.farewell());
+      isHeld = false;
+      awaits = "nothing";
+      const isDenied = [401, 403, 404].includes(reply.response_status);
+      drop(isDenied ? "denied" : "ended", new ApiError(stream, reply));
+    },
 
-  /** @param {boolean} isRefused whether this user may see nothing any more */
-  lost(isRefused) {
-    clearTimeout(this.#timer);
-    this.#phase = "waiting";
-    if (isRefused) {
-      this.position = null;
-      this.clear();
-      this.#set("denied");
-    } else if (this.status === "live") this.#set("stale");
-  }
+    /** Publish soon: before the next frame is painted, or within a tenth of a second if none is. */
+    schedule() {
+      if (isScheduled) return;
+      isScheduled = true;
+      const isPage = "requestAnimationFrame" in globalThis;
+      if (isPage) requestAnimationFrame(core.flush);
+      setTimeout(core.flush, isPage ? 100 : 0);
+    },
+
+    /** Publish now what was to be published soon. */
+    flush() {
+      if (isScheduled) core.publish();
+    },
+
+    publish() {
+      isScheduled = false;
+      for (const handle of [...handles]) handle.update();
+    },
+
+    /** @param {Updated} handle */
+    leave(handle) {
+      handles.delete(handle);
+      // A component that is mounted again at once finds it still there.
+      setTimeout(() => handles.size || stop());
+    },
+  };
 
   /** @param {Reply} reply */
-  #answer(reply) {
-    if (this.#phase === "stopped") return;
-    const { response_status } = reply;
-    this.#phase = "following";
-    if (response_status === 429 || response_status >= 500) {
-      this.error = new ApiError(this.stream, reply);
-      this.#retry(retryAfter(reply) || 1000);
-    } else if (response_status >= 400) this.refuse(reply);
+  function answer(reply) {
+    if (awaits === "over") return;
+    awaits = "events";
+    const { response_status: status } = reply;
+    if (status === 429 || status >= 500) {
+      core.error = new ApiError(stream, reply);
+      retry(retryAfter(reply) || 1000);
+    } else if (status >= 400) core.refuse(reply);
     else {
-      this.position = reply.position ?? null;
-      if (this.begin(reply)) this.#set("live");
-      if (this.#mustAskAgain) this.ask();
+      isHeld = true;
+      start(reply);
+      if (mustAskAgain) core.ask();
     }
   }
 
-  /** @param {Reply} event */
-  receive(event) {
-    // Other phases: it belongs to the subscription that is being replaced.
-    if (this.#phase !== "following") return;
-    const { action, response_status, position, previous } = event;
-    if (action === "revoke") {
-      if (response_status < 500) this.refuse(event);
-      else this.#retry(1000);
-    } else if (action === "reset") {
-      this.position = position ?? null;
-      this.begin(event);
-      this.#set("live");
-    } else if (previous !== undefined && previous !== this.position) this.#retry(0);
-    else {
-      this.#failures = 0;
-      this.position = position ?? this.position;
-      if (!this.follow(event)) this.#retry(0);
-      this.schedule();
-    }
-  }
-
   /** @param {Reply} reply */
-  refuse(reply) {
-    this.position = null;
-    this.clear();
-    const isDenied = [401, 403, 404].includes(reply.response_status);
-    this.#set(isDenied ? "denied" : "ended", new ApiError(this.stream, reply));
+  function start(reply) {
+    core.position = reply.position ?? null;
+    if (kind.begin(reply)) set("live", core.refusal);
   }
 
   /** Ask again after `delay`, and a random time that grows. @param {number} delay milliseconds */
-  #retry(delay) {
-    this.#phase = "waiting";
-    if (this.status === "live") this.#set("stale", this.error);
-    const most = this.#failures ? Math.min(LONGEST_RETRY, 500 * 2 ** this.#failures) : delay;
-    this.#failures++;
-    clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.ask(), delay + Math.random() * most);
+  function retry(delay) {
+    awaits = "nothing";
+    if (core.status === "live") set("stale", core.error);
+    const most = failures ? Math.min(LONGEST_RETRY, 500 * 2 ** failures) : delay;
+    failures++;
+    clearTimeout(timer);
+    timer = setTimeout(core.ask, delay + Math.random() * most);
   }
 
-  /** @param {Status} status @param {ApiError | null} error */
-  #set(status, error = null) {
-    this.status = status;
-    this.error = error;
-    this.schedule();
+  /** @param {Status} status @param {ApiError | null} [error] */
+  function drop(status, error) {
+    core.position = null;
+    kind?.clear();
+    set(status, error);
   }
 
-  /** Publish soon: before the next frame is painted, or within a tenth of a second if none is. */
-  schedule() {
-    if (this.#isScheduled) return;
-    this.#isScheduled = true;
-    const isPage = "requestAnimationFrame" in globalThis;
-    if (isPage) requestAnimationFrame(() => this.flush());
-    setTimeout(() => this.flush(), isPage ? 100 : 0);
+  /** @param {Status} status @param {ApiError | null} [error] */
+  function set(status, error = null) {
+    core.status = status;
+    core.error = error;
+    core.schedule();
   }
 
-  /** Publish now what was to be published soon. */
-  flush() {
-    if (this.#isScheduled) this.publish();
+  function stop() {
+    if (awaits === "over") return;
+    clearTimeout(timer);
+    if (kind && !(call && wire.withdraw(call))) wire.post(stream, kind.farewell());
+    awaits = "over";
+    forget();
   }
 
-  publish() {
-    this.#isScheduled = false;
-    for (const handle of [...this.handles]) handle.update();
-  }
-
-  /** @param {Handle<any>} handle */
-  leave(handle) {
-    this.handles.delete(handle);
-    // A component that is mounted again at once finds it still there.
-    setTimeout(() => this.handles.size || this.#stop());
-  }
-
-  #stop() {
-    if (this.#phase === "stopped") return;
-    clearTimeout(this.#timer);
-    const { wire } = this.client;
-    if (!this.#call || !wire.withdraw(this.#call)) wire.post(this.stream, this.farewell());
-    this.#phase = "stopped";
-    this.#forget();
-  }
+  return core;
 }
 
-/** The application's end of a subscription. @template T the snapshot */
-export class Handle extends Store {
-  /** @type {T | undefined} */
-  #snapshot;
-  #core;
-  #isStopped = false;
+/**
+ * Add to `methods` what every handle has: `subscribe`, `getSnapshot`, `stop`, and a property for each
+ * value of the snapshot.
+ *
+ * @template {object} M
+ * @template {{ status: Status, error: ApiError | null }} S
+ * @param {Core} core
+ * @param {() => S} take what a snapshot shows
+ * @param {M} methods
+ */
+export function createHandle(core, take, methods) {
+  const { subscribe, notify } = createStore();
+  let isStopped = false;
+  const look = () => /** @type {S} */ ({ ...take(), ...(isStopped ? { status: "ended" } : {}) });
+  let snapshot = look();
 
-  /** @param {Subscription} core */
-  constructor(core) {
-    super();
-    this.#core = core;
-    core.handles.add(this);
+  const handle = Object.assign(methods, {
+    subscribe,
+
+    /** The state now: the same object until something has changed. */
+    getSnapshot: () => snapshot,
+
+    update() {
+      const before = /** @type {any} */ (snapshot);
+      const now = /** @type {any} */ (look());
+      if (Object.keys(now).every((name) => Object.is(now[name], before[name]))) return;
+      snapshot = now;
+      notify();
+    },
+
+    /** End it; the subscription ends with its last handle. */
+    stop() {
+      if (isStopped) return;
+      isStopped = true;
+      core.leave(handle);
+      handle.update();
+    },
+  });
+  for (const name of Object.keys(snapshot)) {
+    const get = () => /** @type {any} */ (snapshot)[name];
+    Object.defineProperty(handle, name, { get, enumerable: true });
   }
-
-  /** The state now: the same object until something has changed. */
-  getSnapshot = () => (this.#snapshot ??= this.take());
-
-  /** @type {Status} */
-  get status() {
-    return this.#isStopped ? "ended" : this.#core.status;
-  }
-
-  get error() {
-    return this.#core.error;
-  }
-
-  /** End it; the subscription ends with its last handle. */
-  stop() {
-    if (this.#isStopped) return;
-    this.#isStopped = true;
-    this.#core.leave(this);
-    this.update();
-  }
-
-  /** Return what `getSnapshot()` shows. @returns {T} */
-  take() {
-    throw new TypeError("take() is a subclass's");
-  }
-
-  update() {
-    const before = /** @type {any} */ (this.#snapshot ?? {});
-    const now = /** @type {any} */ (this.take());
-    if (Object.keys(now).every((name) => Object.is(now[name], before[name]))) return;
-    this.#snapshot = now;
-    this.notify();
-  }
+  core.handles.add(handle);
+  return /** @type {M & S & typeof handle} */ (handle);
 }

@@ -7,160 +7,63 @@
 
 import { ConnectionLost, retryAfter } from "./errors.js";
 
-/** @import { Limits, Reply } from "./types.js" */
+/** @import { Limits, PendingWrite, Reply } from "./types.js" */
 
 /**
- * A frame that will have a reply. `repeat`: whether it may be sent again if its reply was lost.
+ * A frame that will have a reply.
+ *
  * @typedef {object} Call
  * @property {string} stream
- * @property {{ action: string, request_id: string | number, [key: string]: unknown }} payload
- * @property {boolean} repeat
+ * @property {{ action: string, request_id?: string | number, [key: string]: unknown }} payload
+ * @property {boolean} [repeat] whether it may be sent again if its reply was lost
  * @property {boolean} [isWrite]
  * @property {boolean} [perConnection] whether it is of no use on another connection
  * @property {(reply: Reply) => void} onReply
- * @property {(error: unknown) => void} onLost
+ * @property {(error: ConnectionLost) => void} onLost
  * @property {number} [times] how often it was sent
  * @property {boolean} [isLong] whether the server takes only one such frame at a time
  * @property {ReturnType<typeof setTimeout>} [timer]
  * @property {number} [deadline]
  */
 
+/** @typedef {ReturnType<typeof createWire>} Wire */
+
 // Longer frames go one at a time (docs/protocol.md, "Long lists"). Its bound counts bytes.
 const LONG = 60_000;
 
-/** @type {Omit<Limits, "silenceSeconds" | "pongSeconds">} */
-const LIMITS = {
-  inFlight: 12,
-  rate: 80,
-  burst: 100,
-  pending: 1000,
-  answerSeconds: 60,
-  retrySeconds: 60,
-  retryTimes: 5,
-};
-
-export class Wire {
-  #lastId = 0;
+/**
+ * @param {{ send(text: string): void, changed(): void, hung(): void }} owner
+ * @param {Partial<Limits>} [limits]
+ */
+export function createWire({ send, changed, hung }, limits = {}) {
+  const { inFlight = 12, rate = 80, burst = 100, pending = 1000 } = limits;
+  const { answerSeconds = 60, retrySeconds = 60, retryTimes = 5 } = limits;
+  let lastId = 0;
   /** @type {Call[]} */
-  #queue = [];
+  let queue = [];
   /** @type {Map<unknown, Call>} */
-  #sent = new Map();
-  /** @type {Map<unknown, (event: Reply) => void>} */
-  #listeners = new Map();
-  #tokens;
-  #filledAt = Date.now();
-  #pausedUntil = 0;
+  const sent = new Map();
+  let isOpen = false;
+  let isEnded = false; // signed out or closed: nothing will be sent before the user does something
   /** @type {ReturnType<typeof setTimeout> | undefined} */
-  #timer;
-  #limits;
-  #owner;
-  isOpen = false;
-  isEnded = false; // signed out or closed: nothing will be sent before the user does something
+  let timer;
+  let pausedUntil = 0;
+  let spentUntil = 0; // when the frames sent so far would have been sent at `rate`
 
-  /**
-   * @param {{ send(text: string): void, changed(): void, hung(): void }} owner
-   * @param {Partial<Limits>} [limits]
-   */
-  constructor(owner, limits) {
-    this.#owner = owner;
-    this.#limits = { ...LIMITS, ...limits };
-    this.#tokens = this.#limits.burst;
-  }
+  /** @param {string} stream @param {object} payload */
+  const encode = (stream, payload) => JSON.stringify({ stream, payload });
 
-  nextId() {
-    return ++this.#lastId;
-  }
-
-  /** Writes that have no answer yet, in order. */
-  get pending() {
-    const calls = [...this.#sent.values(), ...this.#queue].filter((call) => call.isWrite);
-    return calls.map(({ stream, times, payload: { action, pk, data } }) => ({
-      ...{ stream, action, pk, data },
-      wasSent: !!times,
-    }));
-  }
-
-  /**
-   * Pass events with this `request_id` to `listener`.
-   *
-   * @param {unknown} id
-   * @param {(event: Reply) => void} listener
-   */
-  listen(id, listener) {
-    this.#listeners.set(id, listener);
-    return () => void this.#listeners.delete(id);
-  }
-
-  /**
-   * Send a frame that has no reply, or whose reply is of no interest.
-   *
-   * @param {string} stream
-   * @param {object} payload
-   */
-  post(stream, payload) {
-    if (this.isOpen) this.#owner.send(JSON.stringify({ stream, payload }));
-  }
-
-  /** @param {Call} call */
-  push(call) {
-    if (this.isEnded || this.#queue.length >= this.#limits.pending) {
-      return call.onLost(new ConnectionLost(false));
-    }
-    this.#queue.push(call);
-    if (!this.isOpen) this.#expire(call);
-    this.#owner.changed();
-    this.#pump();
+  /** Send a frame whose reply is of no interest. @param {string} stream @param {object} payload */
+  function post(stream, payload) {
+    if (isOpen) send(encode(stream, payload));
   }
 
   /** Forget a call that was not sent; return whether it was there. @param {Call} call */
-  withdraw(call) {
+  function withdraw(call) {
     clearTimeout(call.timer);
-    const at = this.#queue.indexOf(call);
-    if (at >= 0) this.#queue.splice(at, 1);
+    const at = queue.indexOf(call);
+    if (at >= 0) queue.splice(at, 1);
     return at >= 0;
-  }
-
-  /** Forget a call, and stop it on the server if it is there. @param {Call} call */
-  cancel(call) {
-    const {
-      stream,
-      payload: { request_id },
-    } = call;
-    this.withdraw(call);
-    // Its reply still frees its place.
-    const isSent = this.#sent.get(request_id) === call;
-    if (isSent) this.post(stream, { action: "cancel", data: { request_id } });
-    call.onReply = call.onLost = () => {};
-    call.repeat = call.isWrite = false;
-    this.#owner.changed();
-  }
-
-  /** @param {() => void} resume pushes what has to be sent before anything that waits */
-  opened(resume) {
-    this.isOpen = true;
-    this.isEnded = false;
-    const waiting = this.#queue.splice(0);
-    resume();
-    this.#queue.push(...waiting);
-    this.#pump();
-  }
-
-  /** @param {boolean} isFinal */
-  lost(isFinal) {
-    const sent = [...this.#sent.values()];
-    this.isOpen = false;
-    this.isEnded = isFinal;
-    clearTimeout(this.#timer);
-    this.#sent.clear();
-    const queue = this.#queue.splice(0);
-    const keep = (/** @type {Call} */ call) => !isFinal && !call.perConnection;
-    this.#queue = [
-      ...sent.filter((call) => keep(call) && this.#mayRepeat(call)),
-      ...queue.filter(keep),
-    ];
-    for (const call of this.#queue) this.#expire(call);
-    for (const call of [...sent, ...queue]) if (!this.#queue.includes(call)) this.#fail(call);
-    this.#owner.changed();
   }
 
   /**
@@ -169,91 +72,149 @@ export class Wire {
    * @param {Call} call
    * @param {Reply} [reply]
    */
-  #mayRepeat(call, reply) {
-    const isSafe =
-      call.repeat || (!call.perConnection && reply?.codes?.[0] === "too_many_in_flight");
+  function mayRepeat({ repeat, isWrite, perConnection, times = 0 }, reply) {
+    const isSafe = repeat || (!perConnection && reply?.codes?.[0] === "too_many_in_flight");
     // A keyed write that was answered 500 may have been stored: one repetition finds out.
     const isError = reply && reply.response_status !== 503;
-    return (
-      isSafe && (call.times ?? 0) < (isError ? (call.isWrite ? 2 : 0) : this.#limits.retryTimes)
-    );
+    return isSafe && times < (isError ? (isWrite ? 2 : 0) : retryTimes);
   }
 
   /** @param {Call} call */
-  #fail(call) {
+  function fail(call) {
     clearTimeout(call.timer);
     call.onLost(new ConnectionLost(!!call.times));
   }
 
   /** Give up a call that waits for a connection longer than the bound. @param {Call} call */
-  #expire(call) {
-    call.deadline ??= Date.now() + 1000 * this.#limits.retrySeconds;
-    clearTimeout(call.timer);
-    call.timer = setTimeout(() => {
-      this.#queue = this.#queue.filter((other) => other !== call);
-      this.#fail(call);
-      this.#owner.changed();
-    }, call.deadline - Date.now());
+  function expire(call) {
+    call.deadline ??= Date.now() + 1000 * retrySeconds;
+    wait(call, call.deadline - Date.now(), () => {
+      withdraw(call);
+      fail(call);
+      changed();
+    });
   }
 
-  #pump() {
-    clearTimeout(this.#timer);
-    const { inFlight, rate, burst } = this.#limits;
-    const now = Date.now();
-    this.#tokens = Math.min(burst, this.#tokens + ((now - this.#filledAt) / 1000) * rate);
-    this.#filledAt = now;
-    while (this.isOpen && this.#sent.size < inFlight) {
-      const [call] = this.#queue;
+  /** @param {Call} call @param {number} delay @param {() => void} then */
+  function wait(call, delay, then) {
+    clearTimeout(call.timer);
+    call.timer = setTimeout(then, delay);
+  }
+
+  /** The server answers every frame: a connection without an answer is broken. @param {Call} call */
+  function awaitAnswer(call) {
+    wait(call, 1000 * answerSeconds, hung);
+  }
+
+  /** Send what may be sent now. */
+  function pump() {
+    clearTimeout(timer);
+    while (isOpen && sent.size < inFlight) {
+      const [call] = queue;
       if (!call) return;
-      const delay = this.#tokens < 1 ? 1000 / rate : this.#pausedUntil - now;
+      const now = Date.now();
+      const delay = Math.max(pausedUntil, spentUntil - (1000 * (burst - 1)) / rate) - now;
       if (delay > 0) {
-        this.#timer = setTimeout(() => this.#pump(), delay);
+        timer = setTimeout(pump, delay);
         return;
       }
-      const text = JSON.stringify({ stream: call.stream, payload: call.payload });
+      const text = encode(call.stream, call.payload);
       call.isLong = text.length > LONG;
-      if (call.isLong && [...this.#sent.values()].some(({ isLong }) => isLong)) return;
-      this.#queue.shift();
+      if (call.isLong && [...sent.values()].some(({ isLong }) => isLong)) return;
+      queue.shift();
       call.times = (call.times ?? 0) + 1;
-      this.#await(call);
-      this.#tokens--;
-      this.#sent.set(call.payload.request_id, call);
-      this.#owner.send(text);
+      awaitAnswer(call);
+      spentUntil = Math.max(spentUntil, now) + 1000 / rate;
+      sent.set(call.payload.request_id, call);
+      send(text);
     }
   }
 
-  /**
-   * The server answers every frame: a connection without an answer is broken.
-   *
-   * @param {Call} call
-   */
-  #await(call) {
-    clearTimeout(call.timer);
-    call.timer = setTimeout(() => this.#owner.hung(), 1000 * this.#limits.answerSeconds);
-  }
+  return {
+    get isOpen() {
+      return isOpen;
+    },
 
-  /** @param {Reply} reply @returns {boolean} whether it is known here */
-  receive(reply) {
-    const { request_id: id, action, response_status: status } = reply;
-    const call = this.#sent.get(id);
-    if (!call || (action !== call.payload.action && action !== null)) {
-      const listener = this.#listeners.get(id);
-      listener?.(reply);
-      return !!listener;
-    }
-    if (status !== 206) {
+    /** Writes that have no answer yet, in order. @returns {PendingWrite[]} */
+    get pending() {
+      const writes = [...sent.values(), ...queue].filter(({ isWrite }) => isWrite);
+      return writes.map(({ stream, times, payload: { action, pk, data } }) => ({
+        ...{ stream, action, pk, data },
+        wasSent: !!times,
+      }));
+    },
+
+    nextId: () => ++lastId,
+    post,
+    withdraw,
+
+    /** @param {Call} call */
+    push(call) {
+      if (isEnded || queue.length >= pending) return call.onLost(new ConnectionLost(false));
+      queue.push(call);
+      if (!isOpen) expire(call);
+      changed();
+      pump();
+    },
+
+    /** Forget a call, and stop it on the server if it is there. @param {Call} call */
+    cancel(call) {
+      const { request_id } = call.payload;
+      withdraw(call);
+      // Its reply still frees its place.
+      if (sent.get(request_id) === call)
+        post(call.stream, { action: "cancel", data: { request_id } });
+      call.onReply = call.onLost = () => {};
+      call.repeat = call.isWrite = false;
+      changed();
+    },
+
+    /** @param {() => void} resume pushes what has to be sent before anything that waits */
+    opened(resume) {
+      isOpen = true;
+      isEnded = false;
+      const waiting = queue;
+      queue = [];
+      resume();
+      queue.push(...waiting);
+      pump();
+    },
+
+    /** @param {boolean} isFinal whether nothing will be sent again by itself */
+    lost(isFinal) {
+      isOpen = false;
+      isEnded = isFinal;
+      clearTimeout(timer);
+      const calls = [...sent.values(), ...queue];
+      const mayWait = (/** @type {Call} */ call) =>
+        !isFinal && !call.perConnection && (!sent.has(call.payload.request_id) || mayRepeat(call));
+      queue = calls.filter(mayWait);
+      const failed = calls.filter((call) => !mayWait(call));
+      sent.clear();
+      queue.forEach(expire);
+      failed.forEach(fail);
+      changed();
+    },
+
+    /** @param {Reply} reply @returns {boolean} whether it is known here */
+    receive(reply) {
+      const { request_id, action, response_status: status } = reply;
+      const call = sent.get(request_id);
+      if (!call || (action !== call.payload.action && action !== null)) return false;
+      if (status === 206) {
+        awaitAnswer(call);
+        call.onReply(reply);
+        return true;
+      }
       clearTimeout(call.timer);
-      this.#sent.delete(id);
-      if (status >= 500 && this.#mayRepeat(call, reply)) {
-        this.#pausedUntil = Date.now() + (retryAfter(reply) || 1000 + 1000 * Math.random());
-        this.#queue.unshift(call);
+      sent.delete(request_id);
+      if (status >= 500 && mayRepeat(call, reply)) {
+        pausedUntil = Date.now() + (retryAfter(reply) || 1000 + 1000 * Math.random());
+        queue.unshift(call);
       } else call.onReply(reply);
-      this.#owner.changed();
-      this.#pump();
-    } else {
-      this.#await(call);
-      call.onReply(reply);
-    }
-    return true;
-  }
+      changed();
+      pump();
+      return true;
+    },
+  };
 }

@@ -3,18 +3,19 @@
  * show them, or until they fail.
  */
 
+import { ApiError, ConnectionLost } from "./errors.js";
+
 /** @import { LiveCore } from "./live.js" */
-/** @import { Key, Reply, Row } from "./types.js" */
+/** @import { Key, Reply, RolledBack, Row } from "./types.js" */
 
 /**
  * @typedef {object} Write
  * @property {string} stream
- * @property {"create" | "update" | "patch" | "destroy"} action
+ * @property {RolledBack["action"]} action
  * @property {Key} key for a create a temporary one
  * @property {Row} data
  * @property {Key} [real] the key of a created row, once it is known
  * @property {boolean} [isConfirmed] done; its event may still be under way
- * @property {Promise<Key>} [created] resolves to the real key
  * @property {WeakMap<Row, Row>} merged what it makes of rows, so that each stays the same object
  */
 
@@ -25,194 +26,158 @@ const MOST_KEYS = 1000;
 
 let lastKey = 0;
 
-export class Writes {
+/** @typedef {ReturnType<typeof createWrites>} Writes */
+
+/**
+ * @param {(stream: string) => LiveCore[]} lists
+ * @param {(stream: string, row: Row) => Key} keyOf
+ */
+export function createWrites(lists, keyOf) {
   /** @type {Write[]} */
-  #writes = [];
+  let writes = [];
   /** Stable keys of created rows, by stream and key. @type {Map<string, Key>} */
-  #stable = new Map();
-  /** @type {Map<Key, Promise<Key>>} */
-  #created = new Map();
+  const stable = new Map();
+  /** Promises of real keys, by temporary key. @type {Map<unknown, Promise<Key>>} */
+  const created = new Map();
   /** @type {WeakSet<Row>} */
-  #pending = new WeakSet();
-  #changed;
-  #find;
-  #keyOf;
+  const pending = new WeakSet();
 
-  /**
-   * @param {(stream: string) => void} changed
-   * @param {(stream: string, key: Key) => Row | undefined} find
-   * @param {(stream: string, row: Row) => Key} keyOf
-   */
-  constructor(changed, find, keyOf) {
-    this.#changed = changed;
-    this.#find = find;
-    this.#keyOf = keyOf;
-  }
-
-  temporaryKey() {
-    return `new-${++lastKey}`;
-  }
-
-  /** @param {Omit<Write, "merged">} write @returns {Write} */
-  add(write) {
-    const added = { ...write, merged: new WeakMap() };
-    if (added.action === "create") this.#pending.add(added.data);
-    this.#writes.push(added);
-    this.#changed(added.stream);
-    return added;
-  }
-
-  /**
-   * Remember who will know the real key of a created row.
-   *
-   * @param {Key} key
-   * @param {Promise<Key>} created
-   */
-  promise(key, created) {
-    remember(this.#created, key, created);
-    created.catch(() => {});
-  }
-
-  /**
-   * Return the key that the server knows: a promise, if it has not said it yet.
-   *
-   * @param {Key} key
-   */
-  realKey(key) {
-    return this.#created.get(key);
-  }
+  const changed = (/** @type {Write} */ { stream }) => lists(stream).forEach((list) => list.publish());
 
   /** @param {Write} write @param {Reply} reply */
-  confirm(write, { data, fenced }) {
+  function confirm(write, { data, fenced }) {
     const isRow = typeof data === "object" && data !== null;
-    if (write.action === "create" && isRow) this.#setReal(write, this.#keyOf(write.stream, data));
-    if (fenced) return this.drop(write);
+    if (write.action === "create" && isRow) setReal(write, keyOf(write.stream, data));
+    if (fenced) return drop(write);
     write.isConfirmed = true;
     if (isRow) {
       write.data = data;
       write.merged = new WeakMap();
     }
-    setTimeout(() => this.drop(write), EVENT_PATIENCE);
-    this.#changed(write.stream);
+    setTimeout(drop, EVENT_PATIENCE, write);
+    changed(write);
   }
 
   /** @param {Write} write */
-  drop(write) {
-    if (!this.#writes.includes(write)) return;
-    this.#writes = this.#writes.filter((other) => other !== write);
-    this.#changed(write.stream);
+  function drop(write) {
+    if (!writes.includes(write)) return;
+    writes = writes.filter((other) => other !== write);
+    changed(write);
   }
 
   /** @param {Write} write @param {Key} real */
-  #setReal(write, real) {
-    if (write.real !== undefined) this.#stable.delete(`${write.stream} ${write.real}`);
-    for (const other of this.#writes) {
-      if (other !== write && other.stream === write.stream && other.key === write.key)
-        other.key = real;
+  function setReal(write, real) {
+    const { stream, key } = write;
+    stable.delete(`${stream} ${write.real}`); // it was a guess
+    for (const other of writes) {
+      if (other !== write && other.stream === stream && other.key === key) other.key = real;
     }
     write.real = real;
-    remember(this.#stable, `${write.stream} ${real}`, write.key);
+    remember(stable, `${stream} ${real}`, key);
   }
 
-  /**
-   * An event has come for this row; `row` is what it created.
-   *
-   * @param {string} stream
-   * @param {Key} key
-   * @param {Row} [row]
-   */
-  seen(stream, key, row) {
-    const ours = this.#writes.filter((write) => write.stream === stream);
-    for (const write of ours)
-      if (write.isConfirmed && (write.real ?? write.key) === key) this.drop(write);
-    // The event of a created row may come in front of the reply that names its key.
-    if (!row || ours.some(({ real }) => real === key)) return;
-    const write = ours.find(
-      (write) => write.action === "create" && write.real === undefined && alike(write, row),
-    );
-    if (write) this.#setReal(write, key);
-  }
-
-  /**
-   * Return a key that stays the same when a temporary key turns into a real one.
-   *
-   * @param {string} stream
-   * @param {Key} key
-   */
-  stableKey(stream, key) {
-    return this.#stable.get(`${stream} ${key}`) ?? key;
-  }
-
-  /** Return whether a row shows what the server has not confirmed. @param {Row} row */
-  isPending(row) {
-    return this.#pending.has(row);
-  }
-
-  /**
-   * Return what a list shows: its rows with the writes applied.
-   *
-   * @param {LiveCore} list
-   * @returns {Row[]}
-   */
-  draw(list) {
-    const writes = this.#writes.filter(({ stream }) => stream === list.stream);
-    if (!writes.length) return list.base.list;
-    const drawing = { keys: [...list.base.keys], byKey: new Map(list.base.byKey) };
-    for (const write of writes) this.#apply(write, list, drawing);
-    return drawing.keys.map((key) => /** @type {Row} */ (drawing.byKey.get(key)));
-  }
-
-  /**
-   * @param {Write} write
-   * @param {LiveCore} list
-   * @param {{ keys: Key[], byKey: Map<Key, Row> }} drawing
-   */
-  #apply(write, list, { keys, byKey }) {
-    const { action, key, real, data } = write;
+  /** @param {Write} write @param {LiveCore} list @param {Key[]} keys @param {Map<Key, Row>} byKey */
+  function apply({ stream, action, key, real = key, data, merged, isConfirmed }, list, keys, byKey) {
     const remove = () => byKey.delete(key) && keys.splice(keys.indexOf(key), 1);
+    const insert = (/** @type {Key} */ key, /** @type {Row} */ row) => {
+      const at = list.placeOf(row, keys, byKey);
+      // Whether it belongs behind the end of a full window only the server knows.
+      if (byKey.has(key) || !list.includes(row) || (at === keys.length && at >= list.window)) return;
+      keys.splice(at, 0, key);
+      byKey.set(key, row);
+    };
     if (action === "destroy") return remove();
-    if (action === "create") {
-      const shown = real ?? key;
-      if (!byKey.has(shown) && list.includes(data)) insert(list, keys, byKey, shown, data);
-      return;
-    }
-    const before = byKey.get(key) ?? this.#find(write.stream, key);
+    if (action === "create") return insert(real, data);
+    const other = lists(stream).find(({ base }) => base.byKey.has(key));
+    const before = byKey.get(key) ?? other?.base.byKey.get(key);
     if (!before) return;
-    const after = this.#merge(write, before);
-    if (!byKey.has(key)) return list.includes(after) && insert(list, keys, byKey, key, after);
+    const after = merged.get(before) ?? { ...before, ...data };
+    merged.set(before, after);
+    if (!isConfirmed) pending.add(after);
+    if (!byKey.has(key)) return insert(key, after);
     byKey.set(key, after);
     if (list.wasMovedOut(before, after)) remove();
   }
 
-  /** @param {Write} write @param {Row} before */
-  #merge({ merged, data, isConfirmed }, before) {
-    const after = merged.get(before) ?? { ...before, ...data };
-    merged.set(before, after);
-    if (!isConfirmed) this.#pending.add(after);
-    return after;
-  }
-}
+  return {
+    /**
+     * Show a write while `send` sends it, with the real key if `pk` was a temporary one.
+     *
+     * @param {Pick<Write, "stream" | "action" | "data">} what
+     * @param {Key | undefined} pk
+     * @param {string} field the key's
+     * @param {boolean} isShown
+     * @param {(pk: Key | undefined) => Promise<Reply>} send
+     */
+    async make({ stream, action, data }, pk, field, isShown, send) {
+      const key = pk ?? data?.[field] ?? `new-${++lastKey}`;
+      const isNew = action === "create";
+      /** @type {Write} */
+      const write = { stream, action, key, data, merged: new WeakMap() };
+      if (isShown) {
+        if (isNew) pending.add((write.data = { [field]: key, ...data }));
+        writes.push(write);
+        changed(write);
+      }
+      const real = created.get(pk);
+      const reply = real ? real.then(send) : send(pk);
+      if (isNew && isShown) {
+        const known = reply.then(({ data }) => data[field]);
+        known.catch(() => {}); // who waits for the key receives it
+        remember(created, key, known);
+      }
+      try {
+        const answer = await reply;
+        if (isShown) confirm(write, answer);
+        return answer.data;
+      } catch (error) {
+        if (isShown && (error instanceof ApiError || error instanceof ConnectionLost))
+          error.rolledBack = { stream, action, key, data };
+        drop(write);
+        throw error;
+      }
+    },
 
-/**
- * @param {LiveCore} list
- * @param {Key[]} keys
- * @param {Map<Key, Row>} byKey
- * @param {Key} key
- * @param {Row} row
- */
-function insert(list, keys, byKey, key, row) {
-  const at = list.placeOf(row, keys, byKey);
-  // Whether it belongs behind the end of a full window only the server knows.
-  if (at === keys.length && keys.length >= list.window) return;
-  keys.splice(at, 0, key);
-  byKey.set(key, row);
+    /**
+     * An event has come for this row; `row` is what it created.
+     *
+     * @param {string} stream @param {Key} key @param {Row | false} row
+     */
+    seen(stream, key, row) {
+      const ours = writes.filter((write) => write.stream === stream);
+      for (const write of ours)
+        if (write.isConfirmed && (write.real ?? write.key) === key) drop(write);
+      // The event of a created row may come in front of the reply that names its key.
+      if (!row || ours.some(({ real }) => real === key)) return;
+      const write = ours.find(
+        (write) => write.action === "create" && write.real === undefined && alike(write, row),
+      );
+      if (write) setReal(write, key);
+    },
+
+    /** Return a key that stays the same when a temporary key turns into a real one. @param {string} stream @param {Key} key */
+    stableKey: (stream, key) => stable.get(`${stream} ${key}`) ?? key,
+
+    /** Return whether a row shows what the server has not confirmed. @param {Row} row */
+    isPending: (row) => pending.has(row),
+
+    /** Return what a list shows: its rows with the writes applied. @param {LiveCore} list */
+    draw(list) {
+      const { base } = list;
+      const ours = writes.filter(({ stream }) => stream === list.stream);
+      if (!ours.length) return base.list;
+      const keys = [...base.keys];
+      const byKey = new Map(base.byKey);
+      for (const write of ours) apply(write, list, keys, byKey);
+      return keys.map((key) => /** @type {Row} */ (byKey.get(key)));
+    },
+  };
 }
 
 /**
  * Return whether a row may be what a write has created: it has the same values.
  *
- * @param {Write} write
- * @param {Row} row
+ * @param {Write} write @param {Row} row
  */
 function alike({ data, key }, row) {
   const text = (/** @type {unknown} */ value) => String(value).trim();

@@ -11,6 +11,7 @@ from rest_channels.bus.publisher import DOORBELL_GROUP
 from tests.support.killable_processes import VictimServer
 from tests.support.room_client import Client
 from tests.support.server_processes import answer
+from tests.support.waiting import wait_until
 
 # The doorbell does not know of databases.
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.only_on("sqlite")]
@@ -29,12 +30,6 @@ def layers(kind, own_redis, **config):
 def wait_for_members(kind, own_redis, count):
     """Until so many processes listen: Redis knows."""
     wait_until(lambda: len(members(kind, own_redis)) == count)
-
-
-def wait_until(is_true):
-    began = time.monotonic()
-    while not is_true():
-        assert time.monotonic() < began + 10
 
 
 def members(kind, own_redis):

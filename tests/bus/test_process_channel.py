@@ -20,6 +20,7 @@ from rest_channels.bus.publisher import DOORBELL_GROUP
 from tests.support.internal_channels import a_layer
 from tests.support.publishers import a_publisher
 from tests.support.server_processes import Server, answer, run_in_process
+from tests.support.waiting import until, wait_until
 
 HOSTS = [{"address": "redis://127.0.0.1:6379", "socket_timeout": None}]
 KINDS = {
@@ -49,12 +50,6 @@ async def listening(heard):
             channel.leave(group)
         channel.release("test")
         await channel.settle([DOORBELL_GROUP, "g"])
-
-
-async def until(condition):
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
 
 
 # One a process
@@ -96,13 +91,6 @@ def channels_on(client, kind, prefix):
         assert all(len(found) == 1 for found in members)
         return {name for found in members for name in found}
     return {*client.pubsub_channels(f"{prefix}*")} - {*groups_on(client, kind, prefix)}
-
-
-def wait_until(condition):
-    for _ in range(10_000):
-        if condition():
-            return
-    raise AssertionError("it did not come true")
 
 
 def test_it_is_let_go_with_the_last_who_holds_it():

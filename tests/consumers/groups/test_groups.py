@@ -28,6 +28,7 @@ from tests.support.consumer_talk import open_socket
 from tests.support.internal_channels import a_layer, told
 from tests.support.publishers import a_publisher
 from tests.support.server_processes import Server
+from tests.support.waiting import until
 
 
 @pytest.fixture(autouse=True)
@@ -236,8 +237,8 @@ def test_a_member_that_does_not_read_is_closed_with_4408_and_no_other(settings):
                 Group("all").send("x" * 100)
                 assert await socket.receive_message() == "x" * 100
             reads.set()
-            await all_is_quiet()
-            assert sent[-1] == {"type": "websocket.close", "code": 4408}
+            await until(lambda: sent[-1]["type"] == "websocket.close")
+            assert sent[-1]["code"] == 4408
         given.put_nowait({"type": "websocket.disconnect", "code": 4408})
         await asyncio.wait_for(serving, 10)
 
@@ -392,6 +393,7 @@ def test_the_layer_has_one_channel_for_all_sockets_of_a_process(monkeypatch):
                 for socket in (ann, bob):
                     assert await socket.receive_message() == {"n": 1}
                     assert await socket.receive_message() == {"n": 2}
+            await until(lambda: layer.calls[1:])
             await all_is_quiet()
             assert layer.calls[1:] == [("discard", group_on_layer("room_a"))]
 
@@ -411,12 +413,14 @@ def test_what_a_process_publishes_comes_back_to_it_and_is_not_sent_twice(monkeyp
     asyncio.run(story())
 
 
-def test_a_burst_goes_to_the_layer_in_few_messages(monkeypatch):
+def test_a_burst_goes_to_the_layer_in_few_messages(monkeypatch, settings):
     """A layer drops what is above its capacity, 100 messages."""
-    published = []
+    settings.REST_CHANNELS = {"PUBLISH_SECONDS": 60}
+    published, all_are_said = [], threading.Event()
 
     class Counting(SharedLayer):
         async def group_send(self, group, message):
+            assert all_are_said.wait(60)
             published.append(message["texts"])
             await asyncio.sleep(0)
 
@@ -424,6 +428,7 @@ def test_a_burst_goes_to_the_layer_in_few_messages(monkeypatch):
         with layer_in_place(Counting(), monkeypatch):
             for number in range(300):
                 Group("a").send(number)
+            all_are_said.set()
             await all_is_sent()
 
     asyncio.run(story())
@@ -492,7 +497,7 @@ def test_without_an_event_loop_a_group_is_published_by_the_caller(monkeypatch):
 
 
 def test_what_waits_for_a_layer_is_bounded(monkeypatch, settings, caplog):
-    settings.REST_CHANNELS = {"MAX_QUEUE_BYTES": 1000}
+    settings.REST_CHANNELS = {"MAX_QUEUE_BYTES": 1000, "PUBLISH_SECONDS": 60}
     monkeypatch.setattr(channel_layer, "_complained_at", {})
     published = []
     has_begun, may_go_on = threading.Event(), threading.Event()
@@ -500,13 +505,13 @@ def test_what_waits_for_a_layer_is_bounded(monkeypatch, settings, caplog):
     class Slow(SharedLayer):
         async def group_send(self, group, message):
             has_begun.set()
-            assert may_go_on.wait(10)
+            assert may_go_on.wait(60)
             published.extend(message["texts"])
 
     async def story():
         with layer_in_place(Slow(), monkeypatch):
             Group("a").send("x" * 98)
-            assert await asyncio.to_thread(has_begun.wait, 10)
+            assert await asyncio.to_thread(has_begun.wait, 60)
             for _ in range(100):
                 Group("a").send("x" * 98)
             may_go_on.set()

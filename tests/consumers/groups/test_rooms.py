@@ -20,6 +20,7 @@ from tests.consumers.test_websockets import all_is_quiet, unread
 from tests.support.chat_rooms import Chat
 from tests.support.consumer_talk import open_socket
 from tests.support.server_processes import Server, answer
+from tests.support.waiting import until
 
 ROUTES = Chat.as_routes()
 
@@ -317,21 +318,25 @@ def test_they_are_dropped_for_a_client_that_does_not_keep_up(settings):
         given.put_nowait({
             "type": "websocket.receive", "text": json.dumps({"action": "join", "room": "attic"}),
         })  # fmt: skip
-        await all_is_quiet()
+        await until(lambda: running_hub().presence._crowds)
         async with open_socket(routes) as ann:
             await do(ann, "join")
             for number in range(50):
                 await ann.give({"action": "typing", "room": "attic", "data": "x" * 100})
                 assert (await event(ann))[0] == "typing", number
         reads.set()
+        await until(lambda: "typing" in actions_of(sent))
         await all_is_quiet()
-        actions = [json.loads(m["text"])["action"] for m in sent if "text" in m]
-        assert 1 <= actions.count("typing") < 10
+        assert 1 <= actions_of(sent).count("typing") < 10
         assert all(m["type"] != "websocket.close" for m in sent)
         given.put_nowait({"type": "websocket.disconnect", "code": 1000})
         await asyncio.wait_for(serving, 10)
 
     told_by(story)
+
+
+def actions_of(sent):
+    return [json.loads(message["text"])["action"] for message in sent if "text" in message]
 
 
 class Slow(RoomConsumers):

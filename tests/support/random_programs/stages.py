@@ -15,6 +15,7 @@ from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_K
 from rest_framework.authtoken.models import Token
 
 from rest_channels.bus import publisher
+from tests.support.random_programs.clients import Broken
 from tests.support.random_programs.generator import Generator
 from tests.support.random_programs.note_world import PlainNotes
 from tests.support.random_programs.runs import Run
@@ -106,6 +107,23 @@ def first_failure(failure, seeds, kinds=(PLAIN,)):
         if found is not None:
             return seed, kind, program, found
     return None
+
+
+# Of some rules that are left out one program in a hundred notices.
+_UNTIL_ONE_FAILS = 2_000
+
+
+def must_fail(failure, finders=(), kinds=(PLAIN,)):
+    """
+    Run programs until one notices what was left out of the rules.
+
+    `finders` are seeds of programs that have noticed it before, so that it does not take long.
+    """
+    found = first_failure(failure, [*finders, *seeds(_UNTIL_ONE_FAILS)], kinds)
+    assert found is not None, "no program has noticed"
+    seed, *_, exc = found
+    print("noticed by", seed)
+    assert isinstance(exc, Broken), seed
 
 
 def check(failure, count, kinds=(PLAIN,)):

@@ -492,12 +492,17 @@ def test_consumers_that_never_say_whether_they_accept(monkeypatch, caplog):
     assert [r.levelname for r in caplog.records] == ["WARNING", "WARNING"]
 
 
+class LateConsumer(EchoConsumer):
+    async def connect(self):
+        await asyncio.Event().wait()
+
+
 @pytest.mark.django_db
 def test_a_consumer_that_accepts_too_late_stays_closed(monkeypatch):
     monkeypatch.setattr(hosting, "_SECONDS_TO_OPEN", 0)
-    with client(echo=EchoConsumer) as socket:
+    with client(late=LateConsumer) as socket:
         assert socket.list("rooms").status_code == 200
-        assert socket.request("echo", "echo").codes == ["stream_closed"]
+        assert socket.request("echo", "late").codes == ["stream_closed"]
 
 
 class FailingConsumer(EchoConsumer):

@@ -38,6 +38,7 @@ collect_ignore = _ON_SQLITE if DATABASE == "postgresql" else []
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "only_on(*databases): a story of these databases alone")
     config.addinivalue_line("markers", "one_track: it counts what passes of one track cost")
+    config.addinivalue_line("markers", "mutation: it leaves out a rule, and a program notices")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -106,6 +106,7 @@ def test_whatever_the_layer_does_to_doorbells(name, settings):
     assert layer.delivered > layer.offered // 5 > 0
 
 
+@pytest.mark.mutation
 @pytest.mark.only_on("sqlite", "postgresql")
 def test_programs_notice_a_table_without_triggers():
     with stage(capture="triggers") as failure:
@@ -168,6 +169,7 @@ def without_those_who_hold_a_row(patch):
     patch.setattr(refresh, "narrowed", narrowed)
 
 
+@pytest.mark.mutation
 @pytest.mark.parametrize(
     ("leave_out", "finders"),
     [
@@ -195,6 +197,7 @@ def without_the_position(patch):
     patch.setattr(History, "since", lambda history, place: since(history, history.end))
 
 
+@pytest.mark.mutation
 def test_programs_notice_audiences_that_move_without_their_position():
     with stage(moves=Random()) as failure, pytest.MonkeyPatch.context() as patch:
         without_the_position(patch)

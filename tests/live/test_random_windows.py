@@ -90,6 +90,7 @@ def without_leaving_first(patch):
     patch.setattr(window_update, "script", steps)
 
 
+@pytest.mark.mutation
 @pytest.mark.parametrize(
     ("leave_out", "finders"),
     [

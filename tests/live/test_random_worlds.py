@@ -135,6 +135,7 @@ def without_routing(patch):
     patch.setattr(log_database.FollowedDatabase, "db_for_read", lambda self, model, **hints: None)
 
 
+@pytest.mark.mutation
 @pytest.mark.parametrize(
     ("leave_out", "kind", "finders"),
     [

@@ -27,8 +27,8 @@ def result(jobs, output, status=1):
     ("summary", "may_repeat"),
     [
         ("=== 2 failed, 4970 passed, 95 deselected in 900.10s (0:15:00) ===", True),
-        ("=== 3 failed, 10 passed, 1 error in 9.10s ===", True),
-        ("=== 4 failed, 10 passed in 9.10s ===", False),
+        ("=== 10 failed, 10 passed, 1 error in 9.10s ===", True),
+        ("=== 11 failed, 10 passed in 9.10s ===", False),
         ("=== 2 failed, 10 passed, 1 skipped in 9.10s ===", False),
         ("=== 10 passed, 1 error in 9.10s ===", False),
         ("=== 10 passed in 9.10s ===", False),

@@ -246,6 +246,7 @@ def without_refusals(patch):
 _UNTIL_ONE_FAILS = 1_000
 
 
+@pytest.mark.mutation
 @pytest.mark.parametrize(
     ("leave_out", "finders"),
     [

@@ -63,6 +63,7 @@ def no_table_is_read(monkeypatch):
     monkeypatch.setattr(Reading, "enter_body", lambda self: setattr(self, "_current", set()))
 
 
+@pytest.mark.mutation
 @pytest.mark.parametrize(
     "mutate",
     [

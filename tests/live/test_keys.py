@@ -46,7 +46,7 @@ from tests.support.recorded_changes import (
 )
 from tests.support.subscription_stories import event, routes, run, subscribed, told, written
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_triggers")]
 
 
 NOON = datetime(2024, 2, 29, 12, 30, tzinfo=UTC)

@@ -39,19 +39,12 @@ from tests.support.distribution import ROOT
 from tests.support.recorded_changes import (
     InThread,
     another_database,
-    captured_by_signals,
     forget_log,
     logged,
     noted,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture(autouse=True)
-def by_signals(db):
-    with captured_by_signals():
-        yield
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_triggers")]
 
 
 @pytest.fixture(autouse=True)

@@ -33,8 +33,7 @@ BY_TRIGGERS = {"CAPTURE": "triggers", "CAPTURE_MODELS": ["tests.Shelf", "tests.R
 
 
 @pytest.fixture(autouse=True)
-def none_at_first(transactional_db):
-    triggers.remove("default")
+def none_at_first(no_triggers, transactional_db):
     yield
     restore_triggers()
 

@@ -25,7 +25,7 @@ from tests.support.subscription_stories import (
 )
 from tests.support.subscription_stories import viewset as shown_by
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_triggers")]
 
 
 class Contact(models.Model):

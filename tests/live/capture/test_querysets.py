@@ -18,19 +18,17 @@ from tests.models import Item, Shelf, Toy
 from tests.support.recorded_changes import (
     InThread,
     another_database,
-    captured_by_signals,
     forget_log,
     noted,
     wait_for_a_waiting_lock,
 )
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_triggers")]
 
 
 @pytest.fixture(autouse=True)
-def by_signals(db):
-    with captured_by_signals():
-        yield
+def nothing_noted(db):
+    forget_log()
 
 
 @pytest.fixture

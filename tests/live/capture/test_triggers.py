@@ -28,7 +28,7 @@ from tests.support.recorded_changes import (
     noted,
 )
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("no_triggers")]
 
 # For what is only to be seen once it is committed, or on other connections.
 committing = pytest.mark.django_db(transaction=True)

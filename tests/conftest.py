@@ -30,6 +30,7 @@ _ON_SQLITE = [
     *["whole/test_docs.py", "whole/test_fuzz.py", "whole/test_interleaved.py"],
     *["whole/test_readme.py", "whole/test_servers.py", "contrib/dcrf/test_dcrf_client.py"],
     *["sockets/test_shutdown.py", "live/test_subscriptions_on_servers.py"],
+    *["sockets/test_handshake.py", "live/log/test_large_resumes.py"],
 ]
 DATABASE = os.environ.get("TEST_DATABASE") or "sqlite"
 collect_ignore = _ON_SQLITE if DATABASE == "postgresql" else []

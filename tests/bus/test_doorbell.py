@@ -94,6 +94,7 @@ WRITE = "from tests.models import Room\nRoom.objects.create(name={name!r})\n"
 
 
 @pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.only_on("sqlite")
 def test_a_write_of_another_process_reaches_a_socket_of_a_server(kind, request):
     """By the doorbell alone where there is one; by the poll alone where there is none."""
     layer = LAYERS[kind]

@@ -57,6 +57,7 @@ async def listening(heard):
 
 @pytest.mark.usefixtures("require_redis")
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.only_on("sqlite")
 def test_a_process_has_one_channel_whatever_it_serves(kind):
     """Subscriptions, a room and a room with a history, on three sockets."""
     prefix = f"tests-{uuid.uuid4().hex}"

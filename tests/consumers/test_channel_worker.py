@@ -36,6 +36,7 @@ def worker(application, *channels):
 
 
 @pytest.mark.usefixtures("redis_layer")
+@pytest.mark.only_on("sqlite")
 def test_a_worker_handles_what_a_server_receives_until_it_dies_and_then_another():
     module = "tests.support.apps.worker_app"
     with (
@@ -68,6 +69,7 @@ def test_a_worker_handles_what_a_server_receives_until_it_dies_and_then_another(
 
 
 @pytest.mark.usefixtures("redis_layer")
+@pytest.mark.only_on("sqlite")
 def test_what_a_worker_sends_to_a_group_reaches_its_sockets():
     module = "tests.support.apps.worker_app"
     with (

@@ -167,6 +167,7 @@ def test_an_outbox_sends_at_once_what_is_posted_while_nothing_waits(monkeypatch)
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.only_on("sqlite")
 def test_servers_whose_send_is_known(kind):
     with Server(kind, "tests.support.apps.sends_app:application") as server:
         told = {}

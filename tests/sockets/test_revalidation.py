@@ -224,6 +224,7 @@ def test_nobodys_socket_stays_open(db, lease):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.only_on("sqlite")
 def test_a_session_row_deleted_by_another_process(kind):
     with Server(kind, **SHORT) as server:
         ann = account(server, "ann", by="session")
@@ -310,6 +311,7 @@ def test_a_frame_in_flight_is_not_answered(ann, no_lease):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.only_on("sqlite")
 def test_a_frame_that_a_thread_works_on_is_not_answered(kind):
     with Server(kind, **SHORT) as server, RemoteGate() as gate:
         ann = account(server, "ann")
@@ -579,6 +581,7 @@ def test_a_subprotocol_that_cannot_be_read_is_refused(db, encoded):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.only_on("sqlite")
 def test_subprotocols_on_real_servers(kind):
     with Server(kind) as server:
         header = account(server, "ann")["additional_headers"]["Authorization"]
@@ -613,6 +616,7 @@ def test_no_credentials_in_the_log(ann, lease, caplog):
 
 
 @pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.only_on("sqlite")
 def test_no_credentials_in_what_a_server_writes(kind):
     with Server(kind, is_loud=True) as server:
         headers = account(server, "ann")["additional_headers"]

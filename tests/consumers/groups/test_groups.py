@@ -525,6 +525,7 @@ def test_what_waits_for_a_layer_is_bounded(monkeypatch, settings, caplog):
 
 
 @pytest.mark.usefixtures("redis_layer")
+@pytest.mark.only_on("sqlite")
 def test_two_server_processes_share_a_group():
     application = "tests.support.apps.group_app:application"
     with (

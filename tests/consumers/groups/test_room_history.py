@@ -433,6 +433,7 @@ def join(socket, **keys):
 
 
 @pytest.mark.usefixtures("redis_layer")
+@pytest.mark.only_on("sqlite")
 def test_two_server_processes_share_one_history():
     application = "tests.support.apps.chat_app:application"
     # Who polls would not notice that no announcement comes.
@@ -461,6 +462,7 @@ def test_two_server_processes_share_one_history():
             assert [m["data"] for m in messages(ann, 1)] == ["Hello again"]
 
 
+@pytest.mark.only_on("sqlite")
 def test_processes_without_a_layer_share_it_as_well():
     application = "tests.support.apps.chat_app:application"
     with (

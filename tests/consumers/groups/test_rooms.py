@@ -433,6 +433,7 @@ def test_a_process_that_says_nothing_any_more_is_gone(settings):
 
 
 @pytest.mark.usefixtures("redis_layer")
+@pytest.mark.only_on("sqlite")
 def test_two_server_processes_share_their_rooms_until_one_dies():
     application = "tests.support.apps.chat_app:application"
     # Who says nothing for 2 seconds is dead.

@@ -24,7 +24,7 @@ class LongSerializer(serializers.ModelSerializer):
         fields = ["id", "name", "length"]
 
     def get_length(self, room):
-        return "x" * 100_000
+        return "x" * 200_000
 
 
 class LongRooms(ModelConsumerViewSet):

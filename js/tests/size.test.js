@@ -12,7 +12,7 @@ async function sizes(name, options = {}) {
   const { outputFiles, metafile } = await build({
     entryPoints: [dist(name)],
     ...{ bundle: true, minify: true, format: "esm", write: false, target: "es2022" },
-    ...{ splitting: true, metafile: true, outdir: "/out", absWorkingDir: "/", ...options },
+    ...{ splitting: true, metafile: true, outdir: "/out", absWorkingDir: "/", tsconfigRaw: "{}", ...options },
   });
   const bytes = ({ contents }) => gzipSync(contents, { level: 9 }).length;
   const later = Object.values(metafile.outputs).flatMap(({ imports }) =>

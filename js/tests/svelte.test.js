@@ -49,6 +49,19 @@ test("watches, rooms and the connection are stores", browse(tables, async ({ ser
   assert.deepEqual(server.requests.slice(-3), ["send", "unwatch", "leave"]);
 }));
 
+test("null subscribes to nothing", browse(tables, async ({ server, clock, open }) => {
+  const api = open();
+  const [list, count, hall] = [liveStore(api.messages, null), watchStore(api.messages, "count", null), roomStore(api.here, null)];
+  const ends = [list, count, hall].map((store) => store.subscribe(() => {}));
+  await clock.advance(20);
+  assert.deepEqual([get(list).rows, get(count).data, get(hall).users], [[], undefined, []]);
+  assert.throws(() => list.grow(1), { message: "grow() requires a subscription: null is not one." });
+  assert.throws(() => hall.say("Hi"), { message: "say() requires a subscription: null is not one." });
+  for (const end of ends) end();
+  await clock.advance(20);
+  assert.deepEqual(server.requests, []);
+}));
+
 test("the guide's example compiles without a warning", () => {
   const { js, warnings } = compile(example("Svelte", "svelte"), { generate: "client" });
   assert.deepEqual(warnings, []);

@@ -5,11 +5,24 @@ const GRACE = 5_000;
 
 /** The snapshot without a connection: on a server, and for `null`. */
 export const NOTHING = Object.freeze({
-  ...{ rows: [], data: undefined, users: [], typing: [], messages: [] },
-  ...{ status: "connecting", error: null, hasMore: false },
+  rows: [], data: undefined, users: [], typing: [], messages: [], status: "connecting", error: null, hasMore: false,
 });
 
 const idle = { subscribe: () => () => {}, getSnapshot: () => NOTHING, stop: () => {} };
+
+/**
+ * Return functions that call methods of the handle that `read` returns, and throw if nothing is subscribed to.
+ *
+ * @param {() => any} read @param {string[]} methods @returns {Record<string, (...args: any[]) => any>}
+ */
+export function callsOf(read, methods) {
+  const callOf = (/** @type {string} */ name) => (/** @type {any[]} */ ...args) => {
+    const handle = read();
+    if (handle?.[name]) return handle[name](...args);
+    throw new TypeError(`${name}() requires a subscription: null is not one.`);
+  };
+  return Object.fromEntries(methods.map((name) => [name, callOf(name)]));
+}
 
 /** Opens a handle when it is read, and stops it after its last subscriber. */
 export class Lazy {
@@ -23,16 +36,7 @@ export class Lazy {
   /** @param {unknown} input null opens nothing @param {() => unknown} open @param {string[]} methods of the handle */
   constructor(input, open, methods = []) {
     this.#open = input === null ? () => idle : open;
-    this.methods = Object.fromEntries(methods.map((name) => [name, this.#method(name)]));
-  }
-
-  /** @param {string} name @returns {(...args: any[]) => any} */
-  #method(name) {
-    return (...args) => {
-      const handle = this.#read();
-      if (handle === idle) throw new TypeError(`${name}() requires a subscription: pass options other than null.`);
-      return handle[name](...args);
-    };
+    this.methods = callsOf(() => this.#read(), methods);
   }
 
   #read() {

@@ -11,9 +11,9 @@ import { Lazy } from "./lazy.js";
 
 /** @template V @typedef {{ subscribe(run: (value: V) => void): () => void }} Readable */
 
-/** Return a store that is open while it has subscribers. @param {() => unknown} open @param {string[]} [methods] @returns {any} */
-function store(open, methods) {
-  const lazy = new Lazy(undefined, open, methods);
+/** Return a store that is open while it has subscribers. @param {unknown} input null opens nothing @param {() => unknown} open @param {string[]} [methods] @returns {any} */
+function store(input, open, methods) {
+  const lazy = new Lazy(input, open, methods);
   const subscribe = (/** @type {(value: unknown) => void} */ run) => {
     const unsubscribe = lazy.subscribe(() => run(lazy.getSnapshot()));
     run(lazy.getSnapshot());
@@ -25,25 +25,26 @@ function store(open, methods) {
 /**
  * A store of a live list, with `grow`, `keyOf` and `isPending`.
  *
- * @template T @param {Typed<T>} stream @param {NoInfer<LiveOptionsOf<T>>} [options]
+ * @template T @param {Typed<T>} stream @param {NoInfer<LiveOptionsOf<T>> | null} [options] null subscribes to nothing
  * @returns {Readable<Omit<LiveView<T>, "grow" | "keyOf" | "isPending">> & Pick<LiveView<T>, "grow" | "keyOf" | "isPending">}
  */
 export const liveStore = (stream, options) =>
-  store(() => /** @type {any} */ (stream).live(options), ["grow", "keyOf", "isPending"]);
+  store(options, () => /** @type {any} */ (stream).live(options), ["grow", "keyOf", "isPending"]);
 
 /**
  * A store of the answer of an action.
  *
- * @template T @template {WatchName<T>} N @param {Typed<T>} stream @param {N} of @param {NoInfer<WatchInput<T, N>>} [input]
+ * @template T @template {WatchName<T>} N @param {Typed<T>} stream @param {N} of @param {NoInfer<WatchInput<T, N>> | null} [input]
  * @returns {Readable<WatchView<T, N>>}
  */
-export const watchStore = (stream, of, input) => store(() => /** @type {any} */ (stream).watch(of, input));
+export const watchStore = (stream, of, input) => store(input, () => /** @type {any} */ (stream).watch(of, input));
 
 /**
- * A store of a room, with `say` and `setTyping`. @template U, M @param {Rooms<U, M>} stream @param {string | number} room
+ * A store of a room, with `say` and `setTyping`. @template U, M @param {Rooms<U, M>} stream @param {string | number | null} room
  * @returns {Readable<Omit<RoomView<U, M>, "say" | "setTyping">> & Pick<RoomView<U, M>, "say" | "setTyping">}
  */
-export const roomStore = (stream, room) => store(() => stream.join(room), ["say", "setTyping"]);
+export const roomStore = (stream, room) =>
+  store(room, () => stream.join(/** @type {any} */ (room)), ["say", "setTyping"]);
 
 /** A store of the state of the connection. @param {Connected} api @returns {Readable<ConnectionState>} */
 export const connectionStore = (api) => ({

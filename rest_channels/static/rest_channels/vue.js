@@ -5,7 +5,7 @@
  */
 
 import { computed, onScopeDispose, shallowRef, toValue, watch } from "vue";
-import { NOTHING } from "./lazy.js";
+import { NOTHING, callsOf } from "./lazy.js";
 
 /** @import { ComputedRef, MaybeRefOrGetter } from "vue" */
 /** @import { Connected, ConnectionState, LiveOptionsOf, LiveView, RoomView, Rooms, Typed, WatchInput, WatchName, WatchView } from "./types.js" */
@@ -32,8 +32,7 @@ function useHandle(read, open, names, methods = []) {
   if ("document" in globalThis) watch(() => JSON.stringify(read()), follow, { immediate: true });
   onScopeDispose(() => handle?.stop());
   const refs = names.map((name) => [name, computed(() => snapshot.value[name])]);
-  const calls = methods.map((name) => [name, (/** @type {any[]} */ ...args) => handle[name](...args)]);
-  return Object.fromEntries([...refs, ...calls]);
+  return { ...Object.fromEntries(refs), ...callsOf(() => handle, methods) };
 }
 
 /** Show a live list; of `null`, nothing. @template T @param {Typed<T>} stream @param {MaybeRefOrGetter<NoInfer<LiveOptionsOf<T>> | null>} [options] @returns {Refs<LiveView<T>>} */

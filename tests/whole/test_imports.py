@@ -22,16 +22,21 @@ RANKS = [
     ],
     [
         "checks",
+    ],
+    [
+        "checks.socket_checks",
         "consumers.groups.rooms",
         "consumers.subscription_consumers",
     ],
     [
+        "checks.settings_checks",
         "consumers.groups.group_consumers",
         "consumers.model_consumers",
         "consumers.user_mixins",
         "routers",
     ],
     [
+        "checks.setting_values",
         "consumers.websockets",
     ],
     [
@@ -113,6 +118,7 @@ RANKS = [
         "live.visibility.windows",
     ],
     [
+        "checks.database_checks",
         "live.capture.capture_checks",
         "live.delivery.window_events",
         "live.fence_checks",
@@ -240,6 +246,7 @@ RANKS = [
         "bus.loops",
         "bus.messages",
         "bus.tasks",
+        "checks.layer_checks",
         "consumers.message_filters",
         "contrib.dcrf",
         "decorators",

@@ -5,6 +5,7 @@ import logging
 import os
 import uuid
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -32,6 +33,7 @@ _ON_SQLITE = [
     *["sockets/test_shutdown.py", "live/test_subscriptions_on_servers.py"],
     *["sockets/test_handshake.py", "live/log/test_large_resumes.py"],
 ]
+_LIVE = Path(__file__).parent / "live"
 DATABASE = os.environ.get("TEST_DATABASE") or "sqlite"
 collect_ignore = _ON_SQLITE if DATABASE == "postgresql" else []
 
@@ -43,7 +45,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    elsewhere = [item for item in items if DATABASE not in _databases(item)]
+    elsewhere = [item for item in items if DATABASE not in _databases(item) or _is_done(item)]
     config.hook.pytest_deselected(items=elsewhere)
     items[:] = [item for item in items if item not in elsewhere]
 
@@ -51,6 +53,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _databases(item: pytest.Item) -> tuple[str, ...]:
     marker = item.get_closest_marker("only_on")
     return (DATABASE,) if marker is None else marker.args
+
+
+def _is_done(item: pytest.Item) -> bool:
+    """Return whether the run on SQLite is enough for it, because it uses no database."""
+    # Some of `live` start servers that do.
+    if DATABASE == "sqlite" or item.path.is_relative_to(_LIVE):
+        return False
+    is_marked = any(item.iter_markers("django_db")) or any(item.iter_markers("only_on"))
+    return not (is_marked or {"db", "transactional_db"}.intersection(item.fixturenames))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,4 @@
-"""The cost of a change of a window, for one subscriber and hundreds, of few rows and of many."""
+"""The cost of a change of a window, for one subscriber and a thousand, of few rows and of many."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from rest_framework import serializers
 
 from rest_channels.viewsets import ModelConsumerViewSet
-from tests.live.delivery.test_counts import MANY, cost, counted, drained, processes, subscribed
+from tests.live.delivery.test_counts import cost, counted, drained, processes, subscribed
 from tests.models import Message, Room
 from tests.support.ordered_lists import OrderedList
 from tests.support.subscription_stories import routes
@@ -21,6 +21,7 @@ pytestmark = [
 
 __all__ = ["counted", "processes"]
 
+MANY = 1_000
 MESSAGES = 2_000
 
 
@@ -62,7 +63,7 @@ def write(room):
     return lambda: Message.objects.create(room=room, text="new")
 
 
-def test_hundreds_of_one_window_cost_what_one_does(processes, counted, rooms):
+def test_a_thousand_of_one_window_cost_what_one_does(processes, counted, rooms):
     process = processes.start()
     one = subscribed(process, application, 1, lambda n: newest(rooms[0], 50))
     cost_of_one = cost(processes, process, counted, write(rooms[0]))

@@ -59,12 +59,6 @@ FAST = {"PYTHONDEVMODE": ""}
 FEWER = {"TEST_PROGRAMS": "50", "FUZZ_FRAMES": "1000"}
 FEW = {**FEWER, **FAST}
 
-RANDOM = (
-    "tests/live/test_random_programs.py tests/live/test_random_worlds.py "
-    "tests/live/test_random_windows.py tests/live/watches/test_watch_programs.py "
-    "tests/live/visibility/test_queryset_differential.py"
-)
-
 # Tests of code for which a Python and a Django between the two may differ from both.
 SOME = (
     "tests/differential tests/live/capture/test_capture_matrix.py tests/whole/test_versions.py "
@@ -80,17 +74,21 @@ CHROMIUM = [
     "tests/whole/test_benchmarks.py",
 ]
 
-# Left to this machine's Python: tests in Chromium, and those that leave out a rule to see a random
-# program notice it.
-OF_ONE_RUN = " ".join(["-m 'not mutation'", *(f"--ignore={path}" for path in CHROMIUM)])
+WITHOUT_CHROMIUM = " ".join(f"--ignore={path}" for path in CHROMIUM)
+
+# Random programs, a thousand of each kind, and other tests that one run is enough for.
+LONG = f"-m 'programs or once' {WITHOUT_CHROMIUM}"
+
+# The suite without the latter.
+SHORTER = f"-m 'not once' {WITHOUT_CHROMIUM}"
 
 # The longest first, so that no job runs alone at the end.
 JOBS = [
     suite("PostgreSQL", "test", "postgresql", **FAST),
-    suite("newest versions, PostgreSQL", "newest", "postgresql", OF_ONE_RUN, **FEW),
-    suite("newest versions, SQLite", "newest", "sqlite", OF_ONE_RUN, **FEW),
-    suite("oldest versions", "oldest", "sqlite", OF_ONE_RUN, **FEW),
-    suite("random programs, SQLite", "test", "sqlite", RANDOM, **FAST),
+    suite("newest versions, PostgreSQL", "newest", "postgresql", SHORTER, **FEW),
+    suite("newest versions, SQLite", "newest", "sqlite", SHORTER, **FEW),
+    suite("oldest versions", "oldest", "sqlite", SHORTER, **FEW),
+    suite("long tests, SQLite", "test", "sqlite", LONG, **FAST),
     suite("development mode, newest versions", "newest", "sqlite", DEVELOPMENT, **FEWER),
     suite("Chromium", "test", "sqlite", " ".join(CHROMIUM), **FAST),
     suite("Python 3.13, Django 6.0", "python3.13", "sqlite", SOME, **FEW),

@@ -41,13 +41,14 @@ collect_ignore = _ON_SQLITE if DATABASE == "postgresql" else []
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "only_on(*databases): a story of these databases alone")
     config.addinivalue_line("markers", "one_track: it counts what passes of one track cost")
-    config.addinivalue_line("markers", "mutation: it leaves out a rule, and a program notices")
+    config.addinivalue_line("markers", "programs: random programs, TEST_PROGRAMS of them")
+    config.addinivalue_line("markers", "once: it takes long, and one run of the suite is enough")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     elsewhere = [item for item in items if DATABASE not in _databases(item) or _is_done(item)]
     config.hook.pytest_deselected(items=elsewhere)
-    items[:] = [item for item in items if item not in elsewhere]
+    items[:] = sorted({*items} - {*elsewhere}, key=items.index)
 
 
 def _databases(item: pytest.Item) -> tuple[str, ...]:

@@ -28,7 +28,11 @@ from rest_channels.live.visibility import audiences, filter_index, row_loader
 from tests.support.random_programs.row_worlds import NestedNotes
 from tests.support.random_programs.stages import PLAIN, PROGRAMS, check, must_fail, stage
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.timeout(600),
+    pytest.mark.programs,
+]
 
 
 HAPPENINGS = [
@@ -106,7 +110,7 @@ def test_whatever_the_layer_does_to_doorbells(name, settings):
     assert layer.delivered > layer.offered // 5 > 0
 
 
-@pytest.mark.mutation
+@pytest.mark.once
 @pytest.mark.only_on("sqlite", "postgresql")
 def test_programs_notice_a_table_without_triggers():
     with stage(capture="triggers") as failure:
@@ -169,7 +173,7 @@ def without_those_who_hold_a_row(patch):
     patch.setattr(refresh, "narrowed", narrowed)
 
 
-@pytest.mark.mutation
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("leave_out", "finders"),
     [
@@ -197,7 +201,7 @@ def without_the_position(patch):
     patch.setattr(History, "since", lambda history, place: since(history, history.end))
 
 
-@pytest.mark.mutation
+@pytest.mark.once
 def test_programs_notice_audiences_that_move_without_their_position():
     with stage(moves=Random()) as failure, pytest.MonkeyPatch.context() as patch:
         without_the_position(patch)

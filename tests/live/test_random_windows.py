@@ -16,7 +16,11 @@ from rest_channels.live.visibility import total_order, window_edges, windows
 from tests.support.random_programs.stages import PROGRAMS, check, must_fail, stage
 from tests.support.random_programs.window_worlds import WindowNotes
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.timeout(600),
+    pytest.mark.programs,
+]
 
 KINDS = [WindowNotes()]
 HAPPENINGS = ["create", "update", "delete", "reset", "subscribed", "resumed", "grown", "cut"]
@@ -90,7 +94,7 @@ def without_leaving_first(patch):
     patch.setattr(window_update, "script", steps)
 
 
-@pytest.mark.mutation
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("leave_out", "finders"),
     [

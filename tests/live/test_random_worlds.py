@@ -28,6 +28,7 @@ from tests.support.random_programs.world_kind import IS_POSTGRESQL
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases="__all__"),
     pytest.mark.timeout(600),
+    pytest.mark.programs,
 ]
 
 IN_EVERY_DATABASE = [
@@ -135,7 +136,7 @@ def without_routing(patch):
     patch.setattr(log_database.FollowedDatabase, "db_for_read", lambda self, model, **hints: None)
 
 
-@pytest.mark.mutation
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("leave_out", "kind", "finders"),
     [

@@ -112,6 +112,7 @@ def change(room):
     return write
 
 
+@pytest.mark.once
 def test_a_thousand_of_one_audience_cost_what_one_does(processes, counted):
     room = processes.write(lambda: Room.objects.create(name="lobby"))
     process = processes.start()
@@ -215,6 +216,7 @@ def test_audiences_that_see_nothing_are_read_with_the_others(processes, counted)
     assert sorted(frame["request_id"] for frame in frames) == [1, 2, 3, 4, 5]
 
 
+@pytest.mark.once
 def test_a_thousand_users_share_what_is_the_same_for_all(processes, counted):
     users = processes.write(
         lambda: User.objects.bulk_create(User(username=f"user {n}") for n in range(MANY))

@@ -63,6 +63,7 @@ def write(room):
     return lambda: Message.objects.create(room=room, text="new")
 
 
+@pytest.mark.once
 def test_a_thousand_of_one_window_cost_what_one_does(processes, counted, rooms):
     process = processes.start()
     one = subscribed(process, application, 1, lambda n: newest(rooms[0], 50))

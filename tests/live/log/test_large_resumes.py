@@ -96,6 +96,7 @@ def test_of_two_long_frames_at_once_the_second_is_refused(server):
         assert again["response_status"] == 201
 
 
+@pytest.mark.once
 def test_a_hundred_sockets_keep_a_long_frame_each(server):
     """Of four that each sends at once, which are 160 MB of text, 300 MB as lists."""
     before = server.rss_bytes

@@ -19,7 +19,11 @@ from tests.support import random_querysets
 from tests.support.stepped_processes import running
 from tests.support.subscription_stories import routes
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.timeout(600),
+    pytest.mark.programs,
+]
 
 #: Rounds of each way to capture; `TEST_PROGRAMS` says how many more there are in all.
 ROUNDS = max(4, int(os.environ.get("TEST_PROGRAMS", 1_000)) // 40)
@@ -246,7 +250,7 @@ def without_refusals(patch):
 _UNTIL_ONE_FAILS = 1_000
 
 
-@pytest.mark.mutation
+@pytest.mark.once
 @pytest.mark.parametrize(
     ("leave_out", "finders"),
     [

@@ -15,7 +15,11 @@ from rest_channels.live.watches.read_tables import Reading
 from tests.support.random_programs.stages import PROGRAMS
 from tests.support.random_watches import run_program
 
-pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.django_db(transaction=True),
+    pytest.mark.timeout(600),
+    pytest.mark.programs,
+]
 
 SEEDS = (
     [int(os.environ["TEST_SEED"])] if "TEST_SEED" in os.environ else range(max(5, PROGRAMS // 10))
@@ -63,7 +67,7 @@ def no_table_is_read(monkeypatch):
     monkeypatch.setattr(Reading, "enter_body", lambda self: setattr(self, "_current", set()))
 
 
-@pytest.mark.mutation
+@pytest.mark.once
 @pytest.mark.parametrize(
     "mutate",
     [

@@ -71,7 +71,7 @@ DEVELOPMENT = "tests/sockets tests/consumers tests/contrib tests/bus tests/test"
 # Tests in Chromium and of whole projects, which a run on PostgreSQL leaves out.
 CHROMIUM = [
     *["tests/whole/test_demo.py", "tests/whole/test_readme.py", "tests/whole/test_docs.py"],
-    "tests/whole/test_benchmarks.py",
+    *["tests/whole/test_benchmarks.py", "tests/whole/test_installed_client.py"],
 ]
 
 WITHOUT_CHROMIUM = " ".join(f"--ignore={path}" for path in CHROMIUM)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import configparser
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,6 +49,20 @@ def django_versions() -> list[str]:
 def oldest_python() -> str:
     """The oldest Python that may install it."""
     return _setup()["options"]["python_requires"].removeprefix(">=")
+
+
+def build_wheel(directory: Path) -> Path:
+    """Build the wheel in `directory`, from a copy, because a build writes beside the sources."""
+    source = directory / "source"
+    source.mkdir()
+    for file in ["setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"]:
+        shutil.copy(ROOT / file, source)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "rest_channels", source / "rest_channels", ignore=ignored)
+    build = "from setuptools.build_meta import build_wheel; build_wheel('..')"
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
+    (wheel,) = directory.glob("*.whl")
+    return wheel
 
 
 def extras() -> set[str]:

@@ -6,9 +6,6 @@ import importlib.metadata
 import json
 import re
 import runpy
-import shutil
-import subprocess
-import sys
 import zipfile
 
 import rest_channels
@@ -43,16 +40,7 @@ def test_what_is_installed_has_the_long_description():
 
 
 def test_the_wheel_contains_the_javascript_client_as_static_files(tmp_path):
-    # A copy, because a build writes into the directory that it builds.
-    source = tmp_path / "source"
-    source.mkdir()
-    for name in ["setup.py", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"]:
-        shutil.copy(ROOT / name, source)
-    ignored = shutil.ignore_patterns("__pycache__")
-    shutil.copytree(ROOT / "rest_channels", source / "rest_channels", ignore=ignored)
-    build = "from setuptools.build_meta import build_wheel; build_wheel('..')"
-    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
-    (wheel,) = tmp_path.glob("*.whl")
+    wheel = distribution.build_wheel(tmp_path)
     static = "rest_channels/static/rest_channels/"
     here = {path.name: path.read_bytes() for path in (ROOT / static).iterdir()}
     with zipfile.ZipFile(wheel) as packed:

@@ -1,6 +1,5 @@
 /*
  * A live list in a page without a framework:
- *
  *     <live-list stream="messages" query='{"room": 1}' window="50">
  *       <template><p class="{kind}"><b data-text="author"></b> <span data-text="text"></span></p></template>
  *     </live-list>
@@ -9,10 +8,11 @@
 import { apiAt, parse } from "./shared.js";
 import { Items } from "./template.js";
 export { apiAt };
+/** @import { LiveRows } from "./types.js" */
 
 export class LiveListElement extends HTMLElement {
   static observedAttributes = ["src", "stream", "query", "window"];
-  /** The list that is shown, or null. @type {import("./types.js").LiveRows<any> | null} */
+  /** The list that is shown, or null. @type {LiveRows<any> | null} */
   list = null;
   #items = new Items();
 
@@ -46,7 +46,7 @@ export class LiveListElement extends HTMLElement {
     this.#draw(list);
   }
 
-  /** @param {import("./types.js").LiveRows<any>} list */
+  /** @param {LiveRows<any>} list */
   #draw(list) {
     const { rows, status, hasMore } = /** @type {any} */ (list.getSnapshot());
     this.setAttribute("status", status);

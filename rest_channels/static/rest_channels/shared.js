@@ -2,7 +2,9 @@
 
 import { connect } from "./client.js";
 
-/** @type {Map<string, import("./types.js").Api<import("./types.js").AnyStreams>>} */
+/** @import { Api, AnyStreams } from "./types.js" */
+
+/** @type {Map<string, Api<AnyStreams>>} */
 const apis = new Map();
 
 /** Return the connection to an address, the one that all elements of the page share. @param {string} [url] */

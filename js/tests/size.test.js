@@ -42,3 +42,9 @@ for (const name of ["react", "vue", "svelte", "live-list", "template", "tanstack
     assert.ok(bytes < 1024, `${bytes} bytes`);
   });
 }
+
+test("dcrf.js, the API of another package, adds less than one and a half", async (context) => {
+  const { atOnce: bytes } = await sizes("dcrf", { external: ["./client.js", "./subscription.js"] });
+  context.diagnostic(`${bytes} bytes`);
+  assert.ok(bytes < 1536, `${bytes} bytes`);
+});

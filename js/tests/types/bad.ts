@@ -2,6 +2,7 @@
 
 import { createCollection } from "@tanstack/db";
 import { connect } from "rest-channels";
+import dcrf from "rest-channels/dcrf";
 import { liveOptions, watchOptions } from "rest-channels/query";
 import { useLive, useRoom, useWatch } from "rest-channels/react";
 import { liveStore, watchStore } from "rest-channels/svelte";
@@ -95,3 +96,9 @@ createCollection(restChannelsCollectionOptions(api.rooms)).get(3);
 liveOptions(api.messages, { query: { rooom: 1 } });
 // @ts-expect-error no such action to watch
 watchOptions(api.messages, "stat");
+
+// The API of dcrf-client
+// @ts-expect-error the callback is missing
+dcrf.createClient("/").subscribe("messages", 3);
+// @ts-expect-error no such option
+dcrf.connect("/", { serializer: JSON });

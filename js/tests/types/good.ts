@@ -3,6 +3,7 @@
 import { createCollection } from "@tanstack/db";
 import { useQuery } from "@tanstack/react-query";
 import { ApiError, connect } from "rest-channels";
+import dcrf from "rest-channels/dcrf";
 import { liveOptions, watchOptions } from "rest-channels/query";
 import { useConnection, useLive, useRoom, useWatch } from "rest-channels/react";
 import { liveStore, roomStore, watchStore } from "rest-channels/svelte";
@@ -121,4 +122,13 @@ export function Queries() {
   is<Equal<typeof stats.data, { count: number } | undefined>>();
   const texts = useQuery({ ...liveOptions(api.messages), select: (rows) => rows.map(({ text }) => text) });
   is<Equal<typeof texts.data, string[] | undefined>>();
+}
+
+/** The API of dcrf-client. */
+export async function moved() {
+  const client = dcrf.connect("/", { pkField: "id", preprocessPayload: (_, payload) => void (payload.token = "t") });
+  const subscription = client.subscribe("messages", 3, (row, action) => [row.text, action], { includeCreateEvents: true });
+  await client.patch("messages", 3, { text: "Hi" });
+  const cancelled: boolean = await subscription.cancel();
+  return [cancelled, (await client.list("messages")).length, await client.unsubscribeAll()];
 }

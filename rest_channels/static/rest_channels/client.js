@@ -48,8 +48,8 @@ export function connect(url, options = {}) {
  * @property {<C extends Core>(identity: unknown[], make: (forget: () => void) => C) => C} share
  */
 
-/** @param {string | URL} url @param {Options} options */
-function createClient(url, options) {
+/** Return an API, and what its streams are made of. @param {string | URL} url @param {Options} options */
+export function createClient(url, options) {
   const { keys = {}, idempotency = true, fence = true, optimistic = true } = options;
   const address = addressOf(url, options.query);
   /** The subscriptions, by the text of their identity. @type {Map<string, Core>} */

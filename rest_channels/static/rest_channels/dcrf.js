@@ -25,7 +25,7 @@ function observe(client, stream, ask, end, hear) {
     frame: () => ({ ...ask, ...(isRow && core.position !== null ? { since: core.position, held: [pk] } : {}) }),
     farewell: () => end,
     begin: (reply) => (reply.action === "reset" && [reply.data].flat().forEach((row) => hear(row, "update")), true),
-    follow: (event) => event.action !== "sync" && hear(event.data, String(event.action)),
+    follow: (event) => event.action !== "sync" && hear(event.data, /** @type {string} */ (event.action)),
     clear() {},
   });
   core.ask();

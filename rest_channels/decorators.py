@@ -3,6 +3,7 @@ Decorators for actions of viewsets.
 
     @action(detail=False)
     @live_every(60)
+    @live_shared
     def weather(self, request):
         return Response(ask_the_weather_service())
 """
@@ -16,6 +17,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 # Attributes of a decorated function.
 _SECONDS = "live_every"
+_SHARED = "live_shared"
 
 
 def live_every(seconds: float) -> Callable[[F], F]:
@@ -39,3 +41,27 @@ def seconds_of(action: Any) -> float | None:
     """Return the interval that `live_every` has set for an action; None if there is none."""
     seconds: float | None = getattr(action, _SECONDS, None)
     return seconds
+
+
+def live_shared(action: F) -> F:
+    """
+    Declare that the decorated action has the same answer for all users who may call it.
+
+    Then one run of it serves all clients who watch it with the same query. Permissions may depend
+    on the user: they are checked for each. An answer that reads the user, or another part of a
+    request that clients do not have in common, is not shared in spite of it.
+
+    Raises `ValueError` for a method of Django REST framework, which other viewsets have as well.
+    """
+    if action.__module__.partition(".")[0] in ("rest_framework", "rest_channels"):
+        raise ValueError(
+            f"live_shared() takes an action of your own: define {action.__name__}() on the "
+            "viewset, and call super() in it."
+        )
+    vars(action)[_SHARED] = True
+    return action
+
+
+def is_shared(action: Any) -> bool:
+    """Return whether an action is declared by `live_shared`."""
+    return getattr(action, _SHARED, None) is True

@@ -15,7 +15,7 @@ put `ConsumerViewSetMixin` in front of them.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -42,9 +42,10 @@ from rest_channels.contrib.dcrf.permission_adapter import (
     with_drf_operators,
 )
 from rest_channels.live.visibility.request_tracking import (
+    RunRequest,
     WatchedMessageRequest,
     WatchedRequest,
-    enter_body,
+    run_body,
     untracked,
     watch,
 )
@@ -198,16 +199,18 @@ class ConsumerViewSetMixin(_APIView):
                 raise
         if refusal is not None:
             raise refusal()
-        enter_body(request)
         if isinstance(http_request, KeyedRequest):
-            self._guard_action(http_request)
+            self._guard_action(http_request, http_request.attempt.run)
+        elif isinstance(http_request, RunRequest):
+            self._guard_action(http_request, partial(run_body, http_request))
 
-    def _guard_action(self, http_request: KeyedRequest) -> None:
+    def _guard_action(self, http_request: HttpRequest, run: Callable[..., Any]) -> None:
+        """Let DRF call `run` with this view and the action in place of the action."""
         verb = (http_request.method or "").lower()
         action = getattr(self, verb, None)
         if action is not None:
             # As DRF's as_view() sets the action; its dispatch() looks it up there.
-            self.__dict__[verb] = partial(http_request.attempt.run, self, action)
+            self.__dict__[verb] = partial(run, self, action)
 
     def finalize_response(
         self, request: Request, response: HttpResponseBase, *args: Any, **kwargs: Any

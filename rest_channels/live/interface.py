@@ -180,6 +180,37 @@ Tables = Mapping[str, frozenset[str]]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
+class Check:
+    """
+    The sources of a client's permission to have an answer.
+
+    `tables` and `heads` are as for `Basis`, of authentication and permissions alone. It holds for a
+    lease after `as_of` (monotonic seconds), for the client's `identity`; see
+    `Credentials.identity`. `began` is when it began.
+    """
+
+    tables: Tables
+    heads: Mapping[str, Position]
+    identity: Hashable
+    began: float
+    as_of: float
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Sharing:
+    """
+    How a run's answer is shared by clients of all users who are permitted to have it.
+
+    `key` is equal for clients who would get the same answer. `tables` are those that the answer was
+    made of, without those of the `check` of the client for whom it ran.
+    """
+
+    key: Hashable
+    tables: Tables
+    check: Check
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class Basis:
     """
     The sources of the answer of one run of a watched action.
@@ -188,7 +219,7 @@ class Basis:
     visible to the whole run. `reads` names the parts of the request that decided the answer: see
     `rest_channels.live.visibility.request_tracking`. After `seconds` the action must run again even
     without a change; None for never. A run that `writes_own` has written to a table that it also
-    reads.
+    reads. `sharing` is None if the answer may differ for other users.
     """
 
     tables: Tables
@@ -196,6 +227,7 @@ class Basis:
     reads: frozenset[str]
     seconds: float | None = None
     writes_own: bool = False
+    sharing: Sharing | None = None
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -217,12 +249,14 @@ class Watch:
     An action that a client watches.
 
     `run` runs it again, in a worker thread; its argument has the places that followers have reached
-    in the logs, by database. `kind` is equal for the same viewset and action, `title` names them.
-    `since` is the token of the answer that the client has, MISSING if it sent none. The others are
-    as for `Topic`.
+    in the logs, by database. `check` does the same without the action itself, only to find out
+    whether this client may still have the answer. `kind` is equal for the same viewset and action,
+    `title` names them. `since` is the token of the answer that the client has, MISSING if it sent
+    none. The others are as for `Topic`.
     """
 
     run: Callable[[Mapping[str, Position]], Answer]
+    check: Callable[[Mapping[str, Position]], Answer]
     kind: Hashable
     title: str
     place: tuple[Any, ...]

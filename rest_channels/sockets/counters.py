@@ -29,6 +29,7 @@ class Counters:
         self.passes = 0
         self.evaluations = 0
         self.watch_runs = 0
+        self.watch_checks = 0
         self.encodes = 0
         self.deliveries = 0
         self.merged = 0

@@ -9,7 +9,7 @@ action itself.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Hashable, Mapping
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
@@ -23,14 +23,30 @@ from django.db import router
 from django.http import HttpResponseBase
 from django.utils import timezone, translation
 from rest_framework.exceptions import AuthenticationFailed, ValidationError
+from rest_framework.response import Response
 
 from rest_channels.decorators import seconds_of
-from rest_channels.live.interface import Answer, Basis, SubscribeResponse, Watch
+from rest_channels.live.interface import (
+    Answer,
+    Basis,
+    Check,
+    Sharing,
+    SubscribeResponse,
+    Tables,
+    Watch,
+)
 from rest_channels.live.log.positions import Position
 from rest_channels.live.log_database import primary_of, reading_written
 from rest_channels.live.visibility import declarations
-from rest_channels.live.visibility.request_tracking import SOCKET, RunRequest, end_watch, unwatched
-from rest_channels.live.watches.read_tables import Reading, declared, find, warn
+from rest_channels.live.visibility.request_tracking import (
+    SOCKET,
+    RunRequest,
+    WatchedRequest,
+    end_watch,
+    unwatched,
+)
+from rest_channels.live.watches.answer_sharing import entry_of
+from rest_channels.live.watches.read_tables import Found, Reading, declared, find, united, warn
 from rest_channels.live.watches.run_state import State
 from rest_channels.live.watches.watch_runs import Run, TooSlow, within_limit
 from rest_channels.protocol import MISSING, Frame, Reply, byte_length
@@ -102,8 +118,12 @@ class WatchExchange(Exchange):
         super().__init__(stream, frame, handshake, is_row=is_row)
         self._asked = asked(frame)
         self._reading = Reading(followed)
+        self._identity = handshake.credentials.identity
         self._ends = self._is_late = False
         self._reads = frozenset({SOCKET})
+        # Whether other users share the answer, as known before the action, and after it.
+        self._entry: Hashable = None
+        self._is_for_all = False
         self._watch: Watch | None = None
         self.answer: Answer | None = None
 
@@ -144,7 +164,8 @@ class WatchExchange(Exchange):
         # Later runs have no reply that could wait.
         frame = replace(self.frame, fence=False)
         return Watch(
-            run=partial(run_again, self.stream, frame, self.handshake, self.is_row),
+            run=partial(run_again, Rerun, self.stream, frame, self.handshake, self.is_row),
+            check=partial(run_again, Recheck, self.stream, frame, self.handshake, self.is_row),
             kind=(self.stream, "watch", view.action),
             title=f"{type(view).__name__}.{view.action}",
             place=self._place(call, is_row=self.is_row),
@@ -161,7 +182,7 @@ class WatchExchange(Exchange):
         frame = replace(frame, query=self.stream.query(frame))
         request = self._request(frame, self._call(frame))
         # Django's resolver is populated by now, which also leaves state.
-        self._state = State()
+        self._state, self._had_state = State(), False
         return request
 
     def _call(self, frame: Frame) -> Call:
@@ -169,7 +190,16 @@ class WatchExchange(Exchange):
         return call if self.is_first else replace(call, is_review=True)
 
     def _request(self, frame: Frame, call: Call) -> MessageRequest:
-        return RunRequest(self.handshake, frame, call, self._reading.enter_body)
+        return RunRequest(self.handshake, frame, call, self._enter_body)
+
+    def _enter_body(self, view: Any, handler: Any) -> Response | None:
+        """Note how things stand after all checks; returns a response to answer with instead."""
+        with self._reading.paused():
+            self._had_state = self._state.has_changed()
+            if not self._had_state and isinstance(view.request, WatchedRequest):
+                self._entry = entry_of(view, handler, self.handshake)
+        self._reading.enter_body()
+        return None
 
     def _dispatched(self) -> Reply:
         self._prepare()
@@ -187,7 +217,7 @@ class WatchExchange(Exchange):
         with self._reading.paused():
             self._reading.prepare(_databases_of(self.stream.viewset))
             if self.request.session_key is not None:
-                if self.is_first:
+                if self.is_first or _database_of_users() not in self._reading.followed:
                     # An older reading may miss a write that the log has already.
                     self.handshake.credentials.doubt()
                 # Read here, its statements do not count: the log names this user's writes.
@@ -213,7 +243,8 @@ class WatchExchange(Exchange):
             reads = reads_in(self.request.view)
         end_watch(self.request)
         # Code that has left state may have found some as well, which belongs to the socket.
-        is_of_socket = self._state.has_changed()
+        is_of_socket = self._had_state or self._state.has_changed()
+        self._is_for_all = self._entry is not None and not reads and not is_of_socket
         return self.request.checking | reads | ({SOCKET} if is_of_socket else set())
 
     def _refuse(self, detail: str) -> Reply:
@@ -228,23 +259,39 @@ class WatchExchange(Exchange):
 
     def _answer_with(self, reply: Reply) -> Answer:
         found = find(self._reading)
-        tables = {alias: set(labels) for alias, labels in found.tables.items()}
         view = self.request.view if hasattr(self, "request") else None
-        for alias, labels in _declared_of(view).items():
-            tables.setdefault(alias, set()).update(labels)
-        if self.handshake.credentials.user_pks:
-            tables.setdefault(_database_of_users(), set())
+        users = [_database_of_users()] if self.handshake.credentials.user_pks else []
+        more = united(_declared_of(view), dict.fromkeys(users, ()))
         if reply.status < 300:
             self._warn(view, found.unseen)
-        heads = self._reading.heads
         basis = Basis(
-            {alias: frozenset(labels) for alias, labels in tables.items() if alias in heads},
-            heads,
+            self._followable(found.tables, more),
+            self._reading.heads,
             self._reads,
             seconds=_seconds_of(view),
             writes_own=found.writes_own,
+            sharing=self._sharing(found, more, users) if reply.status < 300 else None,
         )
         return Answer(reply, basis, ends=self._ends)
+
+    def _sharing(self, found: Found, more: Tables, users: list[str]) -> Sharing | None:
+        """Return how clients of other users share the answer, None if they do not."""
+        tables = self._followable(found.making, more)
+        checked = self._followable(found.checking, dict.fromkeys(users, ()))
+        # Checks that write what they read would drive themselves.
+        if not self._is_for_all or found.writes_own:
+            return None
+        if checked.keys() - tables.keys():
+            tables = united(tables, dict.fromkeys(checked, ()))
+        reading = self._reading
+        as_of = min(reading.began, self.handshake.credentials.read_at)
+        check = Check(checked, reading.heads, self._identity, reading.began, as_of)
+        return Sharing(self._entry, tables, check)
+
+    def _followable(self, *tables: Mapping[str, Collection[str]]) -> Tables:
+        """Return the tables in databases that have a log."""
+        heads = self._reading.heads
+        return {alias: t for alias, t in united(*tables).items() if alias in heads}
 
     def _warn(self, view: Any, unseen: Mapping[str, str]) -> None:
         if unseen and not declarations.has_any(view) and _seconds_of(view) is None:
@@ -257,7 +304,16 @@ class Rerun(WatchExchange):
     is_first = False
 
 
+class Recheck(Rerun):
+    """A run without the action: only what precedes it, such as authentication and permissions."""
+
+    def _enter_body(self, view: Any, handler: Any) -> Response | None:
+        super()._enter_body(view, handler)
+        return Response()
+
+
 def run_again(
+    kind: type[Rerun],
     stream: Stream,
     frame: Frame,
     handshake: Handshake,
@@ -266,10 +322,11 @@ def run_again(
 ) -> Answer:
     """Run the action that `frame` watches again; in a worker thread."""
     # Do not inherit what another run has activated.
-    return copy_context().run(_run_again, stream, frame, handshake, is_row, followed)
+    return copy_context().run(_run_again, kind, stream, frame, handshake, is_row, followed)
 
 
 def _run_again(
+    kind: type[Rerun],
     stream: Stream,
     frame: Frame,
     handshake: Handshake,
@@ -279,14 +336,14 @@ def _run_again(
     translation.deactivate()
     timezone.deactivate()
     enter(handshake.variables)
-    exchange = Rerun(stream, frame, handshake, is_row=is_row, followed=followed)
+    exchange = kind(stream, frame, handshake, is_row=is_row, followed=followed)
     exchange.begin()
     assert exchange.answer is not None
     return exchange.answer
 
 
-def _declared_of(view: Any) -> dict[str, set[str]]:
-    return declared(declarations.labels(view)) if view is not None else {}
+def _declared_of(view: Any) -> Tables:
+    return united(declared(declarations.labels(view))) if view is not None else {}
 
 
 def _databases_of(viewset: Any) -> set[str]:

@@ -68,10 +68,11 @@ RANKS = [
     ],
     [
         "live.delivery.hub",
-        "live.watches.watch_groups",
+        "live.watches.shared_groups",
     ],
     [
         "live.delivery.tracks",
+        "live.watches.watch_groups",
     ],
     [
         "live.delivery.track",
@@ -177,6 +178,7 @@ RANKS = [
         "bus.doorbell",
         "consumers.groups.group_hub",
         "live.visibility.request_tracking",
+        "live.watches.answer_sharing",
         "sockets.response",
         "sockets.streams",
         "test.base_client",
@@ -184,6 +186,7 @@ RANKS = [
     [
         "bus.news",
         "consumers.groups.room_feeds",
+        "live.visibility.answer_proofs",
         "live.watches.run_state",
         "live.watches.watch_runs",
         "sockets.request",

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from rest_framework.request import Request
+from rest_framework.response import Response
 
 from rest_channels.live.interface import Shown
 from rest_channels.protocol import Frame
@@ -112,21 +113,26 @@ class RunRequest(WatchedMessageRequest):
     """
     The Django request of a run of a watched action.
 
-    It calls `on_body` once DRF's checks are over. `checking` are the parts of the request that were
-    read before.
+    It calls `on_body` with the view and its handler as DRF calls the handler, when all checks are
+    over; if that returns a response, the handler is not called. `checking` are the parts of the
+    request that were read before.
     """
 
     def __init__(
-        self, handshake: Handshake, frame: Frame, call: Call, on_body: Callable[[], None]
+        self,
+        handshake: Handshake,
+        frame: Frame,
+        call: Call,
+        on_body: Callable[[Any, Any], Response | None],
     ) -> None:
         super().__init__(handshake, frame, call, _shows_nothing)
         self._on_body = on_body
         self.checking: frozenset[str] = frozenset()
 
-    def enter_body(self, request: Request) -> None:
-        """Record the reads of DRF's `request` apart from here on; call it `unwatched`."""
-        self.checking = frozenset(reads_of(request))
-        self._on_body()
+    def enter_body(self, view: Any, handler: Any, checking: frozenset[str]) -> Response | None:
+        """Take what the checks have read, before the handler is called; call it `unwatched`."""
+        self.checking = checking
+        return self._on_body(view, handler)
 
 
 def _shows_nothing(shown: Shown) -> None:
@@ -167,13 +173,20 @@ def tell_shown(request: Any, shown: Shown) -> None:
             http_request.tell(shown)
 
 
-def enter_body(request: Request) -> None:
-    """Tell a watched action's run, if `request` belongs to one, that DRF's checks are over."""
-    http_request = getattr(request, "_request", None)
-    if isinstance(http_request, RunRequest):
-        with unwatched(http_request):
-            http_request.enter_body(request)
-        watch(request)
+def run_body(
+    http_request: RunRequest, view: Any, handler: Any, request: Request, *args: Any, **kwargs: Any
+) -> Any:
+    """
+    Call `handler` of a watched action's run, after all checks; in its place, so DRF calls this.
+
+    Everything before belongs to the checks, also what a viewset's own `initial()` does.
+    """
+    reads = reads_of(request)
+    with unwatched(request), unwatched(http_request):
+        response = http_request.enter_body(view, handler, frozenset(reads))
+    # Reads from here on are recorded apart.
+    watch(request)
+    return handler(request, *args, **kwargs) if response is None else response
 
 
 def watch(request: Request) -> None:

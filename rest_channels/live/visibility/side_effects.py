@@ -36,7 +36,12 @@ _OF_WATCHING: Final = "_reads"
 
 def has_traces(view: Any, queryset: Any) -> bool:
     """Return whether code left state on `view`, its request or its `queryset`."""
-    return _is_view_changed(view) or _is_request_changed(view.request) or keeps_more(queryset)
+    return is_view_used(view) or keeps_more(queryset)
+
+
+def is_view_used(view: Any) -> bool:
+    """Return whether code left state on `view` or its request."""
+    return _is_view_changed(view) or _is_request_changed(view.request)
 
 
 def state_of(view: Any) -> list[dict[str, Any]]:

@@ -118,11 +118,50 @@ def _overridden(cls: Any, base: Any, harmless: frozenset[str]) -> str | None:
         if owner is object or (_is_genuine(owner) and not _is_patched(owner, known)):
             continue
         for name, value in vars(owner).items():
-            is_special = name.startswith("__") and name.endswith("__") and _is_code(value)
+            is_special = _is_special(name) and _is_code(value)
             is_asked = name in known or is_special
             if is_asked and name not in _OF_EVERY_CLASS | harmless and not _is_of_trusted(value):
                 return name_of(owner, name)
     return None
+
+
+@lru_cache(maxsize=1024)
+def replaced(cls: Any, harmless: frozenset[str] = frozenset()) -> str | None:
+    """
+    Return the name of untrusted code on `cls` that trusted code of its bases would call, or None.
+
+    For classes that projects configure by attributes: plain values do not count, but attributes
+    that code computes count under any name that is not `harmless`.
+    """
+    bases = [base for base in cls.__mro__ if base is not object]
+    genuine = [base for base in bases if _is_genuine(base)]
+    known = {name for base in genuine for name in vars(base)}
+    for owner in bases:
+        if owner in genuine and not _is_patched(owner, known):
+            continue
+        for name, value in vars(owner).items():
+            if name in _OF_EVERY_CLASS | harmless or _is_configuration(value):
+                continue
+            if name in known or _is_special(name) or _is_computed(value):
+                return name_of(owner, name)
+    return None
+
+
+def _is_configuration(value: Any) -> bool:
+    """Return whether a class attribute is a plain value, or trusted code."""
+    if isinstance(value, type):
+        return is_trusted(value)
+    return not _is_code(value) or _is_of_trusted(value)
+
+
+def _is_special(name: str) -> bool:
+    return name.startswith("__") and name.endswith("__")
+
+
+def _is_computed(value: Any) -> bool:
+    """Return whether reading the attribute runs code, as that of a property does."""
+    is_method = inspect.isfunction(value) or isinstance(value, (classmethod, staticmethod))
+    return hasattr(type(value), "__get__") and not is_method
 
 
 def is_own(cls: type, name: str) -> bool:

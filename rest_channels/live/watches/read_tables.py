@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterable, Iterator, Mapping
+import time
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, Final
 
 from django.db import connections, router
@@ -32,11 +34,14 @@ class Reading:
 
     It collects the statements that the thread executes: those up to `enter_body` check the user,
     the others make the answer. `followed` are the places that followers have reached in the logs;
-    for any other database, the end of its log is read before its first statement.
+    for any other database, the end of its log is read before its first statement. `began` is the
+    time of the beginning (monotonic seconds).
     """
 
     def __init__(self, followed: Mapping[str, Position]) -> None:
+        self.followed = followed
         self.heads: dict[str, Position] = dict(followed)
+        self.began = float("inf")
         self.checking: set[Statement] = set()
         self.making: set[Statement] = set()
         self._current = self.checking
@@ -45,6 +50,7 @@ class Reading:
         self._is_paused = False
 
     def __enter__(self) -> Reading:
+        self.began = time.monotonic()
         self._wrapped = connections.all()
         for connection in self._wrapped:
             connection.execute_wrappers.append(self._note)
@@ -94,12 +100,14 @@ class Reading:
 @dataclass(frozen=True, slots=True)
 class Found:
     """
-    The tables that the statements of a run have read.
+    The tables that the statements of a run have read: all, those of its checks, and the others.
 
     `unseen` maps the names of tables whose changes are not captured to the reasons.
     """
 
     tables: Tables
+    checking: Tables
+    making: Tables
     unseen: Mapping[str, str]
     writes_own: bool
 
@@ -107,11 +115,20 @@ class Found:
 def find(reading: Reading) -> Found:
     """Return the tables behind the statements of a run; reads catalogues, in a worker thread."""
     statements = reading.checking | reading.making
-    tables, _ = _tables_of(filter(_is_reading, statements))
-    _, unseen = _tables_of(filter(_is_reading, reading.making))
+    checking, _ = _tables_of(filter(_is_reading, reading.checking))
+    making, unseen = _tables_of(filter(_is_reading, reading.making))
+    tables = united(checking, making)
     written, _ = _tables_of(s for s in statements if _WRITE.match(s.sql))
     is_own = any(tables.get(alias, set()) & labels for alias, labels in written.items())
-    return Found({alias: frozenset(found) for alias, found in tables.items()}, unseen, is_own)
+    return Found(tables, united(checking), united(making), unseen, is_own)
+
+
+def united(*parts: Mapping[str, Collection[str]]) -> dict[str, frozenset[str]]:
+    """Return the tables of all `parts`, by database."""
+    return {
+        alias: frozenset(chain.from_iterable(part.get(alias, ()) for part in parts))
+        for alias in chain.from_iterable(parts)
+    }
 
 
 def _is_reading(statement: Statement) -> bool:
@@ -134,7 +151,7 @@ def _tables_of(statements: Iterable[Statement]) -> tuple[dict[str, set[str]], di
     return tables, unseen
 
 
-def declared(labels: Iterable[str]) -> dict[str, set[str]]:
+def declared(labels: Iterable[str]) -> Mapping[str, Collection[str]]:
     """Return the models that a viewset declares in `live_tables`, by their databases."""
     tables: dict[str, set[str]] = {}
     for label in labels:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
 from rest_framework import status
 
-from rest_channels.live.interface import Answer, Basis
+from rest_channels.live.interface import Answer, Basis, Check
 from rest_channels.live.watches.watch_runs import TooSlow
 from rest_channels.live.watches.watch_tokens import token_of
 from rest_channels.live.watches.watching import Watching
+from rest_channels.live.watches.written_tables import WrittenTables
 from rest_channels.protocol import Event, Reply
 from rest_channels.settings import socket_settings
 from rest_channels.sockets.response import reply_to_fault
@@ -27,7 +28,7 @@ logger = logging.getLogger("rest_channels")
 _MAX_FAILURES: Final = 10
 
 #: Statuses that end a watch: this user may not see the answer, or there is none.
-_ENDING: Final = frozenset(
+ENDING: Final = frozenset(
     {status.HTTP_401_UNAUTHORIZED, status.HTTP_403_FORBIDDEN, status.HTTP_404_NOT_FOUND}
 )
 
@@ -38,8 +39,25 @@ class GroupOwner(Protocol):
     async def run(self, watching: Watching) -> Answer:
         """Run the action of `watching`. Raises `TooSlow`, or what the run raises."""
 
-    def is_outdated(self, basis: Basis, watching: Watching) -> bool:
-        """Return whether something that an answer was made of has been written to since."""
+    async def check(self, watching: Watching) -> Answer:
+        """Do the same without the action itself: only what precedes it, such as permissions."""
+
+    async def read_on(self, basis: Basis) -> bool:
+        """
+        Wait until all that was committed by now in the databases of `basis` has been read.
+
+        Returns False if it is not read in time.
+        """
+
+    def is_outdated(self, basis: Basis, user_pks: Iterable[Any]) -> bool:
+        """
+        Return whether something that an answer was made of has been written to since.
+
+        These are its tables, and the users with these keys.
+        """
+
+    def holds(self, check: Check, watching: Watching) -> bool:
+        """Return whether `check` still permits the client to have an answer."""
 
     def key_of(self, watching: Watching, basis: Basis) -> Hashable:
         """Return a key that is equal for clients that can share a run made of `basis`."""
@@ -69,7 +87,7 @@ class Group:
         self, key: Hashable, owner: GroupOwner, watching: Watching, answer: Answer | None
     ) -> None:
         self.key = key
-        self.basis = None if answer is None else answer.basis
+        self.basis = None if answer is None else self._basis_of(answer)
         self.members: dict[Watching, None] = {}
         self._owner = owner
         self._token = watching.told
@@ -106,10 +124,17 @@ class Group:
         """The keys of the users for whom it runs."""
         return {pk for member in self.members for pk in member.watch.credentials.user_pks}
 
-    def doubt(self) -> None:
-        """Read its users again before the next run, because one of them was written to."""
-        for member in self.members:
-            member.watch.credentials.doubt()
+    def on_written(self, alias: str, written: WrittenTables) -> None:
+        """Run again if what `written` has of the database `alias` concerns the answer."""
+        assert self.basis is not None
+        head = self.basis.heads[alias]
+        is_by_user = written.concern_users(head, self.user_pks)
+        if is_by_user:
+            # Read them again before the next run.
+            for member in self.members:
+                member.watch.credentials.doubt()
+        if is_by_user or written.concern(head, self.basis.tables[alias]):
+            self.ring()
 
     def ring(self) -> None:
         """Run soon, because the answer may have changed."""
@@ -161,33 +186,31 @@ class Group:
         try:
             answer = await self._owner.run(watching)
         except TooSlow as slow:
-            self._revoke(slow.reply(None))
+            self._refuse(watching, slow.reply(None))
         except Exception as exc:
             self._fail(reply_to_fault(exc, "Server error while a watch ran", to=None), None)
         else:
-            self._take(watching, identity, answer)
+            await self._take(watching, identity, answer)
         finally:
             self._ended += 1
             self._has_ended.set()
 
-    def _take(self, watching: Watching, identity: Hashable, answer: Answer) -> None:
+    async def _take(self, watching: Watching, identity: Hashable, answer: Answer) -> None:
         if watching.is_over or watching.watch.identity != identity:
             # It was made with credentials that do not hold any more.
             self._part_with_others(identity)
             self.ring()
-        elif answer.ends or answer.reply.status in _ENDING:
-            self._revoke(answer.reply)
+        elif answer.ends or answer.reply.status in ENDING:
+            self._refuse(watching, answer.reply)
         elif answer.reply.status >= 300:
             self._fail(answer.reply, answer.basis)
         else:
-            self._succeed(watching, identity, answer)
+            self._failures = 0
+            await self._succeed(watching, identity, answer)
 
-    def _succeed(self, watching: Watching, identity: Hashable, answer: Answer) -> None:
-        self._failures = 0
+    async def _succeed(self, watching: Watching, identity: Hashable, answer: Answer) -> None:
         self._part_with_others(identity)
-        self.basis, data = answer.basis, answer.reply.data
-        self._token = token_of(data)
-        shared = Event("change", 200, data).shared
+        shared = self._adopt(answer)
         if self._owner.key_of(watching, answer.basis) != self.key:
             # It does not answer all of its clients alike, as it seemed to.
             watching.tell(self._token, shared)
@@ -196,10 +219,30 @@ class Group:
             return
         for member in list(self.members):
             member.tell(self._token, shared)
+        self._settle_down()
+
+    def _adopt(self, answer: Answer) -> str:
+        """Take `answer` as the last one; returns the part of its event that clients share."""
+        self.basis = self._basis_of(answer)
+        self._token, shared = told_by(answer)
+        return shared
+
+    def _settle_down(self) -> None:
+        """Follow what the last answer was made of."""
+        assert self.basis is not None
         self._set_timer()
         self._owner.on_basis(self)
-        if self._owner.is_outdated(self.basis, watching):
+        if self._is_outdated:
             self.ring()
+
+    @property
+    def _is_outdated(self) -> bool:
+        """Whether the last answer may differ from one that is made now."""
+        assert self.basis is not None
+        return self._owner.is_outdated(self.basis, self.user_pks)
+
+    def _basis_of(self, answer: Answer) -> Basis:
+        return answer.basis
 
     def _part_with_others(self, identity: Hashable) -> None:
         """Let go clients whose sockets have another user now."""
@@ -226,10 +269,17 @@ class Group:
         # Silence must not mean that nothing has changed.
         self._set_timer(socket_settings.LEASE_SECONDS)
 
+    def _refuse(self, watching: Watching, reply: Reply) -> None:
+        """End the watches of clients for whom the run of `watching` speaks."""
+        self._revoke(reply)
+
     def _revoke(self, reply: Reply) -> None:
         for member in list(self.members):
-            member.revoke(reply)
-            self._owner.remove(member)
+            self._end(member, reply)
+
+    def _end(self, member: Watching, reply: Reply) -> None:
+        member.revoke(reply)
+        self._owner.remove(member)
 
     # Time
 
@@ -252,6 +302,12 @@ class Group:
         if self._timer is not None:
             self._timer.cancel()
         self._has_ended.set()
+
+
+def told_by(answer: Answer) -> tuple[str, str]:
+    """Return the token of `answer`, and the part of its event that clients share."""
+    data = answer.reply.data
+    return token_of(data), Event("change", 200, data).shared
 
 
 def _both(new: Basis, old: Basis) -> Basis:

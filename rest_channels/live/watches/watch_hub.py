@@ -8,22 +8,27 @@ subscriptions read the logs for it.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Collection, Hashable, Iterable
+from typing import Any, Final
 
 from rest_channels.bus.loops import PerLoop
 from rest_channels.live.delivery.hub import current_hub
 from rest_channels.live.delivery.pass_state import Seen
-from rest_channels.live.interface import Answer, Basis
+from rest_channels.live.interface import Answer, Basis, Check
 from rest_channels.live.log.positions import Position
 from rest_channels.live.visibility.request_tracking import SOCKET
+from rest_channels.live.watches.shared_groups import SharedGroup
 from rest_channels.live.watches.watch_groups import Group
 from rest_channels.live.watches.watch_runs import Run, within_limit
 from rest_channels.live.watches.watching import Watching
 from rest_channels.live.watches.written_tables import WrittenTables
 from rest_channels.protocol import CloseCode
+from rest_channels.settings import socket_settings
 from rest_channels.sockets.counters import counters, watch
 
-_OnLog = Callable[["FollowedLog"], None]
+# The seconds within which the logs are read to their ends; afterwards clients share no answer.
+_SECONDS_TO_READ_ON: Final = 10
 
 
 class FollowedLog:
@@ -110,21 +115,51 @@ class WatchHub:
 
     async def run(self, watching: Watching) -> Answer:
         counters.watch_runs += 1
-        run = Run(watching.watch.run, self.places())
-        credentials, kind = watching.watch.credentials, watching.watch.kind
-        answer: Answer = await within_limit(run, owner=credentials.owner, kind=kind)
+        return await self._run(watching, watching.watch.run, watching.watch.kind)
+
+    async def check(self, watching: Watching) -> Answer:
+        counters.watch_checks += 1
+        return await self._run(watching, watching.watch.check, (watching.watch.kind, "check"))
+
+    async def _run(
+        self, watching: Watching, function: Callable[..., Any], kind: Hashable
+    ) -> Answer:
+        owner = watching.watch.credentials.owner
+        run = Run(function, self.places())
+        answer: Answer = await within_limit(run, owner=owner, kind=kind)
         return answer
 
-    def is_outdated(self, basis: Basis, watching: Watching) -> bool:
-        pks = watching.watch.credentials.user_pks
+    async def read_on(self, basis: Basis) -> bool:
+        try:
+            async with asyncio.timeout(_SECONDS_TO_READ_ON):
+                read = await asyncio.gather(*map(current_hub().read_commits, basis.tables))
+        except TimeoutError:
+            return False
+        return all(read)
+
+    def is_outdated(self, basis: Basis, user_pks: Iterable[Any]) -> bool:
         return any(
             log.written.concern(basis.heads[alias], tables)
-            or log.written.concern_users(basis.heads[alias], pks)
+            or log.written.concern_users(basis.heads[alias], user_pks)
             for alias, tables in basis.tables.items()
             if (log := self._logs.get(alias)) is not None
         )
 
+    def holds(self, check: Check, watching: Watching) -> bool:
+        credentials = watching.watch.credentials
+        is_fresh = time.monotonic() - check.as_of < socket_settings.LEASE_SECONDS
+        if not is_fresh or check.identity != credentials.identity:
+            return False
+        return all(
+            (log := self._logs.get(alias)) is not None
+            and not log.written.concern(check.heads[alias], check.tables.get(alias, ()))
+            and not log.written.concern_users(check.heads[alias], credentials.user_pks)
+            for alias in check.tables
+        )
+
     def key_of(self, watching: Watching, basis: Basis) -> Hashable:
+        if basis.sharing is not None:
+            return SharedGroup, watching.watch.place, basis.sharing.key
         if SOCKET in basis.reads:
             return watching
         return watching.watch.place, watching.watch.identity
@@ -144,13 +179,16 @@ class WatchHub:
         key = object() if answer is None else self.key_of(watching, answer.basis)
         group = self._groups.get(key)
         if group is None:
-            group = self._groups[key] = Group(key, self, watching, answer)
+            is_shared = answer is not None and answer.basis.sharing is not None
+            make = SharedGroup if is_shared else Group
+            group = self._groups[key] = make(key, self, watching, answer)
             if answer is not None:
                 self.on_basis(group)
         else:
             group.add(watching, answer)
         self._group_of[watching] = group
-        if answer is not None and self.is_outdated(answer.basis, watching):
+        pks = watching.watch.credentials.user_pks
+        if answer is not None and self.is_outdated(answer.basis, pks):
             group.ring()
 
     def forget(self, group: Group) -> None:
@@ -162,13 +200,7 @@ class WatchHub:
 
     def _on_seen(self, log: FollowedLog) -> None:
         for group in list(log.groups):
-            assert group.basis is not None
-            head, pks = group.basis.heads[log.alias], group.user_pks
-            is_by_user = log.written.concern_users(head, pks)
-            if is_by_user:
-                group.doubt()
-            if is_by_user or log.written.concern(head, group.basis.tables[log.alias]):
-                group.ring()
+            group.on_written(log.alias, log.written)
 
     def _on_failure(self, log: FollowedLog) -> None:
         """Close the sockets that would receive nothing more, without a sign."""

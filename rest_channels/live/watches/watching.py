@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from rest_channels.live.interface import Answer, Watch
+from rest_channels.live.interface import Answer, Check, Watch
 from rest_channels.live.log import positions
 from rest_channels.live.watches.watch_tokens import is_same, sealed, token_of
 from rest_channels.protocol import Event, Frame, Reply, in_envelope
@@ -35,6 +35,8 @@ class Watching:
     def __init__(self, watch: Watch, answer: Answer, frame: Frame, wire: StreamWriter) -> None:
         self.watch = watch
         self.answer: Answer | None = answer
+        #: The permission to have an answer that was made for another user.
+        self.check: Check | None = None
         self.frame = replace(frame, rest={})
         self.wire = wire
         #: Keys of the reply, as JSON text, beside those of the watch.

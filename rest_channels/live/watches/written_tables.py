@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from typing import Any, Final
 
 from rest_channels.live.delivery.pass_state import Seen
@@ -28,13 +28,14 @@ class WrittenTables:
         self._last: dict[str, int] = {}
         self._users: dict[str, int] = {}
         self._all_users = 0
+        self._seen: Seen | None = None
 
     def add(self, seen: Seen) -> None:
         """Add what a pass has read."""
         if not seen.is_continuous or self.place is None:
             self._began = seen.place
             self._last.clear()
-        self.place = seen.place
+        self.place, self._seen = seen.place, seen
         # Not the place of each change: an answer that began within this part runs once more.
         self._last.update(dict.fromkeys(seen.changes, seen.place.number))
         self._add_users(users_in(seen.changes), seen.place.number)
@@ -45,6 +46,13 @@ class WrittenTables:
             self._users.clear()
         else:
             self._users.update(dict.fromkeys(whose, number))
+
+    def has_touched(self, tables: Set[str]) -> bool:
+        """Return whether the last part of the log may concern any user, or one of `tables`."""
+        seen = self._seen
+        if seen is None or not seen.is_continuous or users_in(seen.changes) != set():
+            return True
+        return not tables.isdisjoint(seen.changes)
 
     def concern(self, head: Position, tables: Iterable[str]) -> bool:
         """

@@ -47,7 +47,7 @@ def blind_for_rooms(monkeypatch):
 
 
 def blind_for_permissions(monkeypatch):
-    monkeypatch.setattr(watch_groups, "_ENDING", frozenset())
+    monkeypatch.setattr(watch_groups, "ENDING", frozenset())
 
 
 def one_answer_for_all_users(monkeypatch):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 from django.db.models import Count
 from django_filters.rest_framework import DjangoFilterBackend
@@ -15,6 +17,7 @@ from tests.models import Club, Note
 from tests.support.random_programs.clients import Client, OrderedClient
 from tests.support.random_programs.note_world import (
     BoardViewSet,
+    EagerViewSet,
     HallViewSet,
     JoinedViewSet,
     NoteRow,
@@ -23,9 +26,11 @@ from tests.support.random_programs.note_world import (
     World,
     visible,
 )
+from tests.support.random_programs.tenant_worlds import PolicyNotes, TenantNotes
 from tests.support.random_programs.world_kind import USERS, Step, Stream, Subject
 
 ORDERS = ["is_pinned", "-is_pinned", "-id", "-text", "text,is_pinned", "is_pinned,-id", ""]
+ORDERS_OF_TENANTS = ["-id", "text", "-text", ""]
 SIZES = [1, 2, 3, 4, 6, None]
 
 
@@ -51,6 +56,10 @@ class OrderedHallViewSet(OrderedViewSet, HallViewSet):
 
 class OrderedJoinedViewSet(OrderedViewSet, JoinedViewSet):
     """Rows for each user."""
+
+
+class OrderedEagerViewSet(OrderedViewSet, EagerViewSet):
+    """Rows that show a column of another table."""
 
 
 class OrderedBoardViewSet(OrderedViewSet, BoardViewSet):
@@ -114,18 +123,15 @@ def _see(stream: str, world: World, user: str) -> dict[int, Any] | None:
     return visible(world, user, Subject(stream))
 
 
-class WindowNotes(Notes):
-    """The world of notes, seen in order. A subject's query has the client's window as well."""
+class Windowed(Notes):
+    """
+    Any world of notes, seen in order. A subject's query has the client's window as well.
 
-    name = "windows"
-    streams = {
-        "hall": Stream(OrderedHallViewSet, partial(_see, "hall"), has_rows=False),
-        "joined": Stream(OrderedJoinedViewSet, partial(_see, "joined"), has_rows=False),
-        "board": Stream(OrderedBoardViewSet, partial(_see, "board"), has_rows=False),
-        "ranked": Stream(RankedViewSet, _see_joined, has_rows=False),
-        "all": Stream(OrderedViewSet, _see_plainly, has_rows=False),
-        "cut": Stream(CutViewSet, _see_cut, has_rows=False),
-    }
+    Streams of `unordered` have an order of their own, which clients cannot choose.
+    """
+
+    orders: ClassVar = ORDERS
+    unordered: ClassVar[tuple[str, ...]] = ()
 
     def client(self, user: str, subject: Subject) -> Client:
         query = dict(subject.query)
@@ -149,9 +155,9 @@ class WindowNotes(Notes):
         return dict(rows)
 
     def topic(self, rng: random.Random) -> Step:
-        stream = rng.choice([*self.streams])
+        stream, *_ = super().topic(rng)
         query: list[Any] = []
-        if stream not in ("ranked", "cut") and (ordering := rng.choice(ORDERS)):
+        if stream not in self.unordered and (ordering := rng.choice(self.orders)):
             query.append(("ordering", ordering))
         if rng.random() < 0.85:
             query.append(("window", rng.choice(SIZES)))
@@ -162,6 +168,21 @@ class WindowNotes(Notes):
             return ("grow", rng.randrange(10), rng.choice(SIZES))
         return None
 
+
+class WindowNotes(Windowed):
+    """The world of notes, as rows of many shapes."""
+
+    name = "windows"
+    unordered = ("ranked", "cut")
+    streams = {
+        "hall": Stream(OrderedHallViewSet, partial(_see, "hall"), has_rows=False),
+        "joined": Stream(OrderedJoinedViewSet, partial(_see, "joined"), has_rows=False),
+        "board": Stream(OrderedBoardViewSet, partial(_see, "board"), has_rows=False),
+        "ranked": Stream(RankedViewSet, _see_joined, has_rows=False),
+        "all": Stream(OrderedViewSet, _see_plainly, has_rows=False),
+        "cut": Stream(CutViewSet, _see_cut, has_rows=False),
+    }
+
     def write(self, rng: random.Random) -> Step:
         number = rng.randrange(10)
         if rng.random() < 0.2:
@@ -171,3 +192,42 @@ class WindowNotes(Notes):
         if rng.random() < 0.1:
             return ("rename", number)
         return super().write(rng)
+
+
+class WindowJoins(WindowNotes):
+    """Notes that show a column of another table, whose rows are often written."""
+
+    name = "windows of joined columns"
+    streams = {
+        "eager": Stream(OrderedEagerViewSet, partial(_see, "eager"), has_rows=False),
+        "ranked": Stream(RankedViewSet, _see_joined, has_rows=False),
+    }
+
+    def write(self, rng: random.Random) -> Step:
+        return ("rename", rng.randrange(10)) if rng.random() < 0.2 else super().write(rng)
+
+
+def ordered(streams: Mapping[str, Stream]) -> dict[str, Stream]:
+    """The same streams; clients choose their order."""
+    columns = {"filter_backends": [OrderingFilter], "ordering_fields": ["id", "text"]}
+
+    def view(stream: Stream) -> type:
+        return type(stream.viewset.__name__, (stream.viewset,), columns)
+
+    return {name: replace(s, viewset=view(s), has_rows=False) for name, s in streams.items()}
+
+
+class WindowTenants(Windowed, TenantNotes):
+    """Tenants of a thread, a context or a connection object, each with windows of its own rows."""
+
+    name = "windows of tenants"
+    streams = ordered(TenantNotes.streams)
+    orders = ORDERS_OF_TENANTS
+
+
+class WindowPolicies(Windowed, PolicyNotes):
+    """Tenants by policy and by schema, on PostgreSQL."""
+
+    name = "windows of tenants of PostgreSQL"
+    streams = ordered(PolicyNotes.streams)
+    orders = ORDERS_OF_TENANTS

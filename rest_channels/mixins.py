@@ -48,7 +48,7 @@ _UNSEEN: Final = (
 )
 _NO_ROW: Final = (
     "A single row must come from a queryset that can be filtered: remove the slice or union() for "
-    "'subscribe_instance', or subscribe to the collection."
+    "'subscribe_instance', use 'subscribe' for the collection, or 'watch' for the row."
 )
 _NO_LIST: Final = "One row has no order: leave the key out, or use 'subscribe' for the collection."
 _NO_WINDOW: Final = (
@@ -58,7 +58,7 @@ _NO_WINDOW: Final = (
 )
 _NO_KEY: Final = (
     "The rows must have a primary key of one column, and not of JSON, so that clients can name "
-    "them: change the model's key, or set live = False on the viewset."
+    "them: change the model's key, or use 'watch' for a list that is read again."
 )
 
 

@@ -63,7 +63,10 @@ class AudienceUpdate:
         """Compute the whole update. If the project's code raises, nothing has changed."""
         if self._count > socket_settings.MAX_SUBSCRIPTION_ROWS:
             limit = socket_settings.MAX_SUBSCRIPTION_ROWS
-            detail = f"A subscription must not have more than {limit} rows: filter them."
+            detail = (
+                f"A subscription must not have more than {limit} rows: filter them, or ask for the "
+                "first ones with 'window'."
+            )
             self._end_all(Reply.error(400, detail, "too_many_rows"))
             return
         if self._has_rivals:
@@ -417,7 +420,7 @@ _PREFETCHED: Final = "_prefetched_objects_cache"
 
 _RIVALS: Final = (
     "A row must not come more than once with different values: use distinct() or an aggregate in "
-    "place of a join of many rows, or set live = False on the viewset."
+    "place of a join of many rows, or 'watch' for a list that is read again."
 )
 
 

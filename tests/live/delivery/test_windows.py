@@ -166,8 +166,10 @@ def test_the_bound_is_that_of_the_window_not_of_the_rows_behind_it(items, settin
     for number in range(5):
         Item.objects.create(name=f"i{number}", version=number)
     assert len(items.request("subscribe", window=3, snapshot=True).data) == 3
-    reply = items.request("subscribe", ordered=True)
-    assert (reply.status_code, reply.codes) == (400, ["too_many_rows"])
+    for keys in ({"ordered": True}, {}):
+        reply = items.request("subscribe", **keys)
+        assert (reply.status_code, reply.codes) == (400, ["too_many_rows"])
+        assert "'window'" in reply.errors[0]
     assert items.request("subscribe", window=4).status_code == 400
 
 

@@ -19,8 +19,8 @@ from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle
 
 from rest_channels.routers import DefaultRouter
-from rest_channels.test import SocketClient, SocketClosed
-from tests.models import Room
+from rest_channels.test import LiveList, SocketClient, SocketClosed
+from tests.models import Item, Room, Shelf
 
 
 class RoomSerializer(serializers.ModelSerializer):
@@ -619,6 +619,199 @@ def test_a_socket_that_every_stream_would_refuse_a_stranger_is_closed_with_4401(
 
 def test_otherwise_a_refusal_is_a_frames(root):
     assert root.list("members").status_code == 401
+
+
+# Order and windows
+
+
+class ShelvedItemSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = Item
+        fields = ["id", "name", "version"]
+
+
+class ShelvedItems(viewsets.ReadOnlyModelViewSet):
+    """The highest versions first, within shelves by their names."""
+
+    queryset = Item.objects.order_by("shelf__name", "-version")
+    serializer_class = ShelvedItemSerializer
+    authentication_classes = permission_classes = []
+
+
+window_router = DefaultRouter()
+window_router.register("items", ShelvedItems)
+
+
+@pytest.fixture
+def shelf(db):
+    return Shelf.objects.create(name="m")
+
+
+@pytest.fixture
+def items(shelf):
+    """A socket, of items `c`, `b` and `a` in this order."""
+    for version, name in enumerate("abc"):
+        Item.objects.create(name=name, version=version, shelf=shelf)
+    with SocketClient(window_router.as_asgi(), "/items/") as client:
+        yield client
+
+
+def key(name):
+    return Item.objects.get(name=name).pk
+
+
+def followed(items, size=None, **keys):
+    """A list that a client has just subscribed to: of a window of `size` rows, or of all."""
+    asked = {"ordered": True} if size is None else {"window": size}
+    return LiveList(items.request("subscribe", request_id="s", snapshot=True, **asked, **keys))
+
+
+def names(held):
+    return [row["name"] for row in held.rows]
+
+
+def put(held, items, count):
+    """Apply the next events; return them."""
+    events = [items.event() for _ in range(count)]
+    for event in events:
+        held.apply(event)
+    return events
+
+
+@pytest.mark.parametrize(("size", "shown"), [(None, "cba"), (2, "cb")])
+def test_the_reply_has_the_rows_in_order(items, size, shown):
+    assert names(followed(items, size)) == list(shown)
+
+
+def test_rows_that_are_equal_come_in_the_order_of_their_keys_also_in_a_list(items, shelf):
+    for name in "yx":
+        Item.objects.create(name=name, version=2, shelf=shelf)
+    assert names(followed(items)) == list("cyxba")
+    assert [row["name"] for row in items.list().data] == list("cyxba")
+
+
+def test_a_reset_has_the_rows_in_order(items):
+    reply = items.request("subscribe", request_id="s", window=2, snapshot=True, since="lost")
+    assert (reply.data, reply.resumed) == (None, False)
+    held = LiveList(reply)
+    (reset,) = put(held, items, 1)
+    assert (reset.action, names(held)) == ("reset", ["c", "b"])
+
+
+def test_create_has_after_the_row_in_front_or_null(items, shelf):
+    held = followed(items)
+    Item.objects.create(name="between", version=1, shelf=shelf)
+    (between,) = put(held, items, 1)
+    Item.objects.create(name="first", version=9, shelf=shelf)
+    (first,) = put(held, items, 1)
+    assert (between.action, between.payload["after"]) == ("create", key("b"))
+    assert (first.action, first.payload["after"]) == ("create", None)
+    assert names(held) == ["first", "c", "b", "between", "a"]
+
+
+def test_update_has_after_if_the_row_has_moved(items):
+    held = followed(items)
+    Item.objects.filter(name="a").update(version=9)
+    (moved,) = put(held, items, 1)
+    Item.objects.filter(name="a").update(name="A")
+    (stayed,) = put(held, items, 1)
+    assert (moved.action, moved.payload["after"]) == ("update", None)
+    assert (stayed.action, "after" in stayed.payload) == ("update", False)
+    assert names(held) == ["A", "c", "b"]
+
+
+def test_delete_says_why_if_the_row_is_outside_the_window(items, shelf):
+    held = followed(items, 2)
+    Item.objects.create(name="d", version=9, shelf=shelf)
+    pushed, _ = put(held, items, 2)
+    assert pushed.data == {"pk": key("b"), "reason": "window"}
+    gone = key("d")
+    Item.objects.get(name="d").delete()
+    deleted, _ = put(held, items, 2)
+    assert deleted.data == {"pk": gone}
+
+
+def test_a_delete_comes_first_and_only_the_last_event_has_a_new_position(items, shelf):
+    held = followed(items, 2)
+    began = held.position
+    Item.objects.bulk_create(
+        Item(name=name, version=version, shelf=shelf) for name, version in (("d", 8), ("e", 9))
+    )
+    events = put(held, items, 4)
+    assert [event.action for event in events] == ["delete", "delete", "create", "create"]
+    assert [event.position == began for event in events] == [True, True, True, False]
+
+
+def test_the_next_row_enters_as_create_if_one_leaves(items):
+    held = followed(items, 2)
+    Item.objects.get(name="c").delete()
+    _, entered = put(held, items, 2)
+    assert (entered.action, entered.payload["after"]) == ("create", key("b"))
+    assert names(held) == ["b", "a"]
+
+
+def test_a_row_moves_because_one_that_the_order_refers_to_was_written(items, shelf):
+    last = Shelf.objects.create(name="z")
+    Item.objects.create(name="d", version=9, shelf=last)
+    held = followed(items)
+    assert names(held) == list("cbad")
+    last.name = "a"
+    last.save()
+    (moved,) = put(held, items, 1)
+    assert (moved.action, moved.payload["after"]) == ("update", None)
+    assert names(held) == list("dcba")
+
+
+@pytest.mark.parametrize("snapshot", [True, False])
+def test_to_grow_subscribe_again_with_since_and_held(items, snapshot):
+    held = followed(items, 1)
+    keys = {"since": held.position, "held": held.held, "snapshot": snapshot}
+    reply = items.request("subscribe", request_id="s", window=3, **keys)
+    assert (reply.data, reply.resumed) == (None, True)
+    held.apply(reply)
+    assert [event.action for event in put(held, items, 2)] == ["create", "create"]
+    assert names(held) == list("cba")
+
+
+def test_to_shrink_as_well(items):
+    held = followed(items, 3)
+    keys = {"since": held.position, "held": held.held}
+    held.apply(items.request("subscribe", request_id="s", window=1, **keys))
+    left = put(held, items, 2)
+    assert [event.data["reason"] for event in left] == ["window", "window"]
+    assert names(held) == ["c"]
+
+
+def test_to_resume_rows_that_stand_elsewhere_arrive_as_update_with_after(items):
+    held = followed(items, 3)
+    held.rows.reverse()
+    keys = {"since": held.position, "held": held.held}
+    held.apply(items.request("subscribe", request_id="s", window=3, **keys))
+    assert {event.action for event in put(held, items, 2)} == {"update"}
+    assert names(held) == list("cba")
+
+
+def test_since_without_held_is_answered_with_a_reset(items):
+    held = followed(items, 3)
+    reply = items.request("subscribe", request_id="s", window=3, since=held.position)
+    assert reply.resumed is False
+    assert items.event().action == "reset"
+
+
+def test_a_second_subscription_may_have_another_window(items, shelf):
+    small = followed(items, 1)
+    large = LiveList(items.request("subscribe", request_id="l", window=3, snapshot=True))
+    Item.objects.create(name="d", version=9, shelf=shelf)
+    for _ in range(4):
+        event = items.event()
+        (small if event.request_id == "s" else large).apply(event)
+    assert (names(small), names(large)) == (["d"], list("dcb"))
+
+
+@pytest.mark.parametrize("option", [{"ordered": True}, {"window": 1}])
+def test_one_row_takes_neither_key(items, option):
+    reply = items.request("subscribe_instance", pk=key("a"), **option)
+    assert (reply.status_code, reply.codes) == (400, [{next(iter(option)): ["invalid"]}])
 
 
 # Names of rows

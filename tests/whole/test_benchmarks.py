@@ -55,8 +55,10 @@ def test_windows_over_many_rows(tmp_path):
     )
     title, *lines = run.stdout.splitlines()
     assert title == "sqlite, 1100 rows"
-    assert len(lines) == 5
     assert all("2 subscribers" in line and "queries" in line for line in lines)
+    assert ["plain" in line for line in lines] == [False, True] * 4 + [False]
+    rendered = [int(line.split()[-3]) for line in lines]
+    assert rendered == [50, 1_100, 1, 1, 0, 1, 1, 1, 50]
 
 
 def test_watches_beside_polling(tmp_path):

@@ -4,7 +4,7 @@ Run the tests on every database there is: `python -m tests [pytest's arguments]`
 SQLite always; PostgreSQL too where it answers, unless TEST_DATABASES names the ones to take. They
 run side by side, each on a processor if there are as many; what the second says is printed once
 the first has ended. The first runs in Python's development mode, unless PYTHONDEVMODE says
-otherwise. What is not there is said at the end, and is an error with
+otherwise. Absent services are listed at the end, and are an error with
 REQUIRE_SERVICES=1.
 """
 

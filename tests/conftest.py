@@ -21,7 +21,7 @@ from rest_channels.test import AsyncSocketClient, SocketClient
 from tests.support import available_services, killable_services, table_cleanup
 from tests.support.killable_services import OwnPgBouncer, OwnPostgreSQL, OwnRedis
 
-# A machine may be slow: how long an example takes is no test's business.
+# A machine may be slow, so no test depends on the duration of an example.
 hypothesis.settings.register_profile("tests", deadline=None)
 hypothesis.settings.load_profile("tests")
 

@@ -44,7 +44,7 @@ class Sensor(models.Model):
 
 
 class Shelf(models.Model):
-    """Where items are; what refers to it loses the reference when it goes."""
+    """A place for items; rows that refer to it lose the reference when it goes."""
 
     name = models.CharField(max_length=50)
 
@@ -95,7 +95,7 @@ class Seat(models.Model):
 
 
 class Club(models.Model):
-    """Who is a member decides who sees its notes; those for staff show to staff alone."""
+    """Its members see its notes; those for staff show to staff alone."""
 
     name = models.CharField(max_length=50)
     is_staff_only = models.BooleanField(default=False)

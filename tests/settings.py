@@ -84,7 +84,7 @@ if "TEST_REDIS_PREFIX" in os.environ:
         },
     }
 
-# What `tests.support.server_processes` starts a server process with.
+# `tests.support.server_processes` starts a server process with these.
 REST_CHANNELS = json.loads(os.environ.get("TEST_REST_CHANNELS", "{}"))
 if "TEST_LOG_LEVEL" in os.environ:
     LOGGING = {

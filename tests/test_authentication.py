@@ -1,4 +1,4 @@
-"""Who a socket belongs to, from one frame to the next."""
+"""The user of a socket, from one frame to the next."""
 
 from __future__ import annotations
 

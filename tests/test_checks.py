@@ -66,7 +66,7 @@ def lasting_connections(monkeypatch):
 
 @pytest.fixture
 def check(settings, monkeypatch):
-    """What the checks say of an ASGI application, by default a good one."""
+    """Return the messages about an ASGI application, by default a good one."""
 
     def check(application=None) -> list[CheckMessage]:
         if application is None:
@@ -259,7 +259,7 @@ def drop(model):
 
 
 def check_database() -> list[CheckMessage]:
-    """What `manage.py check --database default` says of this package."""
+    """Return the messages of `manage.py check --database default` about this package."""
     messages = run_checks(databases=["default"])
     return [message for message in messages if message.id.startswith("rest_channels.")]
 
@@ -671,7 +671,7 @@ application = ProtocolTypeRouter({"http": http, "websocket": router.as_asgi()})
 
 
 class Project:
-    """What `django-admin startproject` makes, with this package in it."""
+    """A project of `django-admin startproject`, with this package in it."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

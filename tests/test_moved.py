@@ -52,7 +52,7 @@ def test_names_of_a_module_that_is_a_package_now_are_found_there(path, name):
         getattr(old, "nothing_like_it")  # noqa: B009
 
 
-# What pages and the README of older releases import.
+# Imports on pages and in the README of older releases.
 @pytest.mark.parametrize(
     "path",
     [

@@ -47,7 +47,7 @@ class RoomViewSet(viewsets.ModelViewSet):
 
     @action(detail=False, methods=["post", "get"])
     def seen(self, request):
-        """What the view has of the frame."""
+        """The view's part of the frame."""
         return Response({
             "method": request.method,
             "data": request.data,
@@ -866,7 +866,7 @@ def test_what_delete_carries_and_held_takes(db, viewset, expected, names):
                 assert resumed.payload["resumed"]
         carried = expected(room)
         room.delete()
-        # Each resume was told nothing: the row is held.
+        # No resume received anything: the row is held.
         assert client.event().data == carried
 
 

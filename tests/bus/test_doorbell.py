@@ -209,7 +209,7 @@ def test_the_writer_does_not_wait_for_it(use):
     assert layer.sent == []
     layer.may_go_on.set()
     publisher.flush()
-    # What was rung meanwhile is one message.
+    # All rings in the meantime are one message.
     assert sorted(layer.sent) == ["default", "default", "other"]
 
 
@@ -277,7 +277,7 @@ def test_who_joins_again_goes_on_listening(kind, settings, monkeypatch, caplog):
         heard: asyncio.Queue[str] = asyncio.Queue()
         joined, joins = asyncio.Event(), 0
         layer = get_channel_layer()
-        # Of the pub/sub layer there is one for each loop.
+        # The pub/sub layer has one for each loop.
         join = layer.group_add
 
         async def count_joins(group, channel):
@@ -311,7 +311,7 @@ def test_who_cannot_leave_ends_all_the_same(use):
 
 
 def run(code: str, layer: str = "PrintingLayer") -> list[str]:
-    """What is printed by a process that may ring."""
+    """Return the output of a process that may ring."""
     layers = {"default": {"BACKEND": f"tests.support.faulty_layers.{layer}"}}
     environment = {
         **os.environ,

@@ -28,7 +28,7 @@ def layers(kind, own_redis, **config):
 
 
 def wait_for_members(kind, own_redis, count):
-    """Until so many processes listen: Redis knows."""
+    """Wait until `count` processes listen, according to Redis."""
     wait_until(lambda: len(members(kind, own_redis)) == count)
 
 
@@ -113,7 +113,7 @@ def test_redis_hangs_and_goes_on(kind, publish_seconds, hangs_seconds, own_redis
     until = time.monotonic() + hangs_seconds
     while time.monotonic() < until:
         cast.write()
-    # Who begins meanwhile begins.
+    # A new subscriber is answered meanwhile.
     Client().subscribe(cast.ringing).leave()
     own_redis.go_on()
     wait_for_members(kind, own_redis, 3)
@@ -133,7 +133,7 @@ def test_redis_is_killed_and_comes_back_empty(kind, own_redis, cast_on):
 
 
 def test_redis_is_flushed(own_redis, cast_on):
-    """Who listens joins anew, twice before the layer would forget it anyway."""
+    """A listener joins again, twice before the layer would forget it."""
     cast = cast_on("core", group_expiry=2)
     with own_redis.client() as client:
         client.flushall()

@@ -86,7 +86,7 @@ def groups_on(client, kind, prefix):
 
 
 def channels_on(client, kind, prefix):
-    """What members go by in the groups; of the pub/sub layer, what is subscribed besides."""
+    """Return the members of the groups; for the pub/sub layer, the other subscribed channels."""
     if kind == "core":
         members = [client.zrange(group, 0, -1) for group in groups_on(client, kind, prefix)]
         assert all(len(found) == 1 for found in members)

@@ -1,4 +1,4 @@
-"""What a process sends to others: doorbells first, messages of a group in their order."""
+"""A process sends to others: doorbells first, messages of a group in their order."""
 
 from __future__ import annotations
 

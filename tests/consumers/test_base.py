@@ -90,7 +90,7 @@ def test_routes_of_one_class_share_nothing_not_even_what_can_be_changed():
 
     keywords = {"notes": []}
     one = Noting.as_routes(**keywords)
-    # What becomes of the dictionary is no business of the routes.
+    # Later changes of the dictionary do not concern the routes.
     keywords.update(notes=["mine"], channel_name="other")
     other = Noting.as_routes(notes=[])
     assert told(one, content={"say": "a"}) == [[["a"], 1]]

@@ -1,4 +1,4 @@
-"""What a socket receives, handled by `manage.py runworker` in another process, over Redis."""
+"""Frames of a socket, handled by `manage.py runworker` in another process, over Redis."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_worker_handles_what_a_server_receives_until_it_dies_and_then_another(
                         "kwargs": {"room": room},
                         "content": {"ask": "pid", "é": [1]},
                     }
-                # Of what these say, nobody is there to take the rest.
+                # No worker is left to take the rest of their messages.
                 for _ in range(10):
                     other.send(json.dumps({"ask": "async"}))
                 other.recv(20)

@@ -97,7 +97,7 @@ def test_who_sends_much_at_once_keeps_nobody_waiting_and_is_refused_beyond_a_bou
 
 def test_no_message_ends_the_worker(caplog):
     wrong = [
-        {"type": "chat.message", "text": "somebody else's"},
+        {"type": "chat.message", "text": "another's"},
         {"type": MESSAGE},
         {"type": MESSAGE, "content": "{", "kwargs": "{}"},
         {"type": MESSAGE, "content": None, "kwargs": "{}"},

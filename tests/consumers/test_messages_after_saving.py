@@ -1,4 +1,4 @@
-"""What consumers say comes after the sessions that they changed are saved."""
+"""Messages of consumers are sent after the sessions that they changed are saved."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Waiting(SessionMixin, WebsocketConsumers):
 
 
 def visits():
-    """What another connection sees."""
+    """Return the value that another connection sees."""
     return [session.get_decoded().get("visits") for session in Session.objects.all()]
 
 

@@ -278,7 +278,7 @@ def test_handlers_of_the_class_come_before_the_viewset(open_socket, rooms):
     socket.send_text(json.dumps({"action": "list", "only": "names"}))
     assert socket.receive() == ["attic", "cellar", "hall", "den", "loft"]
     assert len(socket.list().data) == 5
-    # What looks like a handler's message within a frame's data is the frame's.
+    # Data of a frame that resembles a handler's message stays data.
     refused = socket.request("create", data={"command": "count"})
     assert refused.codes == [{"name": ["required"]}]
 

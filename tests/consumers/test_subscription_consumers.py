@@ -1,4 +1,4 @@
-"""Sockets that are told what becomes of rows: created, updated, deleted."""
+"""Sockets that receive the changes of rows: created, updated, deleted."""
 
 from __future__ import annotations
 
@@ -241,7 +241,7 @@ def test_a_queryset_limits_what_is_seen_deletes_included():
             hall = await make(Room, name="hall")
             told = {"action": "created", "data": {"name": "hall"}}
             assert await socket.receive_message() == told
-            # For who is told of it, it is gone.
+            # The subscriber receives it as a deletion.
             await save(hall, "is_staff_only", is_staff_only=True)
             told = {"action": "deleted", "data": {"pk": hall.pk}}
             assert await socket.receive_message() == told
@@ -508,7 +508,7 @@ def test_on_a_shared_socket_it_is_one_stream():
             attic = await make(Room, name="attic")
             told = await socket.receive_message()
             assert (told["stream"], told["payload"]["data"]["id"]) == ("rooms", attic.pk)
-            # What ends one of them ends no other.
+            # The end of one leaves the others open.
             await make(Ban, user=ann)
             told = await socket.receive_message()
             assert (told["stream"], told["payload"]["action"]) == ("rooms", "revoke")

@@ -104,7 +104,7 @@ def test_authenticate_replaces_the_credentials(ann):
 
 
 def forwarded(routes, ann, content):
-    """What a worker replies to what a socket of `ann` forwards to it."""
+    """Return the reply of a worker to a message that a socket of `ann` forwards to it."""
     [worker] = ChannelRouter(routes).mapping.values()
 
     async def work():

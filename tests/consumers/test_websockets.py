@@ -135,7 +135,7 @@ def test_the_three_hooks_of_a_socket():
 
 
 async def handshake(routes):
-    """What a server is told first, and whether the application has ended by itself."""
+    """Return the first message to the server, and whether the application has ended by itself."""
     communicator = WebsocketCommunicator(URLRouter(routes), "/")
     connected, _ = await communicator.connect()
     await communicator.disconnect()
@@ -869,14 +869,14 @@ def test_internal_messages_go_to_the_channel_with_kwargs_and_an_address():
             assert json.loads(message["kwargs"]) == {"room": "attic"}
             await worker.serve(message)
             assert await socket.receive_message() == [content, {"room": "attic"}]
-            # An address is text: whoever has it reaches the socket.
+            # An address is text: any code that has it reaches the socket.
             await Channel(message["reply_channel"]).asend("pushed")
             assert await socket.receive_message() == "pushed"
             await socket.give({"command": "unknown", "request_id": 3})
             await worker.serve(await layer.receive("chat"))
             error = await socket.receive_message()
             assert (error["response_status"], error["request_id"]) == (404, 3)
-        # Nobody is there any more, and nobody is told.
+        # No member is left, and no message is sent.
         await Channel(message["reply_channel"]).asend("pushed")
 
     with a_layer() as layer:

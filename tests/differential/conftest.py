@@ -15,13 +15,13 @@ from tests.support.http_comparison import Site
 @pytest.fixture
 def site(db: None) -> Iterator[Site]:
     """HTTP below `/api/`, sockets below `/ws/`, nothing registered yet."""
-    # Looked up once a process, with the first write: not a query of whoever makes that.
+    # Looked up once a process, with its first write, so that no test counts the query.
     assert store.is_installed("default")
     with Site() as site:
         yield site
 
 
-# Where what is done for speed alone could show; REST_CHANNELS_SHORT_CUTS=off is for all modules.
+# Here short cuts could show; REST_CHANNELS_SHORT_CUTS=off is for all modules.
 COMPARED_TWICE = {"test_serializers", "test_requests", "test_responses", "test_actions"}
 
 

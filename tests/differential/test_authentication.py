@@ -1,4 +1,4 @@
-"""Who asks: DRF's authentication classes, and the challenge where they do not know."""
+"""The user of a request: DRF's authentication classes, and the challenge if there is none."""
 
 from __future__ import annotations
 

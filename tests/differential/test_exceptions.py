@@ -1,4 +1,4 @@
-"""What actions raise, and what the project makes of it."""
+"""Exceptions of actions, and the project's answers to them."""
 
 from __future__ import annotations
 

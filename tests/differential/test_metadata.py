@@ -12,7 +12,7 @@ class MessageSerializer(serializers.ModelSerializer):
     class Meta:
         model = Message
         fields = ["id", "room", "text", "created"]
-        extra_kwargs = {"text": {"help_text": "What is said.", "label": "Words"}}
+        extra_kwargs = {"text": {"help_text": "The words.", "label": "Words"}}
 
 
 class MessageViewSet(viewsets.ModelViewSet):

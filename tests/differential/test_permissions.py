@@ -1,4 +1,4 @@
-"""Who may do what: DRF's permissions, object permissions, and what is written of them together."""
+"""DRF's permissions, object permissions, and combinations of them."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_django_model_permissions_let_users_read_and_strangers_not(site, lobby, 
 
 
 def test_django_object_permissions(site, lobby, ann):
-    """Whoever may not even read a row is told that it is not there."""
+    """A user who may not even read a row gets the answer that it is not there."""
     guarded(site, permissions.DjangoObjectPermissions)
     ann.user_permissions.add(Permission.objects.get(codename="delete_room"))
     site.force_login(ann)

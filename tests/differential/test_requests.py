@@ -1,4 +1,4 @@
-"""What an action finds of its request is what HTTP gives it."""
+"""An action finds the same in its request as over HTTP."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class EchoViewSet(viewsets.ViewSet):
 
     @action(detail=True, methods=["post", "put"], url_path="extra-echo")
     def extra(self, request, pk=None):
-        """What an extra action finds."""
+        """The view of an extra action."""
         return self.echo(request, pk=pk)
 
 

@@ -1,4 +1,4 @@
-"""What actions return: headers, other kinds of responses, renderers and parsers."""
+"""Responses of actions: headers, other kinds of responses, renderers and parsers."""
 
 from __future__ import annotations
 

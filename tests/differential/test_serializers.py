@@ -1,4 +1,4 @@
-"""What serializers make of rows: links, files, and values that JSON has no word for."""
+"""Rows in the words of serializers: links, files, and values that JSON has no word for."""
 
 from __future__ import annotations
 

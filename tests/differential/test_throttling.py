@@ -1,4 +1,4 @@
-"""Throttles: the same requests pass, the same are told to wait, and for as long."""
+"""Throttles: the same requests pass, the same have to wait, and for as long."""
 
 from __future__ import annotations
 

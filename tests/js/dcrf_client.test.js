@@ -119,7 +119,7 @@ for (const [mode, path, followed, options] of [
     await client.patch("rooms", id, { name: "hall" });
     await told.next();
     await others.next();
-    // `cancel` is dcrf-client's own affair; the server is told by a request.
+    // `cancel` is dcrf-client's own affair; the server learns of it by a request.
     assert.equal(subscription.cancel(), true);
     assert.equal(await client.request("rooms", { action: "unsubscribe_instance", pk: id }, "mine"), null);
     client.dispatcher.listen({ payload: { request_id: "mine" } }, wire);

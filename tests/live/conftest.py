@@ -15,7 +15,7 @@ collect_ignore = [] if django.VERSION >= (6, 1) else ["visibility/test_fetch_mod
 
 @pytest.fixture
 def rings() -> Iterator[Rings]:
-    """Whoever writes rings here, too."""
+    """Record the rings of all writers, too."""
     rings = Rings()
     doorbell.add_listener(rings)
     yield rings

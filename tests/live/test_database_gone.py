@@ -20,7 +20,7 @@ from tests.support.server_processes import answer, ask, reply
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-# What the servers of this module call themselves: connections of the tests are left alone.
+# The name of this module's servers: connections of the tests are left alone.
 SERVER = "rest_channels_server"
 
 

@@ -94,7 +94,7 @@ every_kind = pytest.mark.parametrize(("model", "given", "key"), KINDS.values(), 
 
 
 def referred(model, given):
-    """What a row of `model` refers to has to be there."""
+    """Make the rows that a row of `model` refers to."""
     target = model._meta.pk.remote_field
     if target is not None:
         models.QuerySet(target.model).bulk_create([target.model(pk=given)])
@@ -202,7 +202,7 @@ def capture(request):
 
 @every_kind
 def test_a_client_follows_rows_of_every_kind_of_key(model, given, key, capture):
-    """Here, and after it was away: it is told the key that it was shown."""
+    """Here, and after it was away, it receives the key that it was shown."""
     rows = {}
 
     async def told_next(socket):

@@ -66,7 +66,7 @@ def test_who_gives_numbers_is_killed_at_any_step_and_another_goes_on():
     assert positions == list(range(1, len(STEPS) + 1))
 
 
-# What it dies of leaves nothing behind in a database; but for locks, see above.
+# Its death leaves nothing behind in a database; but for locks, see above.
 @pytest.mark.only_on("sqlite")
 @pytest.mark.parametrize("moment", ["accept", "acknowledged", "an event", *MOMENTS])
 def test_a_server_is_killed_and_its_client_goes_on_at_another(moment):

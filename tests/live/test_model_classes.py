@@ -70,7 +70,7 @@ def test_a_row_of_two_tables_whose_parent_is_written():
             await written(rename)
             shown = {"title": "Emma Woodhouse", "plot": "a match"}
             assert await event(novels) == ("update", shown)
-            # One that is no novel.
+            # A book that is not a novel.
             await written(Book.objects.create, title="Persuasion")
             fence = lambda: Novel.objects.create(title="fence", plot="")  # noqa: E731
             await nothing_more(novels, fence)

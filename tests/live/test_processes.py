@@ -96,7 +96,7 @@ def test_one_of_four_servers_is_killed_while_all_write(layers):
             user = staff if number < 4 else None
             client = Client(user).subscribe(servers[number % 4])
             clients[client] = (servers[number % 4], user)
-        # Of each server's three clients one is of the staff.
+        # One of the three clients of each server is of the staff.
         writers = Writers(servers, staff)
         names = [f"command-{number}" for number in range(15)]
         with Victim(rewrite, names) as command:

@@ -31,7 +31,7 @@ def test_a_server_that_goes_away_answers_and_clients_go_on_at_another(kind):
         assert answer(asking, "cancel", data={"request_id": "none"})["response_status"] == 404
         server.terminate()
         assert idle.take_rest() == 1012
-        # Who is owed a reply is told of changes, too.
+        # A client that waits for a reply receives changes, too.
         assert answer(writer, "create", data={"name": "meanwhile"})["response_status"] == 201
         assert busy.take() == "create"
         gate.open()
@@ -59,7 +59,7 @@ def test_who_is_too_slow_is_closed_and_goes_on_where_it_was(kind):
         slow.ask_to_subscribe()
         slow.take_acknowledgement()
         for name in ("first", "second", "third"):
-            # The network takes some MB. What is told at once waits, whatever it is; not more.
+            # The network takes some MB. One message of any length may wait; not more.
             filled = answer(writer, "fill", data={"name": name, "rooms": 40})
             assert filled["response_status"] == 200
             assert {witness.take() for _ in range(40)} == {"create"}

@@ -184,7 +184,7 @@ def test_no_exception_on_the_way_to_an_action_closes_the_socket(caplog):
 # Bounds
 
 
-# Of one row: a message may be as long as a list of as many keys as a subscription has rows.
+# For one row: a message may be as long as a list of the keys of all rows of a subscription.
 ALL_ARE_SHORT = {"MAX_FRAME_BYTES": 100, "MAX_SUBSCRIPTION_ROWS": 1}
 
 

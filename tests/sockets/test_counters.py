@@ -1,4 +1,4 @@
-"""What a process says of itself."""
+"""The counters of a process."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_who_does_not_read_is_counted():
 
 
 def test_how_far_the_sequencer_is_behind(capsys, monkeypatch):
-    # What other tests' databases have been seen to lag is no part of this story.
+    # The lag of other tests' databases does not belong to this story.
     monkeypatch.setattr(counters, "_lags", {})
     Room.objects.create(name="one")
     Room.objects.create(name="two")

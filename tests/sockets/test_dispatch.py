@@ -51,7 +51,7 @@ def answer(function, *frames):
 
 
 def logged(caplog):
-    """What this package has logged, beyond what is of no concern."""
+    """Return the log lines of this package, without those that do not matter here."""
     return [
         record
         for record in caplog.records

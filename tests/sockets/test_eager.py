@@ -1,4 +1,4 @@
-"""What can be done at once is, in whichever task; what has to wait goes on in one of its own."""
+"""Work that need not wait runs at once, in any task; other work goes on in a task of its own."""
 
 from __future__ import annotations
 

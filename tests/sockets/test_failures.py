@@ -1,4 +1,4 @@
-"""What user code raises: the status HTTP would give, logged once, and the socket goes on."""
+"""Exceptions of user code: the status HTTP would give, logged once, and the socket goes on."""
 
 from __future__ import annotations
 

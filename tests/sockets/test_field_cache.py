@@ -289,7 +289,7 @@ def lobby(db):
 
 
 def said(serializer):
-    """What a serializer says of its input, or of its instance; or how it fails."""
+    """Return a serializer's data of its input or instance, or its failure."""
     try:
         return repr(outcome(serializer) if hasattr(serializer, "initial_data") else serializer.data)
     except Exception as exc:

@@ -1,4 +1,4 @@
-"""What a frame costs, counted: queries, and serializers whose fields are built."""
+"""The cost of a frame, counted: queries, and serializers whose fields are built."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def client_of(viewset) -> SocketClient:
 
 
 def verbs(queries: CaptureQueriesContext) -> list[str]:
-    """What was done, without the transaction around it."""
+    """Return the statements, without the transaction around them."""
     words = [query["sql"].split()[0] for query in queries.captured_queries]
     return [word for word in words if word not in {"SAVEPOINT", "RELEASE", "BEGIN", "COMMIT"}]
 

@@ -125,7 +125,7 @@ def test_no_text_is_much_work(key, value):
             read(f'{{"action": "subscribe", "{key}": {value}}}', max_bytes=2**16)
         return time.thread_time() - begun
 
-    # Of a thread, not of the clock: others may use the processor meanwhile.
+    # The time of a thread, not of the clock: others may use the processor meanwhile.
     assert min(seconds() for _ in range(5)) < 0.05
 
 

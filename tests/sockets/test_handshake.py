@@ -1,4 +1,4 @@
-"""Who gets a socket: the policy of the streams behind it, and the origin of the page that asks."""
+"""Admission to a socket: the policy of the streams behind it, and the origin of the page."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ class RoomViewSet(viewsets.ModelViewSet):
 
     @action(detail=False, methods=["post", "put"])
     def stamp(self, request):
-        """Makes a room and answers what it is told to."""
+        """Makes a room and gives the answer that the test asks for."""
         Room.objects.create(name=f"stamp-{Room.objects.count()}")
         return Response(request.data, status=int(request.query_params.get("status", 200)))
 
@@ -450,7 +450,7 @@ def test_a_lookup_of_that_name_is_the_viewsets(ann):
         for _ in range(2):
             reply = socket.request("patch", idempotency_key="red", data={"name": "red"})
             assert (reply.status_code, reply.replayed) == (200, False)
-        # Where the URL has no such lookup, it is a key.
+        # If the URL has no such lookup, it is a key.
         for _ in range(2):
             reply = socket.create(data={"name": "blue"}, idempotency_key="k")
     assert reply.replayed

@@ -61,7 +61,7 @@ def shelves(alias="default"):
 
 
 def stored_and_written():
-    """What another connection sees at this moment."""
+    """Return what another connection sees at this moment."""
     return InThread(lambda: (StoredReply.objects.count(), Shelf.objects.count())).result()
 
 
@@ -258,7 +258,7 @@ def test_the_reply_is_rendered_within_the_transaction(ann):
 
 
 def test_a_user_signs_in_once(ann):
-    """What an action does to the session is saved after its reply is stored."""
+    """Changes of an action to the session are saved after its reply is stored."""
 
     class ViewSet(viewsets.ViewSet):
         @action(detail=False, methods=["post"])

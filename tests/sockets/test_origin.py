@@ -1,4 +1,4 @@
-"""Whose pages may open a socket."""
+"""The origins whose pages may open a socket."""
 
 from __future__ import annotations
 

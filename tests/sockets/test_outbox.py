@@ -1,4 +1,4 @@
-"""What waits for a client that does not read: in order, bounded, and closed by name."""
+"""Messages that wait for a client that does not read: in order, bounded, and closed by name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rest_channels.sockets.outbox import Outbox, StreamWriter
 
 
 class Client:
-    """The sending half of a server, for a client that reads when it is told to."""
+    """The sending half of a server, for a client that reads when the test says so."""
 
     def __init__(self, *, reads=True) -> None:
         self.sent = []
@@ -187,7 +187,7 @@ def test_a_server_may_close_with_a_timeout(monkeypatch):
         client = Patient()
         outbox = Outbox(client.send, 10)
         loop = asyncio.get_running_loop()
-        # Neither in a task, as what a worker thread has to say, nor in somebody's.
+        # Outside any task, as the loop posts messages of a worker thread.
         loop.call_soon(outbox.post, "text")
         loop.call_soon(outbox.close, 4401)
         await idle()

@@ -378,7 +378,7 @@ def test_cancel_while_an_async_action_is_about_to_run():
 
     async def story():
         async with talking_to(serving(LateViewSet)) as socket:
-            # Where async actions have their queries, which is made ready before they run.
+            # Async actions make their queries there, so it is made ready before they run.
             busy = asyncio.create_task(sync_to_async(gate.pass_through)())
             await happened(gate.reached)
             await socket.send("late", request_id=1)

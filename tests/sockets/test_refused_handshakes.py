@@ -1,4 +1,4 @@
-"""Who may use a socket: closed at once, with a code that pages can read, if no frame would do."""
+"""A socket that could not be used is closed at once, with a code that pages can read."""
 
 from __future__ import annotations
 

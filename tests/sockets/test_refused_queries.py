@@ -84,7 +84,7 @@ def test_nobody_elses_subscription_ends(application):
 
 
 class Driver(Exception):
-    """What a driver raises, with what it says of the error."""
+    """An exception as a driver raises it, with its details of the error."""
 
     def __init__(self, **facts):
         super().__init__()

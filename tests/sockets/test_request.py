@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db
 
 
 def asked(**keys):
-    """What `read(request)` returns for a frame with `keys`, sent over a socket."""
+    """Return the result of `read(request)` for a frame with `keys`, sent over a socket."""
     read, path = keys.pop("read"), keys.pop("path", "/")
     headers, parser_classes = keys.pop("handshake", {}), keys.pop("parsers", None)
 

@@ -1,4 +1,4 @@
-"""DRF's response as a reply: what is told, and in which shape."""
+"""DRF's response as a reply: its keys, and their shape."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ router.register("open", OpenViewSet, "open")
 
 @pytest.fixture
 def lease(settings):
-    """By the lease alone: what happens is told by no signal."""
+    """By the lease alone: no signal announces the change."""
     settings.REST_CHANNELS = SHORT
 
 
@@ -256,7 +256,7 @@ def test_a_logout_ends_all_sockets_of_its_session_and_no_others(ann, no_lease):
 
 @pytest.mark.django_db(transaction=True)
 class TestAfterCommit:
-    """Saved here: read anew at once, after the transaction and only then."""
+    """Saved here: read again at once, after the transaction and only then."""
 
     @pytest.fixture(autouse=True)
     def by_signals_alone(self, no_lease): ...
@@ -374,7 +374,7 @@ class Noted(StreamConnection):
 
 
 def queries_of_a_review(users, headers_of, settings):
-    """The queries of reading all sockets of `users` anew, and of one frame of each after it."""
+    """The queries of reading all sockets of `users` again, and of one frame of each after it."""
     settings.REST_CHANNELS = {
         **FOREVER, "CONNECTION_CLASS": f"{__name__}.Noted", "THREAD_SENSITIVE": True,
     }  # fmt: skip

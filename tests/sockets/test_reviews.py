@@ -28,7 +28,7 @@ class WhoViewSet(OpenViewSet):
     ]
     permission_classes = [permissions.IsAuthenticated]
 
-    #: What happens while a `list` is answered.
+    #: Events while a `list` is answered.
     meanwhile = None
 
     def list(self, request):
@@ -39,7 +39,7 @@ class WhoViewSet(OpenViewSet):
 
 
 class Socket:
-    """What is left of a socket without a server: its credentials, and frames in this thread."""
+    """A socket without a server: its credentials, and frames in this thread."""
 
     stream = Stream(WhoViewSet, "who", "who", SimpleRouter())
 
@@ -197,7 +197,7 @@ def test_a_sign_out_elsewhere_ends_nothing_that_was_replaced(ann, ben):
 
 
 class Bearer:
-    """What a token says of its user, who need not be in the database."""
+    """A user by the claims of a token, who need not be in the database."""
 
     is_authenticated = is_active = True
 

@@ -1,4 +1,4 @@
-"""Servers that are told to stop: what was asked is answered, then every socket is told to go."""
+"""Servers that stop: requests are answered, then every socket is closed with a code."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_frames_in_flight_are_answered_and_then_sockets_close_with_1012(kind):
 
 
 def frames_until_one_is_refused(socket):
-    """How many frames are taken until the socket, too, is told that the server goes away."""
+    """Return how many frames are taken until the socket, too, learns that the server goes away."""
     accepted = 0
     while True:
         ask(socket, "echo", "late", data=1)
@@ -60,7 +60,7 @@ def test_who_is_not_answered_in_time_is_closed_all_the_same(kind):
         assert server.has_ended()
 
 
-# What ends a server at once that has been told to stop.
+# This ends a server at once that has begun to stop.
 AT_ONCE = {"gunicorn": signal.SIGQUIT}
 
 
@@ -120,7 +120,7 @@ class Socket:
 
 
 def leaving(count, *, busy=0, seconds=2):
-    """Sockets after they have been told to go; and how long all of it took."""
+    """Return the sockets after their close, and how long all of it took."""
 
     async def story():
         departures = Departures(asyncio.get_running_loop())

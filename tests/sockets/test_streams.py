@@ -1,4 +1,4 @@
-"""What a frame asks for: the action, its verb, its lookups, and the order of refusals."""
+"""The request of a frame: the action, its verb, its lookups, and the order of refusals."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the tests share: clients, servers, services, comparisons, projects and random programs."""
+"""Helpers of the tests: clients, servers, services, comparisons, projects, random programs."""

@@ -1,4 +1,4 @@
-"""Rooms for stories: whoever comes says who they are by the path."""
+"""Rooms for stories: the path names the user."""
 
 from __future__ import annotations
 

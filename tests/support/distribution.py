@@ -1,4 +1,4 @@
-"""What setup.cfg says of the distribution."""
+"""The facts of setup.cfg about the distribution."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class BrokenLayer(QuietLayer):
 
 
 class SelfishLayer(QuietLayer):
-    """Cancels whoever calls it."""
+    """Cancels its caller."""
 
     async def send_somehow(self, message: dict[str, Any]) -> None:
         if not self.has_sent.is_set():
@@ -110,7 +110,7 @@ class LateLayer(PrintingLayer):
 class HeldLayer(QuietLayer):
     """
     Carries what it is given to its members, in other threads, when the test says so: `pass_on`.
-    What a subclass does with `held` is what is wrong with it.
+    Each subclass has its fault in what it does with `held`.
     """
 
     def __init__(self, **config: Any) -> None:
@@ -140,14 +140,14 @@ class HeldLayer(QuietLayer):
         return await self._ears[channel][1].get()
 
     def pass_on(self) -> list[tuple[str, dict[str, Any]]]:
-        """What is to arrive now, in order: channels and messages. The rest is held, or lost."""
+        """Return what arrives now, in order: channels and messages. The rest is held, or lost."""
         self.asked += 1
         now, self.held = self.held, []
         # A channel that has left receives nothing more.
         return [one for one in now if one[0] in self._ears]
 
     def loop_of(self, channel: str) -> asyncio.AbstractEventLoop | None:
-        """Where `channel` is received of; None where nobody does any more."""
+        """Return the queue that `channel` is received from; None if no one does any more."""
         return self._ears[channel][0] if channel in self._ears else None
 
     def deliver(self, channel: str, message: dict[str, Any]) -> None:

@@ -39,7 +39,7 @@ async def two_users() -> list[User]:
 
 
 async def who_is_told(viewset: Any) -> tuple[Any, Any]:
-    """What ann and bob hear of one room."""
+    """Return what ann and bob receive of one room."""
     ann, bob = await two_users()
     return await what_is_told(routes(viewset), as_user(ann), as_user(bob))
 
@@ -47,7 +47,7 @@ async def who_is_told(viewset: Any) -> tuple[Any, Any]:
 async def what_is_told(
     application: URLRouter, headers: dict[str, str], others: dict[str, str]
 ) -> tuple[Any, Any]:
-    """What two sockets hear of one room, and of nothing else."""
+    """Return what two sockets receive of one room, and of nothing else."""
     async with (
         talking_to(application, "/", headers) as one,
         talking_to(application, "/", others) as other,

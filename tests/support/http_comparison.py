@@ -44,7 +44,7 @@ from rest_channels.sockets.demultiplexer import Demultiplexer
 from rest_channels.sockets.response import codes_of
 from rest_channels.test import SocketClient, SocketReply
 
-# Not the answer's but HTTP's way of carrying it, or the middleware's; `Allow` is told with a 405.
+# Headers by which HTTP, or the middleware, carries an answer. A reply has `Allow` with a 405.
 _CARRIAGE = {"allow", "vary", "content-type", "content-length", "content-language"}
 
 
@@ -66,8 +66,10 @@ class OpenDemultiplexer(OpenHandshake, Demultiplexer):
 @dataclass(frozen=True)
 class Answer:
     """
-    What is compared. `errors` and `codes` are as the wire protocol shows them; `queries` is the
-    SQL with its literals left out, `rows` what the database holds afterwards.
+    The values to compare.
+
+    `errors` and `codes` are as the wire protocol shows them; `queries` is the SQL with its literals
+    left out, `rows` what the database holds afterwards.
     """
 
     status_code: int
@@ -127,7 +129,7 @@ class Site:
 
     @property
     def urlpatterns(self) -> list[URLResolver]:
-        """What makes a site a URLconf."""
+        """A site as a URLconf."""
         urls = self._http_router.urls
         if self._namespace is None:
             return [path(self._http_mount, include(urls))]

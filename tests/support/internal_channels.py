@@ -28,7 +28,7 @@ def a_layer(layer: Any = None) -> Iterator[Any]:
         yield layer
     finally:
         if before is None:
-            # Nobody has asked for the project's yet: it is made when somebody does.
+            # The project's is made when it is first asked for.
             del channel_layers.backends["default"]
         else:
             channel_layers.set("default", before)
@@ -37,7 +37,7 @@ def a_layer(layer: Any = None) -> Iterator[Any]:
 def told(
     *routes: Any, content: Any, channel: str | None = None, kwargs: dict[str, Any] | None = None
 ) -> list[Any]:
-    """All that whoever sends `content` to a channel of `routes` is told, decoded."""
+    """Return all replies to `content`, sent to a channel of `routes`, decoded."""
     return asyncio.run(tells(*routes, content=content, channel=channel, kwargs=kwargs))
 
 

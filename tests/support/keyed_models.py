@@ -16,7 +16,7 @@ class Shade(models.TextChoices):
 
 
 class Ticket:
-    """What a project makes of a number."""
+    """A project's own kind of number."""
 
     def __init__(self, number):
         self.number = number

@@ -9,7 +9,7 @@ the project, so that there can be many.
     with VictimServer(POLL_SECONDS=0.1) as server, server.connect("/") as socket:
         server.stop_at("after the rows")
 
-What is given runs in the child, on the test's database unless another is named. Once it comes to
+The given function runs in the child, on the test's database unless another is named. Once it is at
 the moment that it is to stop at, it stays there for ever.
 """
 
@@ -43,7 +43,7 @@ _fork.set_forkserver_preload(["tests.support.apps.live_rooms_app", __name__])
 
 
 class Stage:
-    """The child's side: says how far it has come, and stops where it is told to."""
+    """The child's side: reports its progress, and stops at the step that the test names."""
 
     def __init__(self, pipe: Connection, stop_at: str | None) -> None:
         self._pipe = pipe
@@ -98,7 +98,7 @@ class Victim:
         self._pipe.close()
 
     def hears(self) -> Any:
-        """What it tells next. Raises `EOFError` where it has ended."""
+        """Return its next report. Raises `EOFError` if it has ended."""
         assert self._pipe.poll(SECONDS), "the process says nothing"
         return self._pipe.recv()
 

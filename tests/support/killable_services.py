@@ -109,7 +109,7 @@ class OwnPostgreSQL:
         if self._user:
             shutil.chown(self._directory, **self._user)
         self._run("initdb", "--no-sync", "--auth", "trust", "--username", "postgres")
-        # What was committed survives a crash of the server, if not of the machine.
+        # Commits survive a crash of the server, if not of the machine.
         settings = {
             "port": self.port,
             "listen_addresses": "'127.0.0.1'",
@@ -130,7 +130,7 @@ class OwnPostgreSQL:
 
     @property
     def database(self) -> dict[str, Any]:
-        """What Django's settings say of it."""
+        """Its entry in Django's settings."""
         where = {"HOST": "127.0.0.1", "PORT": self.port}
         return {"NAME": "postgres", "USER": "postgres", "CONN_MAX_AGE": None, **where}
 
@@ -196,7 +196,7 @@ class OwnPgBouncer:
 
 
 def _programs() -> Path | None:
-    """Where PostgreSQL's programs are: Debian has those of the server apart, by version."""
+    """Return the folder of PostgreSQL's programs: Debian has the server's apart, by version."""
     if found := shutil.which("initdb"):
         return Path(found).parent
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))

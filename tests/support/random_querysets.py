@@ -55,7 +55,7 @@ def attribute(name: str) -> Callable[[Any], Any]:
 
 
 def of(path: str) -> Callable[[Any], Any]:
-    """What is found by way of references; None where one leads nowhere."""
+    """Return the value at the end of references; None if one leads nowhere."""
 
     def show(row: Any) -> Any:
         for name in path.split("."):
@@ -252,7 +252,7 @@ def plain(queryset: Any, **lookups: Any) -> Any:
     return queryset.order_by().filter(**lookups)
 
 
-# What comes last: nothing can be filtered after it. Whichever rows, they are the same ones.
+# These come last, because nothing can be filtered after them. They always find the same rows.
 ENDS: list[tuple[str, Callable[[Any], Any]]] = [
     ("first", lambda q: q.order_by("-pk")[:3]),
     ("rest", lambda q: q.order_by("pk")[1:4]),
@@ -406,7 +406,7 @@ def new(rng: random.Random) -> None:
 
 
 def raw(rng: random.Random) -> None:
-    """What only triggers see."""
+    """Writes that only triggers see."""
     statement = rng.choice(
         [
             "UPDATE tests_item SET version = version + 1 WHERE version < 2",

@@ -1,4 +1,4 @@
-"""What tests of the writing side look at: pending changes and the log, as short tuples."""
+"""Pending changes and the log as short tuples, for tests of the writing side."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.settings import SQLITE_OPTIONS
 
 
 def noted(alias: str = "default") -> list[tuple[str, str | None, str]]:
-    """What was noted since the last look, oldest first."""
+    """Return the pending changes since the last look, oldest first."""
     rows = PendingChange.objects.using(alias).order_by("id")
     found = [(row.model.removeprefix("tests."), row.key, row.kind) for row in rows]
     PendingChange.objects.using(alias).all()._raw_delete(alias)

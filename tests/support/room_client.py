@@ -14,7 +14,7 @@ from tests.support.subscription_stories import as_user
 
 class Client:
     """
-    Holds rows by key. Whatever it is told has to go on from where it was.
+    Holds rows by key. Each message has to go on from the last position.
     """
 
     def __init__(self, user: Any = None) -> None:
@@ -110,7 +110,7 @@ class Client:
 
 
 def listed(server: Address, user: Any = None) -> list[Any]:
-    """What `list` shows `user` now."""
+    """Return the rows that `list` shows `user` now."""
     with server.connect("/", additional_headers=as_user(user)) as socket:
         shown = answer(socket, "list")
     assert shown["response_status"] == 200, json.dumps(shown)

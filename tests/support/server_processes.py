@@ -96,7 +96,7 @@ _WORKER = re.compile(r"(?:Booting worker with pid|Spawning worker-1 with PID): (
 
 
 class Address:
-    """Where a server listens, on this machine: opens sockets to it."""
+    """The address of a server on this machine: opens sockets to it."""
 
     port: int
 
@@ -326,7 +326,7 @@ def _empty_database() -> Path:
 
 class RemoteGate:
     """
-    Where the action `wait` waits; a context manager. Give it `gate.port`.
+    The action `wait` waits for it; a context manager. Give it `gate.port`.
 
     `entered` returns once one more has come, `open` lets all go who have, `open_one` the first.
     """

@@ -7,7 +7,7 @@ import json
 
 
 class Reader:
-    """A client of a server whose `send` waits until the client reads: `read` so many messages."""
+    """A client of a server whose `send` waits until the client reads: `reads` counts messages."""
 
     def __init__(self, application) -> None:
         self.told = []

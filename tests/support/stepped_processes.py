@@ -53,7 +53,7 @@ SECONDS = 20
 
 
 class Processes:
-    """What the processes of one test share: a clock, and a thread that writes."""
+    """The processes of one test, with a clock and a thread that writes."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -62,7 +62,7 @@ class Processes:
         self._all: list[Process] = []
         #: All that were opened meanwhile.
         self.connections: list[Any] = []
-        # Who waits until a follower has nothing left to do.
+        # Futures that are done once a follower has nothing left to do.
         self.waiting: dict[track.Track, list[asyncio.Future[None]]] = {}
 
     def start(self) -> Process:
@@ -177,7 +177,7 @@ class Process:
             await asyncio.gather(*map(self._quiet, busy))
 
     def _quiet(self, follower: track.Track) -> asyncio.Future[None]:
-        """What is done once a track has nothing left to do, or has ended."""
+        """Return a future that is done once a track has nothing left to do, or has ended."""
         quiet: asyncio.Future[None] = self.loop.create_future()
         self.shared.waiting.setdefault(follower, []).append(quiet)
         return quiet
@@ -199,7 +199,7 @@ class Socket:
         self.close_code: int | None = None
 
     def ask(self, action: str, **keys: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        """What came before the reply to a frame, and the reply."""
+        """Return the events before the reply to a frame, and the reply."""
         return self.process.run(self._ask(action, keys))
 
     def drain(self) -> list[dict[str, Any]]:
@@ -237,7 +237,7 @@ class Socket:
 
 @contextmanager
 def running(capture: str = "signals") -> Iterator[Processes]:
-    """Processes that look when they are told to, and databases that wait for no disk."""
+    """Processes that look when the test says so, and databases that wait for no disk."""
     shared = Processes()
     patch = pytest.MonkeyPatch()
     for module in (
@@ -256,7 +256,7 @@ def running(capture: str = "signals") -> Iterator[Processes]:
     patch.setattr(revalidation.leases, "hint", lambda concerns: None)
     patch.setattr(revalidation.leases, "_schedule", lambda loop: None)
     patch.setattr(refresh, "_REFRESH_DELAY", 0)
-    # How long passes take is no test's business; see `moving` for moves.
+    # No test depends on the duration of passes; see `moving` for moves.
     patch.setattr(paces, "SLOW_SECONDS", float("inf"))
     patch.setattr(paces, "_AT_ONCE_SECONDS", float("inf"))
     patch.setattr(arrivals, "_CREDIT_SECONDS", float("inf"))
@@ -380,7 +380,7 @@ def _hook_into_waiting(patch: pytest.MonkeyPatch, shared: Processes) -> None:
 def _keep_connections(patch: pytest.MonkeyPatch, shared: Processes) -> None:
     """
     Connections that stay open until the end. SQLite's have a log of writes, so that a pass may go
-    on while somebody writes, and wait for no disk.
+    on while a client writes, and wait for no disk.
     """
     here = connections["default"]
     patch.setitem(here.settings_dict, "CONN_MAX_AGE", None)

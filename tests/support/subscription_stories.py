@@ -1,5 +1,5 @@
 """
-What stories of subscriptions need: a socket, and writes from another thread.
+Helpers of stories about subscriptions: a socket, and writes from another thread.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tests.support.talk import Talk, talking_to
 
 
 class ByHeader(BaseAuthentication):
-    """Whoever the handshake says, by primary key: `authorization: 7`."""
+    """The user that the handshake names by primary key: `authorization: 7`."""
 
     def authenticate(self, request):
         pk = request.headers.get("authorization")
@@ -81,7 +81,7 @@ async def event(socket: Talk) -> tuple[str, Any]:
 
 async def nothing_more(socket: Talk, fence: Any) -> None:
     """
-    Nothing was told of what was written before: `fence`, a write that is told, comes next.
+    Check that earlier writes caused no event: that of `fence`, a write, comes next.
     """
     await written(fence)
     action, data = await event(socket)

@@ -18,10 +18,10 @@ from rest_channels.live import catalogue
 from rest_channels.live.capture import coverage, triggers
 from rest_channels.live.log import store
 
-# What `migrate` writes by itself. A test that leaves other rows there gets the `flush` after all.
+# Tables that `migrate` writes to. After a test that leaves other rows there, they are flushed.
 _MADE_BY_MIGRATE = {"django_content_type", "auth_permission"}
 
-# Of each database: how many rows those tables have, and their highest keys.
+# By database: how many rows those tables have, and their highest keys.
 _made: dict[str, list[tuple[int, int]]] = {}
 
 # The tables and triggers of each database, as `migrate` left them.
@@ -77,7 +77,7 @@ def _schema(alias: str) -> list[tuple[str, ...]]:
 
 
 def _empty_databases(test_case: TransactionTestCase) -> None:
-    """What `TransactionTestCase` does once a test is over."""
+    """Stand in for the teardown of `TransactionTestCase`."""
     for alias in test_case._databases_names(include_mirrors=False):
         empty_tables(alias)
 

@@ -1,5 +1,5 @@
 """
-What async stories need: a client of a socket within the event loop, and frames as text.
+Helpers of async stories: a client of a socket within the event loop, and frames as text.
 
     async def story():
         async with talking_to(application) as socket:
@@ -58,7 +58,7 @@ class Talk:
         return json.loads(message["text"])
 
     async def output(self) -> dict[str, Any]:
-        """What the application sends next. Raises what it raises, as soon as it does."""
+        """Return the next message of the application; raise its exception as soon as it fails."""
         sent = asyncio.ensure_future(self.communicator.output_queue.get())
         ended = self.communicator.future
         await asyncio.wait([sent, ended], timeout=10, return_when=asyncio.FIRST_COMPLETED)

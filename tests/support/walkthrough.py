@@ -109,7 +109,7 @@ class Walkthrough:
                 self._write(block)
 
     def fetch(self, path: str) -> bytes:
-        """What the server of the last command answers to a GET; it has to succeed."""
+        """Return the answer of the last command's server to a GET, which has to succeed."""
         if self._server is None:
             self._start_server()
         client = http.client.HTTPConnection("127.0.0.1", self._port, timeout=20)

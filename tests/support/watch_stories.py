@@ -1,4 +1,4 @@
-"""What stories of watches need: a socket that watches, and a way to know that nothing runs."""
+"""Helpers of stories about watches: a socket that watches, and a wait until nothing runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a test leaves open does not keep its database from being dropped."""
+"""A database can be dropped whatever the test has left open."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ PAGES = [
     for page in sorted((ROOT / "docs").rglob("*.md"))
 ]
 
-# What sticks out of the column of text, or has to be scrolled sideways within it.
+# Elements that stick out of the column of text, or have to be scrolled sideways within it.
 OVERFLOWING = """
     const column = document.querySelector("article").getBoundingClientRect();
     const isWide = (element) => {
@@ -152,7 +152,7 @@ def test_search_finds_how_to_reconnect(site: str, reader: Browser, size: Any) ->
 
 
 def marked(browser: Browser) -> list[str]:
-    """What the page highlights of the words that were searched for."""
+    """Return the words that the page highlights after a search."""
     script = "return [...document.querySelectorAll('article mark')].map((mark) => mark.textContent)"
     return browser.execute_script(script)
 

@@ -1,4 +1,4 @@
-"""Each bound crossed on real servers: what the client is told, and what it costs the server."""
+"""Each bound crossed on real servers: the client's answer, and the cost for the server."""
 
 from __future__ import annotations
 

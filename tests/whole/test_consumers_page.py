@@ -37,7 +37,7 @@ def chat_app(monkeypatch):
 
 
 def example(marker):
-    """What the one block of Python with `marker` in it defines."""
+    """Return the names that the one block of Python with `marker` in it defines."""
     [code] = [b.text for b in blocks(PAGE) if b.language == "python" and marker in b.text]
     defined = {"__name__": "page"}
     exec(compile(code, PAGE.name, "exec"), defined)
@@ -170,7 +170,7 @@ def test_the_anonymous_chat():
             await ann.give({"command": "join_user", "user": "ann"})
             psst = {"command": "send_to_user", "user": "ann", "text": "psst"}
             assert await ann.ask(psst) == psst
-            # Had it been told any of this, it would come first.
+            # An event about any of this would come first.
             assert await eve.ask({**hello, "text": "me"}) == {**hello, "text": "me"}
 
     asyncio.run(story())
@@ -256,7 +256,7 @@ def test_changes_of_rows():
             told = [await all_of_them.receive_message()]
             await written(User.objects.create, username="jane")
             told.append(await all_of_them.receive_message())
-            # Of staff nothing is told.
+            # No event is about staff.
             assert told == [
                 {"action": "deleted", "data": {"pk": 7}},
                 {"action": "created", "data": {"username": "jane", "is_active": True}},

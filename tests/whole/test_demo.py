@@ -75,7 +75,7 @@ class Demo:
         return f"http://localhost:{self.port}/"
 
     def kill(self) -> None:
-        """End it as a crash would: nobody is told."""
+        """End it as a crash would, without a word to its clients."""
         self.process.kill()
         self.process.wait(timeout=20)
 
@@ -184,7 +184,7 @@ def sign_in(browser: Browser, url: str, name: str) -> None:
 
 
 def enter(browser: Browser, url: str, room: str) -> Browser:
-    """Load the page anew, and go to a room."""
+    """Load the page again, and go to a room."""
     browser.get(url)
     go_to(browser, room)
     return browser
@@ -197,7 +197,7 @@ def go_to(browser: Browser, room: str) -> None:
 
 
 def until(browser: Browser, is_so: Callable[[], Any]) -> None:
-    # Of a machine that runs other tests beside these a browser may get little.
+    # A browser may get little of a machine that runs other tests beside these.
     waiting = WebDriverWait(browser, 60, poll_frequency=0.05)
     try:
         waiting.until(lambda _: is_so())
@@ -237,7 +237,7 @@ def asides(browser: Browser) -> list[str]:
 
 
 def texts(browser: Browser, selector: str) -> list[str]:
-    """What those elements say that can be seen; at one moment, whatever is replaced meanwhile."""
+    """Return the visible text of those elements, all at one moment."""
     script = """
         return [...document.querySelectorAll(arguments[0])]
             .filter((element) => element.checkVisibility())
@@ -257,7 +257,7 @@ def received(browser: Browser) -> list[dict[str, Any]]:
 
 
 def mark(browser: Browser) -> None:
-    """Leave a mark on the page, which is gone when it is loaded anew."""
+    """Leave a mark on the page, which is gone when it is loaded again."""
     browser.execute_script("window.isMarked = true")
 
 
@@ -439,11 +439,11 @@ def test_what_one_writes_edits_and_deletes_the_other_sees(ann: Browser, bob: Bro
     until(ann, lambda: shown(ann)[-1:] == ["Is anybody there?"])
     assert texts(ann, "#messages .author")[-1] == "bob"
     press(bob, "Edit: Is anybody there?")
-    write(bob, ".editor textarea", "Is somebody there?" + Keys.ENTER)
-    until(ann, lambda: shown(ann)[-1:] == ["Is somebody there?"])
-    press(bob, "Delete: Is somebody there?")
+    write(bob, ".editor textarea", "Is anyone there?" + Keys.ENTER)
+    until(ann, lambda: shown(ann)[-1:] == ["Is anyone there?"])
+    press(bob, "Delete: Is anyone there?")
     press(bob, "Really delete?")
-    until(ann, lambda: "Is somebody there?" not in shown(ann))
+    until(ann, lambda: "Is anyone there?" not in shown(ann))
     assert shown(ann) == shown(bob)
     assert is_marked(ann)
 
@@ -555,7 +555,7 @@ def test_a_room_for_all_becomes_one_for_staff_and_back(
     payloads = []
 
     def is_put_out() -> bool:
-        # What passes is heard for a lease at most by who may hear it no more.
+        # A user who may no longer hear messages hears them for a lease at most.
         say_aside(ann, "Is anybody else here?")
         payloads.extend(received(bob))
         return ("revoke", {"room": vault}) in [(p["action"], p["data"]) for p in payloads]
@@ -577,7 +577,7 @@ def test_a_room_for_all_becomes_one_for_staff_and_back(
     assert "Nothing happened" in str(payloads)
     assert "secret" not in str(payloads)
     assert "Treasure" not in str(payloads)
-    # Of the room that is shown, beside the one that the other socket was in.
+    # In the room that is shown, beside the one that the other socket was in.
     assert any(p["action"] == "revoke" and p["request_id"] is not None for p in payloads)
 
     shell(demo.directory, change.format("staff_only", False))
@@ -634,7 +634,7 @@ def test_deleting_takes_two_clicks(ann: Browser, bob: Browser) -> None:
     press(ann, "Delete: Sorry")
     press(ann, "Really delete?")
     until(ann, lambda: "Sorry" not in shown(ann))
-    # What he types is his; that it is too late he is told when he sends it.
+    # He keeps what he types; when he sends it, he learns that it is too late.
     bob.find_element(By.CSS_SELECTOR, ".editor textarea").send_keys(Keys.ENTER)
     until(bob, lambda: "It no longer exists" in "".join(texts(bob, "#trouble")))
     press(bob, "Cancel")
@@ -826,7 +826,7 @@ def test_both_catch_up_after_a_crash(away: tuple[Browser, Browser], tmp_path: Pa
             assert is_marked(browser)
             payloads = received(browser)
             begun = [payload for payload in payloads if payload["action"] == "subscribe"]
-            # They came back to where they were, and have not begun anew.
+            # They came back to where they were, and have not begun again.
             assert [payload["resumed"] for payload in begun] == [True, True, True]
             [joined] = [payload["data"] for payload in payloads if payload["action"] == "join"]
             assert (joined["resumed"], joined["messages"]) == (True, [])
@@ -875,7 +875,7 @@ def test_two_processes_are_one_chat(
         post(bob, "Never mind")
         say_aside(bob, "Gone")
         with serving(tmp_path, anns_server.port):
-            # What a browser says when there is a network again: the page waits no longer.
+            # A browser's event when there is a network again: the page waits no longer.
             ann.execute_script("dispatchEvent(new Event('online'))")
             until(ann, lambda: shown(ann)[-1:] == ["Never mind"])
             until(ann, lambda: asides(ann) == ["Let me look", "Gone"])

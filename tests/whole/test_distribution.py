@@ -1,4 +1,4 @@
-"""What package indexes show of the package."""
+"""The package as package indexes show it."""
 
 from __future__ import annotations
 

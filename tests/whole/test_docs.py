@@ -26,7 +26,7 @@ PACKAGE = ROOT / "rest_channels"
 # The build makes it: see docs/.imports.py.
 BUILT = DOCS / "diagrams" / "imports-after.svg"
 
-# What a page's blocks, one after the other in the tutorial's project, are run by.
+# A program that runs a page's blocks, one after the other, in the tutorial's project.
 RUN_BLOCKS = """
 import os, pathlib, sys, django
 os.environ["DJANGO_SETTINGS_MODULE"] = "mysite.settings"
@@ -70,7 +70,7 @@ def write_code(page: Path, directory: Path) -> Path:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_lines_of_code_fit_in_the_column_of_the_built_page(page):
-    """What is typed at a terminal stays one line, and a text cannot be broken."""
+    """Except for commands at a terminal, which stay one line, and texts that cannot be broken."""
     lines = [line for block in blocks(page) for line in block.lines if len(line) > 91]
     assert [line for line in lines if not re.match(r'[$>] | *"[^"]*"$', line)] == []
 

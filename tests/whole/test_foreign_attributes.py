@@ -1,5 +1,5 @@
 """
-No value travels as an attribute that is set on somebody else's object.
+No value travels as an attribute that is set on an object of others.
 
 A response, a view, a request, a database connection or a signal's sender belongs to Django, to REST
 framework or to the project: what is set there is typed nowhere, may hide a name of theirs, and is
@@ -30,7 +30,7 @@ FOREIGN = {
 _OF_DJANGO = "an option of Django's own connection, which has no other setter"
 _PATCHES = "a method, not a value: Django sends no signal at that point"
 
-#: What is set on objects of others all the same: the module, what is set, and why.
+#: The exceptions: the module, the attribute that it sets, and the reason.
 ALLOWED = {
     ("authentication", "session.modified"): "Django's own flag, to be set by who has saved",
     ("consumers.user_mixins", "session.modified"): "Django's own flag, to be set by who has saved",
@@ -81,7 +81,7 @@ ALLOWED = {
 
 
 def targets(node: ast.AST) -> Iterator[ast.expr]:
-    """What a statement assigns to, or deletes."""
+    """Yield the targets of an assignment or a deletion."""
     match node:
         case ast.Assign(targets=found) | ast.Delete(targets=found):
             yield from found

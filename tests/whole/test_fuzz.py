@@ -2,7 +2,7 @@
 Ten thousand frames, structured and raw, on uvicorn and on daphne, and a tenth of them on each other
 server: every one answered, in order, and clean.
 
-`FUZZ_FRAMES=100000 pytest tests/whole/test_fuzz.py` sends more. What a frame expects is known from
+`FUZZ_FRAMES=100000 pytest tests/whole/test_fuzz.py` sends more. The expected answer is known from
 how it was made: an id of its own to be echoed, null where it has none that can be read, or
 anything.
 """
@@ -72,7 +72,7 @@ NOT_JSON = [
 ]  # fmt: skip
 NO_FRAMES = ["null", "true", "0", "-1.5", '"list"', "[]", "[[]]", "[{}]", "{}", '{"a": 1}']
 
-# What no reply may show: tracebacks, SQL, Python's and this package's names.
+# No reply may show these: tracebacks, SQL, Python's and this package's names.
 LEAK = re.compile(
     r"Traceback|File \\?\"|, line \d|SELECT |INSERT |UPDATE \"|DELETE FROM|tests_room|sqlite|"
     r"<class|object at 0x|NoneType|django\.|rest_framework|rest_channels|ViewSet|Serializer|"
@@ -180,7 +180,7 @@ class Grammar:
         long = [[self.value()] * (length // 8), "x" * length, {"a": ["]}" * 8] * (length // 16)}]
         payload[self.rng.choice(["data", "held", "held_ranges", "x"])] = self.rng.choice(long)
         text = framed(payload, self.stream()).message
-        # What is longer than any frame may be closes the socket; of some the id cannot be read.
+        # A frame above the longest length closes the socket; the id of some cannot be read.
         return Sent(text, ANYTHING) if len(text) < 640_000 else self.plausible()
 
     def no_json(self) -> Sent:
@@ -269,7 +269,7 @@ def check(window: list[Sent], replies: list[dict[str, Any]], *, is_root: bool) -
 
 def check_reply(text: str, sent: list[Sent], *, is_root: bool) -> dict[str, Any]:
     """`text` has the shape of a reply, is strict JSON, and shows nothing of the inside."""
-    # What the client itself wrote may come back.
+    # The client's own words may come back.
     shown = [leak for leak in LEAK.findall(text) if leak not in str([s.message for s in sent])]
     assert not shown, text
     reply = json.loads(text, parse_constant=pytest.fail)

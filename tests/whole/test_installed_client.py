@@ -82,7 +82,7 @@ def install(wheel: Path, directory: Path) -> Path:
     python = directory / "bin" / "python"
     pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet"]
     subprocess.run([*pip, "--no-deps", "--no-index", str(wheel)], check=True)
-    # What it requires is there already, in the environment of the tests.
+    # Its requirements are there already, in the environment of the tests.
     (packages,) = directory.glob("lib/python*/site-packages")
     (packages / "requirements.pth").write_text(sysconfig.get_path("purelib"))
     return python

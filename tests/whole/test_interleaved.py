@@ -1,4 +1,4 @@
-"""Many sockets of many users on one server process: nobody is ever answered as somebody else."""
+"""Many sockets of many users on one server process: no answer is ever another user's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `docs/migrating.md` says of the change from a consumer to a viewset."""
+"""The change from a consumer to a viewset, as `docs/migrating.md` describes it."""
 
 from __future__ import annotations
 

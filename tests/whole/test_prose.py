@@ -40,6 +40,7 @@ def test_a_phrase_is_found(tmp_path, name, text, found):
     [
         ("a.py", "# There is no row. It is no longer there. Of course. What is it?\n"),
         ("a.py", "class A:\n    @property\n    def b(self):\n        '''Whether it is.'''\n"),
+        ("a.py", "# What is served\n\nanew = 1\n"),
         ("a.md", "# What is served\n\n```\nanew\n```\n"),
     ],
 )

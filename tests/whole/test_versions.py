@@ -17,7 +17,7 @@ from tests.support.distribution import (
     python_versions,
 )
 
-#: What CI runs, by the file that states the versions; `make test` runs what pip gives this machine.
+#: CI's runs, by the file that states the versions; `make test` takes those of this machine.
 FILES = {
     name: (ROOT / "tests" / f"{name}.txt").read_text()
     for name in ("oldest", "python3.12", "python3.13", "newest")

@@ -171,7 +171,7 @@ def test_before_a_test_database_is_dropped_others_connections_are_closed(run_in_
     with mock.patch.object(connection.creation, "_destroy_test_db"):
         connection.creation.destroy_test_db(connection.settings_dict["NAME"], verbosity=0)
     assert theirs.connection is None
-    # Whoever goes on connects anew.
+    # The next to use it connects again.
     assert run_in_a_thread(query).connection is not None
     run_in_a_thread(theirs.close)
 

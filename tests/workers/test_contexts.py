@@ -128,7 +128,7 @@ def test_a_pass_runs_within_its_contexts(settings):
     with SocketClient(URLRouter(Rooms.as_routes("rooms", "rooms")), "/rooms/") as socket:
         Room.objects.create(name="attic")
         assert socket.list().data == [{"name": "attic"}]
-        # A frame is no pass.
+        # A frame is not a pass.
         assert passes == ["reads"]
         socket.request("subscribe", snapshot=True)
     assert passes[1:4] == ["begins", "reads", "ends"]

@@ -18,7 +18,7 @@ class Quiet(OpenViewSet):
 
 
 class Heard(logging.Handler):
-    """Says when it was told something."""
+    """Sets an event when it receives a record."""
 
     def __init__(self) -> None:
         super().__init__()

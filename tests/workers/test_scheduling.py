@@ -1,4 +1,4 @@
-"""Whose turn it is, what is slow, and how many run side by side."""
+"""The order of jobs, slow jobs, and how many run side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What statements do besides reading: anything that is not known to be a read counts."""
+"""Effects of statements besides reading: anything that is not known to be a read counts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What waits for too long is logged once, with where it waits."""
+"""A job that waits for too long is logged once, with the place where it waits."""
 
 from __future__ import annotations
 

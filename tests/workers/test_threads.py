@@ -1,4 +1,4 @@
-"""Where the work is done: a bounded pool, clean threads, clean connections."""
+"""The place of the work: a bounded pool, clean threads, clean connections."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.talk import OpenViewSet, happened, serving, talking_to
 
 
 def all_of(functions):
-    """What the functions return, called side by side in worker threads."""
+    """Return the results of functions that run side by side in worker threads."""
 
     async def story():
         return await asyncio.gather(*map(workers.run, functions))
@@ -354,7 +354,7 @@ def test_what_would_mean_something_else_to_the_loop_is_an_error(raised):
 
 
 def test_results_that_wait_for_the_loop_wake_it_once():
-    """What ends while the loop is busy comes back together."""
+    """Results that come while the loop is busy are handed over together."""
     ended = threading.Semaphore(0)
     wake_ups = []
 
@@ -530,7 +530,7 @@ def test_a_frame_has_one_task_and_is_rendered_once(monkeypatch):
 
     made = asyncio.run(story())
     assert rendered == ["plain"]
-    # What sends it is another's business: tests/sockets/test_eager.py.
+    # The sending is tested in tests/sockets/test_eager.py.
     of_ours = {"StreamQueue", "Exchange", "Workers"}
     ours = [name for name in made if name.partition(".")[0] in of_ours]
     assert ours == ["StreamQueue._serve"]

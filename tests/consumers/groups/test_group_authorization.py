@@ -1,4 +1,4 @@
-"""Who may hear a group or room no longer is told nothing more of it, within the lease."""
+"""A user who may no longer hear a group or room receives nothing more of it, within the lease."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_a_permission_that_cannot_be_asked_for_is_none():
             return name
 
         def at_exception(self, exc):
-            """Deals with everything, which is no reason to go on."""
+            """Handles every exception, but the socket is closed all the same."""
 
     routes = Failing.as_routes()
 
@@ -262,7 +262,7 @@ def test_what_waits_for_an_answer_is_bounded(slow, settings):
             for _ in range(20):
                 await ann.give({"action": "typing", "room": "attic", "data": "x" * 100})
                 await event(ann)
-            # What may be lost is, and closes nobody.
+            # Messages that may be lost are lost, and close no socket.
             assert bob.communicator.output_queue.empty()
             for _ in range(8):
                 await ann.give({"action": "send", "room": "attic", "data": "x" * 200})

@@ -33,7 +33,7 @@ from tests.support.waiting import until
 
 @pytest.fixture(autouse=True)
 def own_publisher(monkeypatch):
-    """What other tests have left to send is sent before no message of these."""
+    """Messages that other tests have left to send do not delay those of these tests."""
     with a_publisher() as fresh:
         monkeypatch.setattr(publisher, "_publisher", fresh)
         yield
@@ -437,7 +437,7 @@ def test_a_burst_goes_to_the_layer_in_few_messages(monkeypatch, settings):
 
 
 def test_membership_outlives_the_layers_group_expiry(monkeypatch):
-    """A layer forgets groups, by its expiry or with its memory: it is told again."""
+    """A layer forgets groups, by its expiry or with its memory, so groups are joined again."""
 
     async def story():
         with layer_in_place(SharedLayer(group_expiry=0.03), monkeypatch) as layer:
@@ -519,7 +519,7 @@ def test_what_waits_for_a_layer_is_bounded(monkeypatch, settings, caplog):
 
     with caplog.at_level(logging.WARNING, "rest_channels"):
         asyncio.run(story())
-    # What the layer has, and what may wait for it.
+    # One message in the layer, and as many as may wait for it.
     assert len(published) == 1 + 11
     assert "too slow" in caplog.text
 
@@ -542,7 +542,7 @@ def test_two_server_processes_share_a_group():
             assert [json.loads(socket.recv(20)) for _ in range(300)] == [
                 {"n": number} for number in range(300)
             ]
-        # Whoever knows a socket's address can let it join, from any process.
+        # Code that knows a socket's address can let it join, in any process.
         eve.send(json.dumps({"command": "address"}))
         ann.send(json.dumps({"command": "invite", **json.loads(eve.recv(20))}))
         with here.connect("/party/") as host:

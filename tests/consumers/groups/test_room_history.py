@@ -49,7 +49,7 @@ async def say(socket, *texts, room="attic"):
 
 
 async def heard(socket, count=1):
-    """The texts of the next messages, whatever else is told."""
+    """Return the texts of the next messages, and skip other events."""
     texts = []
     while len(texts) < count:
         reply = await socket.receive_message()
@@ -262,7 +262,7 @@ def test_what_is_announced_before_the_layer_knows_of_a_member_is_told(monkeypatc
 
 
 def test_what_is_said_while_somebody_joins_is_told_once(monkeypatch):
-    """Between the reading of the history and the joining, others are told of a message."""
+    """A message reaches other members after the history is read and before the socket joins."""
     read = room_history.recent
 
     async def story():
@@ -436,7 +436,7 @@ def join(socket, **keys):
 @pytest.mark.only_on("sqlite")
 def test_two_server_processes_share_one_history():
     application = "tests.support.apps.chat_app:application"
-    # Who polls would not notice that no announcement comes.
+    # A process that polls would not notice that no announcement comes.
     seldom = {"POLL_SECONDS": 600, "FRAME_BURST": 500}
     with (
         Server("uvicorn", application, **seldom) as here,

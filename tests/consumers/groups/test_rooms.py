@@ -123,7 +123,7 @@ def test_who_joins_meanwhile_knows_of_who_comes_back():
                 assert (await do(eve, "join"))[1]["users"] == users
                 async with open_socket(routes, "/bob") as bob:
                     await do(bob, "join")
-                    # Nothing had been told of him but that he is there.
+                    # The only event about him was that he is there.
                     await all_is_quiet()
                     assert eve.communicator.output_queue.empty()
                     assert (await do(eve, "presence"))[1]["users"] == users
@@ -176,7 +176,7 @@ def test_a_room_may_have_any_name_and_is_no_other(history):
         *("..", "../attic", "/", " ", "attic", "attic ", "Attic", "\u00e9", "e\u0301", "\0"),
         *("日本" * 64, "x" * 128, "{user}", "%s", "\U0001f600", "a room b", "type"),
     ]
-    # Of those with a history, which take a transaction each, fewer.
+    # Fewer with a history, because each takes a transaction.
     names = names[::4] if history else names
     routes = Chat.as_routes(history=history)
 
@@ -364,7 +364,7 @@ def test_users_are_those_of_the_request_and_strangers_each_one(django_user_model
         assert signed_in.receive()["data"]["users"] == [user]
         with SocketClient(application) as stranger:
             stranger.send_text(join)
-            # On another loop: who else is there comes as it is told.
+            # On another loop, so the presence of others arrives later.
             told = stranger.receive()
             assert told["data"]["users"][-1] == {"id": None, "name": ""}
             joined_too = stranger.receive()
@@ -436,7 +436,7 @@ def test_a_process_that_says_nothing_any_more_is_gone(settings):
 @pytest.mark.only_on("sqlite")
 def test_two_server_processes_share_their_rooms_until_one_dies():
     application = "tests.support.apps.chat_app:application"
-    # Who says nothing for 2 seconds is dead.
+    # A process that is silent for 2 seconds counts as dead.
     beats = {"PRESENCE_SECONDS": 0.6}
     join = json.dumps({"action": "join", "room": "attic"})
     with (

@@ -29,7 +29,7 @@ def node_project(tmp_path_factory) -> Path:
 
 
 def run(command: list[str], directory: Path, **environment: str) -> str:
-    """What the command writes; its failure, with all of that, is the test's."""
+    """Return the output of the command; if it fails, the test fails with that output."""
     finished = subprocess.run(
         command,
         cwd=directory,

@@ -192,7 +192,7 @@ def test_a_table_that_several_schemas_have_is_noted_by_this_process(other_schema
 
 @pytest.mark.only_on("postgresql")
 def test_a_role_that_may_not_make_triggers(caplog, shelves_without_triggers):
-    """What it writes is seen, and the warning says what to run."""
+    """Its writes are seen, and the warning names the command to run."""
     role = f"rest_channels_{uuid.uuid4().hex[:8]}"
     execute(f"CREATE ROLE {role}")
     try:

@@ -1,5 +1,5 @@
 """
-What is captured, by whom: the table of docs/live.md, cell by cell, misses included.
+Which writes are captured, by whom: the table of docs/live.md, cell by cell, misses included.
 
 Each column is one test. It writes in every way that the table names, to rows of a model, and says
 what came into the log; the table has to say the same.
@@ -36,7 +36,7 @@ CREATE, UPDATE, DELETE = "create", "update", "delete"
 MANY = 1_001
 
 
-# Of this test alone: others make databases of the models that they know.
+# For this test alone: others make databases of the models that they know.
 
 
 class Keeper(models.Model):
@@ -54,7 +54,7 @@ class Sign(models.Model):
 
 
 class Thing(models.Model):
-    """Of a project that does nothing for subscriptions."""
+    """A model of a project that does nothing for subscriptions."""
 
     name = models.CharField(max_length=50, unique=True)
     version = models.IntegerField(default=0)
@@ -416,7 +416,7 @@ COLUMNS = ["signals", "signals, `LiveManager`", "triggers"]
 
 
 def documented(column):
-    """What the page says: by way, `row`, `table` or `no`."""
+    """Return the table of the page: by way, `row`, `table` or `no`."""
     page = (ROOT / "docs" / "live.md").read_text()
     _, _, rest = page.partition(f"| written by | {' | '.join(COLUMNS)} |\n|---|---|---|---|\n")
     rows = [line.strip("| ").split(" | ") for line in rest.partition("\n\n")[0].splitlines()]
@@ -431,7 +431,7 @@ def is_possible(way):
 
 
 def outcome(ways, write):
-    """What came into the log of what there was."""
+    """Return the part of the writes that came into the log."""
     try:
         expected = write(ways)
         sequence("default")

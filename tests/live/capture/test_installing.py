@@ -50,7 +50,7 @@ def execute(sql, alias="default"):
 
 
 def count(alias="default"):
-    """Triggers of tables, whoever made them."""
+    """Return the number of triggers of tables, of this package or not."""
     sql = {
         "sqlite": "SELECT count(*) FROM sqlite_master WHERE type = 'trigger'",
         "postgresql": "SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal",
@@ -97,7 +97,7 @@ def test_they_go_before_the_log_does(by_triggers):
     finally:
         call_command("migrate", "rest_channels", verbosity=0)
     assert triggers.differences("default") == ([], [])
-    # What was written meanwhile nobody has noted: all may have changed.
+    # Writes of the meantime were not noted: all may have changed.
     assert set(noted()) == {
         ("Shelf", None, "update"),
         ("Room", None, "update"),
@@ -141,7 +141,7 @@ def test_a_faked_migration_leaves_tables_and_triggers(by_triggers):
 
 @pytest.mark.only_on("sqlite")
 def test_a_table_that_is_made_anew_loses_them_until_migrate_is_done(by_triggers):
-    # What SQLite makes anew a whole table for.
+    # For this SQLite makes the whole table again.
     null = models.CharField(max_length=50, null=True)
     null.set_attributes_from_name("name")
     null.model = Shelf
@@ -153,7 +153,7 @@ def test_a_table_that_is_made_anew_loses_them_until_migrate_is_done(by_triggers)
         assert noted() == []
         emit_post_migrate_signal(0, False, "default")
         assert triggers.differences("default") == ([], [])
-        # Somebody may have seen it otherwise than it is.
+        # A client may have seen it otherwise than it is.
         assert noted() == [("Shelf", None, "update")]
         execute("INSERT INTO tests_shelf (id, name) VALUES (7, NULL)")
         assert noted() == [("Shelf", "7", "create")]
@@ -241,7 +241,7 @@ def test_a_partitioned_table(partitioned):
         assert sorted(noted()) == [("Sensor", "1", "delete"), ("Sensor", "12", "create")]
         execute("TRUNCATE tests_sensor")
         assert noted() == [("Sensor", None, "update")]
-        # What names a part passes by the whole.
+        # A statement that names a part passes by the whole.
         execute("INSERT INTO tests_sensor_low VALUES (2, 'd')")
         assert noted() == []
 

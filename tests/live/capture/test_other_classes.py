@@ -221,7 +221,7 @@ def test_a_captured_model_is_enough_for_all_over_its_table(settings):
 
 
 class BookSerializer(ModelSerializer):
-    """What a child adds is shown with its parent, as polymorphic serializers do."""
+    """Columns of a child are shown with its parent, as polymorphic serializers do."""
 
     class Meta:
         model = Book

@@ -280,7 +280,7 @@ def test_async_variants(items):
 
 @pytest.mark.only_on("postgresql", "mariadb")
 def test_what_another_writer_changes_meanwhile(items):
-    """What it waited for is judged anew: a row that matches no more is neither written nor lost."""
+    """After the lock, rows are judged again: one that matches no more is not written, nor lost."""
     is_locked, may_commit = threading.Event(), threading.Event()
 
     def rename():

@@ -160,7 +160,7 @@ def test_what_is_rolled_back_nobody_is_told(by_triggers):
 
 
 def write_step_by_step():
-    """Steps, each of which is told before the next is made."""
+    """Steps, each of which is delivered before the next is made."""
     book, tag = Book(pk=70_000, title="Emma"), Tag(name="red")
     other = Tag(name="blue")
     yield tag.save
@@ -177,7 +177,7 @@ def write_step_by_step():
 
 
 def events_of(viewset, fence):
-    """What a subscriber is told of each step; `fence` writes something that is told for sure."""
+    """Return the events of each step; `fence` writes a row that causes an event for sure."""
     found = []
 
     async def story():
@@ -191,7 +191,7 @@ def events_of(viewset, fence):
                     named = data.get("title", data.get("name", ""))
                     if named == str(number):
                         break
-                    # A fence may be told twice: read with all rows before the log had it.
+                    # A fence may arrive twice: read with all rows before the log had it.
                     if not named.isdigit():
                         found.append((number, action, data if action != "delete" else None))
 

@@ -1,4 +1,4 @@
-"""What the database itself notes: which rows, by which keys, and never at the writer's cost."""
+"""The database itself notes rows by their keys, and never at the writer's cost."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class Moment(models.Model):
 
 
 class Price(models.Model):
-    """Of a kind that may be written in two ways."""
+    """A key of a kind that may be written in two ways."""
 
     price = models.DecimalField(primary_key=True, max_digits=8, decimal_places=2)
 
@@ -59,7 +59,7 @@ class Price(models.Model):
 
 
 class Shouting(models.CharField):
-    """Of a project's own, whose values are others in Python."""
+    """A field of a project's own, whose values are others in Python."""
 
     def from_db_value(self, value, expression, connection):
         return value and value.upper()

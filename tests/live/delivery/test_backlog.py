@@ -1,4 +1,4 @@
-"""Clients that do not read, or take so many events at a time: what waits, and how they catch up."""
+"""Clients that do not read, or take a few events at a time: the backlog, and how they catch up."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def add(backlog, kind, key, place, data="0"):
 
 
 def popped(backlog):
-    """What is popped: kinds, data and places."""
+    """Return all that is popped: kinds, data and places."""
     found = []
     while backlog:
         shared, place = backlog.pop()
@@ -149,7 +149,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def follow(rows, payloads, position):
-    """What a client knows after `payloads`; their positions are a chain."""
+    """Apply `payloads`, whose positions are a chain, to the rows of a client."""
     for payload in payloads:
         assert payload["previous"] == position, payload
         position = payload["position"]
@@ -172,7 +172,7 @@ def now():
 
 
 async def keeping_up(witness, count):
-    """Wait until another client has been told of `count` changes."""
+    """Wait until another client has received `count` changes."""
     for _ in range(count):
         await witness.receive()
 
@@ -252,7 +252,7 @@ def test_a_client_that_is_too_far_behind_is_closed_and_resumes():
             again.send("subscribe", request_id="s", since=position, held=[*rows])
             (resumed,) = await again.hears(1)
             assert (resumed["resumed"], resumed["position"]) == (True, position)
-            # All that it has missed is told at once, however long it is.
+            # All missed events arrive at once, however long they are.
             while rows != await written(now):
                 position = follow(rows, await again.hears(1), position)
             await again.leave()
@@ -518,7 +518,7 @@ def test_on_a_server_who_does_not_read_costs_little_and_gets_the_latest(kind):
         for number in range(1, 151):
             done = answer(writer, "partial_update", pk=room, data={"name": str(number)})
             assert done["response_status"] == 200
-        # 30 MB were to be told.
+        # The events have 30 MB.
         assert server.rss_bytes - before < 15_000_000
         told = [reply(slow)["data"]["name"]]
         while told[-1] != "150":

@@ -1,4 +1,4 @@
-"""What a change costs: queries, serializations and encodings, for one subscriber and a thousand."""
+"""The queries, serializations and encodings of a change, for one subscriber and for hundreds."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def processes():
 
 @pytest.fixture
 def counted(monkeypatch):
-    """What is done, by what it is: of all threads."""
+    """The numbers of operations of all threads, by kind."""
     counts = collections.Counter()
 
     def count(owner, name, what):
@@ -92,7 +92,7 @@ def subscribed(process, application, number, topic=lambda index: {}):
 
 
 def cost(processes, process, counted, write):
-    """What a pass does to tell of `write`, and what was told."""
+    """Return the operations of the pass that delivers `write`."""
     process.look()
     processes.write(write)
     counted.clear()

@@ -1,4 +1,4 @@
-"""What goes wrong while subscribers are told: for whom, and what they hear of it."""
+"""Failures during a delivery: which subscribers they concern, and what these receive."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def refuse_in_the_database():
 
 
 def say_it_took_too_long():
-    # What a statement_timeout raises: the database is there.
+    # As a statement_timeout raises it: the database is there.
     raise OperationalError("canceling statement due to statement timeout")
 
 
@@ -60,7 +60,7 @@ def test_who_cannot_be_told_is_told_so_and_nobody_else_is_touched(fail, caplog):
             assert (revoked["action"], revoked["response_status"]) == ("revoke", 500)
             await written(Room.objects.create, name="good", is_staff_only=True)
             assert await event(others) == ("create", {"name": "good"})
-            # Who begins meets it too.
+            # A new subscriber meets it too.
             reply = await all_rooms.ask("subscribe", request_id="again", snapshot=True)
             assert reply["response_status"] == 500
             error_id = revoked["errors"][0].partition("(error ")[2].rstrip(").")
@@ -128,7 +128,7 @@ def end_this_connection():
 @pytest.mark.only_on("postgresql")
 @override_settings(REST_CHANNELS={"POLL_SECONDS": 0.05})
 def test_a_connection_that_ends_while_rows_are_shown_is_nobodys_error():
-    """Django has connected anew when that is found out: the database seems to be there."""
+    """Django has connected again by then, so the database seems to be there."""
     ended = []
 
     def end_once():

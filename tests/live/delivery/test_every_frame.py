@@ -221,7 +221,7 @@ def test_what_overtakes_a_subscription_waits_for_it(gate, second, status):
             await socket.send("subscribe", request_id="x", query={"gate": 1})
             await happened(gate.reached)
             await socket.send(second, request_id="x")
-            # Of another name, so not about that subscription.
+            # It has another name, so it is not about that subscription.
             other = await socket.ask("list", request_id="y")
             assert other["request_id"] == "y"
             gate.opened.set()

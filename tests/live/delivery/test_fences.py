@@ -129,7 +129,7 @@ async def begin(socket, stream="rooms", request_id="s", **keys):
 
 
 async def until_reply(socket, request_id):
-    """What came until the reply: events as (request_id, action, data), and the reply."""
+    """Return the events until the reply, as (request_id, action, data), and the reply."""
     before = []
     while (payload := await socket.receive())["request_id"] != request_id:
         before.append((payload["request_id"], payload["action"], payload["data"]))
@@ -439,7 +439,7 @@ def test_a_backlog_is_sent_in_front_of_the_reply(settings, lease, fences):
             slow.send_to("rooms", "create", request_id="f", data={"name": "last"}, fence=True)
             await witness.receive()
             await happened(fences)
-            # Both are told by the same pass, or the fence has one more.
+            # The same pass delivers both, or the fence has one more.
             assert (await fenced(witness, "list"))[1]["fenced"] is True
         assert any(s.has_backlog for s in current_hub()._followers["default"].path.subscriptions())
         told = []

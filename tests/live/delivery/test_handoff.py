@@ -1,4 +1,4 @@
-"""From the snapshot to the events: somebody writes at each step between, and nothing is lost."""
+"""From the snapshot to the events: another client writes at each step, and nothing is lost."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def process(processes):
 
 
 class Copy:
-    """What a client holds: by a snapshot, and by the events that came after it."""
+    """The rows that a client holds, by a snapshot and the events after it."""
 
     def __init__(self, reply):
         self.rows = {room["id"]: room["name"] for room in reply["data"] or ()}
@@ -63,7 +63,7 @@ class Copy:
 
 
 def there(processes):
-    """What there is to be seen."""
+    """Return the visible rows."""
     rooms = Room.objects.filter(is_staff_only=False)
     return processes.write(lambda: dict(rooms.values_list("id", "name")))
 
@@ -119,7 +119,7 @@ def test_a_write_while_the_first_subscribes(processes, process, rooms, moment, i
 @pytest.mark.parametrize("is_sequenced", [False, True])
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_a_write_while_another_subscribes(processes, process, rooms, moment, is_sequenced):
-    """Who is there is told of something else in the same pass."""
+    """A subscriber that was there before receives another event in the same pass."""
     first = process.connect(application, "/", {})
     copy = Copy(first.ask("subscribe", request_id="s", snapshot=True)[1])
     processes.write(lambda: Room.objects.create(name="other"))

@@ -1,4 +1,4 @@
-"""What hangs, is locked or fails beside subscriptions leaves none of them without an answer."""
+"""No subscription stays without an answer if anything beside it hangs, is locked or fails."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_changes_that_cannot_be_numbered_keep_nobody_out(monkeypatch, caplog):
 
 @pytest.mark.only_on("postgresql")
 def test_a_lock_that_is_never_released_is_waited_for_a_moment():
-    # What `flush` has made again after the test before.
+    # A `flush` after the test before has made it again.
     forget_log()
     Room.objects.create(name="lobby")
     assert sequence("default") == 1

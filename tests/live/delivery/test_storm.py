@@ -34,7 +34,7 @@ application = routes(Rooms)
 
 
 class Passes:
-    """What each pass costs: how many it lets in, and queries."""
+    """The cost of each pass: queries, and the subscribers that it lets in."""
 
     def __init__(self, monkeypatch):
         self.queries: list[int] = []
@@ -63,7 +63,7 @@ def passes(monkeypatch):
 
 
 class Returning:
-    """One who comes back, to the topic of `like`, and what it is told."""
+    """A subscriber that comes back, to the topic of `like`, and the messages it receives."""
 
     def __init__(self, like, options):
         self.told, self._is_told = [], asyncio.Event()
@@ -85,7 +85,7 @@ class Returning:
         self._is_told.set()
 
     async def hears(self, count):
-        """What it is told, once that is so many messages."""
+        """Wait for that number of messages and return them."""
         while len(self.told) < count:
             self._is_told.clear()
             await self._is_told.wait()
@@ -98,7 +98,7 @@ def subscriptions():
 
 
 async def come_back(returning, messages=1):
-    """All of them, at once; until each has heard so many `messages`."""
+    """Add all of them at once; wait until each has received that number of `messages`."""
     for one in returning:
         hub.current_hub().add(one.subscription)
     async with asyncio.timeout(60):
@@ -200,7 +200,7 @@ def test_few_of_those_who_each_see_other_rows_are_let_in_at_a_time(passes, monke
                 post_init.disconnect(on_made, Room)
             assert max(passes.joined) == 50
             assert sum(passes.joined) == 60
-            # Those that are told, while the next are read.
+            # The texts on their way, while the next are read.
             assert most == 10
             assert all(len(one.told[0]["data"]) == 5 for one in returning)
             leave(returning)

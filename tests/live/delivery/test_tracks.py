@@ -121,7 +121,7 @@ def test_what_allowed_a_subscription_ends_while_its_audience_moves(monkeypatch, 
 
 
 class SlowAudience:
-    """What `Paces` knows of an audience: here of one owner."""
+    """All that `Paces` knows of an audience, here with one owner."""
 
     def __init__(self, owner):
         self.pace, self.passes, self.sole_owner = None, 0, owner
@@ -158,12 +158,12 @@ def test_only_audiences_at_the_position_of_a_track_join_it_at_once():
     assert path.take_in(Cohort(Position(3, 1), []))  # It had no position.
     assert not path.take_in(Cohort(Position(2, 1), []))
     assert not path.take_in(Cohort(Position(4, 1), []))
-    assert not path.take_in(Cohort(Position(3, 2), []))  # Of a log that was lost.
+    assert not path.take_in(Cohort(Position(3, 2), []))  # Its log was lost.
     assert path.take_in(Cohort(Position(3, 1), []))
 
 
 def held(**other):
-    """What an audience knows of the rows that its subscribers hold."""
+    """The rows that its subscribers hold, as an audience knows them."""
     known = {
         **{"is_populated": True, "refresh_at": None, "is_bound": False, "window": None},
         **{"reach": 0, "keeps_names": False, "members": {"1": 11, "2": 22}},

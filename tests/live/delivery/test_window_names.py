@@ -113,7 +113,7 @@ VIEWS = [ByName, ByNameAndKey, ByShelf, Coded, FirstFew]
 
 
 def resumed(processes, view, write, size=3, then=3):
-    """What a client receives that held `d`, `c`, `b`, and resumes once `write` has run."""
+    """Return the events of a client that held `d`, `c`, `b` and resumes after `write`."""
     processes.write(make_items)
     names = {n: processes.write(lambda n=n: named(view, n)) for n in "abcd"}
     socket = processes.start().connect(routes(view), "/", {})
@@ -136,7 +136,7 @@ def resumed(processes, view, write, size=3, then=3):
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_row_that_others_have_pushed_out(processes, view):
     names, gone = resumed(processes, view, lambda: Item.objects.create(name="z", version=9))
-    # Of this slice it is the last row, which the list still has.
+    # It is the last row of this slice, which the list still has.
     assert gone == [{**names["b"], "reason": "window"}]
 
 

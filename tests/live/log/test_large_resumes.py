@@ -98,7 +98,7 @@ def test_of_two_long_frames_at_once_the_second_is_refused(server):
 
 @pytest.mark.once
 def test_a_hundred_sockets_keep_a_long_frame_each(server):
-    """Of four that each sends at once, which are 160 MB of text, 300 MB as lists."""
+    """Each sends four at once: of all, 64 MB of text, 120 MB as lists."""
     before = server.rss_bytes
     server.forget_peak()
     with ExitStack() as stack:
@@ -109,7 +109,7 @@ def test_a_hundred_sockets_keep_a_long_frame_each(server):
             for text in texts:
                 socket.send(text)
         for socket in sockets:
-            # With a position of no use, each is told to begin afresh.
+            # The position is useless, so each begins again.
             told = []
             while len(told) < 4:
                 payload = reply(socket)

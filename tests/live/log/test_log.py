@@ -30,7 +30,7 @@ def empty():
 
 
 def write(rows: int = 1, *, age: timedelta = timedelta()) -> list[Position]:
-    """The places of so many new entries."""
+    """Return the places of that number of new entries."""
     before = store.head("default").number
     for _ in range(rows):
         Shelf.objects.create(name="left")
@@ -41,7 +41,7 @@ def write(rows: int = 1, *, age: timedelta = timedelta()) -> list[Position]:
 
 
 def holds(place: Position, end: Position) -> bool:
-    """Whether who was at `place` is told the rest, up to `end`."""
+    """Return whether a client that was at `place` receives the rest, up to `end`."""
     if place.number >= end.number:
         return place == end
     return store.since("default", place) is not None
@@ -154,7 +154,7 @@ def test_prune_a_few_at_a_time(monkeypatch, django_assert_num_queries):
     monkeypatch.setattr(store, "PAGE_SIZE", 2)
     write(6, age=2 * DAY)
     write(1)
-    # Where to, to the head; then three times which and away, and none are left.
+    # One for the end; then three times one to read and one to delete, and none are left.
     with django_assert_num_queries(2 + 3 * 2 + 1):
         assert store.prune("default") == 6
 

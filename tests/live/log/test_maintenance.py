@@ -41,7 +41,7 @@ class Clock:
 
 
 class Rounds:
-    """What the housekeeper's threads did, each waited for."""
+    """Wait for the housekeeper's threads and return what they did."""
 
     def __init__(self, monkeypatch):
         self.clock, self.is_done, self.count = Clock(), threading.Event(), 0
@@ -212,7 +212,7 @@ def test_the_lag_of_the_command_does_not_grow_while_nobody_follows():
 
 @pytest.mark.only_on("postgresql")
 def test_the_lag_of_the_command_is_told_when_the_log_cannot_move(monkeypatch):
-    """Somebody holds the head of the log: that is what an alarm is for."""
+    """Another process holds the head of the log: an alarm is for that."""
     PendingChange.objects.update(created_at=timezone.now() - timedelta(hours=8))
     monkeypatch.setattr(live_stats, "_SECONDS_TO_LOCK", 0.1)
     holder = connection.copy()

@@ -1,4 +1,4 @@
-"""A transaction that has written stays open: nobody waits for it, and it is told at its commit."""
+"""A transaction that has written stays open: no one waits, and its commit causes the events."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_others_are_told_meanwhile_and_the_row_keeps_its_order():
             await subscribed(socket)
             reply = await of_row.ask("subscribe_instance", request_id="row", pk=second.pk)
             assert reply["response_status"] == 201
-            # What it has noted has smaller ids than all that follows.
+            # Its notes have smaller ids than all that follow.
             slow = await written(Open, lambda: rename(first, "slow"))
             for number in range(3):
                 await written(rename, second, f"quick-{number}")
@@ -63,7 +63,7 @@ def test_others_are_told_meanwhile_and_the_row_keeps_its_order():
             assert await next_of(socket) == ("create", "new")
             await written(new.delete)
             assert (await event(socket))[0] == "delete"
-            # Who begins meanwhile sees what is there, and is told of the rest.
+            # A new subscriber sees the committed rows, and receives the rest.
             async with told(application) as late:
                 rooms = await subscribed(late)
                 assert [room["name"] for room in rooms] == ["a", "quick-2"]
@@ -78,7 +78,7 @@ def test_others_are_told_meanwhile_and_the_row_keeps_its_order():
 
 
 def test_who_waits_for_its_row_comes_after_it():
-    """The other's change is noted later, and committed later: so it is told."""
+    """The other change is noted later, and committed later, so it is delivered."""
 
     async def story():
         room = await written(Room.objects.create, name="a")

@@ -97,7 +97,7 @@ async def position_of(user, **keys):
 
 
 async def is_reset(user, since, *, path="/rooms/", action="subscribe", **keys):
-    """Whether who shows `since` is told to forget all, and what there is, and no more."""
+    """Return whether a client that shows `since` receives a reset with all rows, and no more."""
     async with told(application, path, user) as socket:
         asked = {"request_id": "s", "since": since, "snapshot": True, "held": [], **keys}
         reply = await socket.ask(action, **asked)
@@ -109,7 +109,7 @@ async def is_reset(user, since, *, path="/rooms/", action="subscribe", **keys):
         assert reset["previous"] == reply["position"] != reset["position"]
         shown = reset["data"] if isinstance(reset["data"], list) else [reset["data"]]
         assert [room["name"] for room in shown] == ["lobby"]
-    # Who leaves between the two has reached nothing.
+    # A client that leaves between the two has reached nothing.
     async with told(application, path, user) as socket:
         reply = await socket.ask(action, **{**asked, "since": reply["position"]})
         assert reply["resumed"] is False
@@ -171,7 +171,7 @@ def test_positions_of_what_is_forgotten_are_reset():
         await written(forget_log, end.number - 1)
         assert await is_reset(ann, old)
         assert not await is_reset(ann, newer)
-        # Of the last entry alone one may go on, too.
+        # A client may go on from the last entry alone, too.
         last = await position_of(ann)
         await written(forget_log, end.number)
         assert await is_reset(ann, newer)

@@ -1,4 +1,4 @@
-"""Clients that were away: what they are told of what they missed."""
+"""Clients that were away receive the changes that they missed."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_what_the_client_holds_is_compared_with_what_it_may_see():
         since = await position_after("lobby")
         room = await written(Room.objects.get)
         async with told(application) as socket:
-            # A row that it does not hold, one that is not there, and one that is no key at all.
+            # A row that it does not hold, one that is not there, and a value that cannot be a key.
             reply = await resume(socket, since, held=[404, "x"])
             assert reply["resumed"] is True
             told_of = {(await event(socket))[0]: None for _ in range(3)}

@@ -35,7 +35,7 @@ ROWS, SEQUENCERS, WRITERS, TRANSACTIONS = 4, 3, 6, 30
 
 
 class Clock:
-    """Stands in for the time of writing: no two alike, so that entries are told apart."""
+    """Stands in for the time of writing: no two alike, so that entries differ."""
 
     def __init__(self) -> None:
         self._ticks = itertools.count()
@@ -58,7 +58,7 @@ class Undone(Exception):
 
 
 class History:
-    """What was committed, as the writers know it: each write's row, version and transaction."""
+    """The committed writes, as the writers know them: row, version and transaction of each."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -123,7 +123,7 @@ class History:
 
 
 class HistoryOfTriggers(History):
-    """Of writers whose changes the database notes, at times of its own: they get the clock's."""
+    """Writers whose changes the database notes, at times of its own: they get the clock's."""
 
     def _write_row(self, pk, number):
         self.clock.now()
@@ -468,7 +468,7 @@ def test_no_receiver_of_the_projects_hears_of_the_log(history):
 
 @pytest.mark.only_on("postgresql")
 def test_a_project_that_isolates_its_transactions(history):
-    """Who waited for the lock must see what the one before did; REPEATABLE READ would refuse."""
+    """After the lock, the changes of its last holder are visible; REPEATABLE READ would refuse."""
     history.write(1)
     set_isolation = "SET default_transaction_isolation = 'repeatable read'"
 

@@ -1,4 +1,4 @@
-"""What answers with the same SQL may differ in is compared, or it is one user's own."""
+"""Answers with the same SQL may differ otherwise: that is compared, or is one user's own."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.one_track]
 
 
 async def heard(viewset, write):
-    """What ann and bob hear of one `write`, in the end."""
+    """Return the last events of ann and bob after one `write`."""
     application = routes(viewset)
     ann, bob = await two_users()
     async with told(application, user=ann) as anns, told(application, user=bob) as bobs:
@@ -213,7 +213,7 @@ def test_an_expression_of_the_projects_own_within_a_prefetch():
 
 class NamedByOthers(User):
     def get_username(self):
-        return "whoever asks"
+        return "any user"
 
     class Meta:
         abstract = True

@@ -73,7 +73,7 @@ def test_rows_are_told_as_list_has_them(mode):
 
 
 class Strict(Messages):
-    """What was not selected may not be read; for some users."""
+    """Some users may not read columns that were not selected."""
 
     def get_queryset(self):
         is_strict = self.request.user.username == "ann"

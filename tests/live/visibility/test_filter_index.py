@@ -48,7 +48,7 @@ class Asking(SimpleNamespace):
 
 
 def kept(wanted):
-    """What `narrowed` leaves of it, by audience."""
+    """Return the rest of it that `narrowed` leaves, by audience."""
     found = narrowed(wanted, "default")
     assert all(found.values())
     return {one: found.get(one, set()) for one in wanted}
@@ -74,7 +74,7 @@ def kept(wanted):
         (Note.objects.filter(Q(club=1) | Q(is_pinned=True)), set()),
         (Note.objects.filter(Q(club=1) ^ Q(is_pinned=True)), set()),
         (Note.objects.filter(club=1) | Note.objects.filter(is_pinned=True), set()),
-        # Of a third one Django puts the lookup itself beside the two.
+        # Django puts the lookup of a third one beside the two.
         (
             Note.objects.filter(club=1)
             | Note.objects.filter(is_pinned=True)
@@ -102,7 +102,7 @@ def test_what_is_asked(queryset, columns):
 @isolate_apps("tests")
 def test_columns_that_compare_in_their_own_way():
     class Upper(models.CharField):
-        """What is read is not what is stored."""
+        """A field whose values are read otherwise than they are stored."""
 
         def from_db_value(self, value, expression, connection):
             return value.upper()
@@ -139,7 +139,7 @@ def clubs(db):
     return [Club.objects.create(pk=pk, name=str(pk)) for pk in (1, 2, 3)]
 
 
-# The clubs stay, the notes are made anew.
+# The clubs stay, the notes are made again.
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     rows=st.lists(st.tuples(st.integers(1, 3), NAMES, st.booleans()), min_size=1, max_size=5),

@@ -1,4 +1,4 @@
-"""Ways round the notes of who reads what: nobody is given what was made for somebody else."""
+"""Ways round request tracking: no user receives a text that was made for another user."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def test_a_view_that_asks_no_permissions():
 def test_a_view_that_authenticates_late():
     class Own(Unchecked):
         def perform_authentication(self, request):
-            """When somebody asks."""
+            """Leave it to the first use of `request.user`."""
 
         def get_queryset(self):
             return super().get_queryset().filter(name=f"room of {self.request.user.username}")
@@ -327,7 +327,7 @@ current = local()
 
 
 class SetsCurrent(ByHeader):
-    """What middleware and authentication classes do that keep the user in a thread-local."""
+    """As middleware and authentication classes do that keep the user in a thread-local."""
 
     def authenticate(self, request):
         found = super().authenticate(request)
@@ -336,7 +336,7 @@ class SetsCurrent(ByHeader):
 
 
 def test_a_thread_local_that_is_set_where_the_serializer_is_made():
-    """Set anew where the serializer is made, whoever was asked about last."""
+    """Set again whenever the serializer is made, for any user."""
 
     class Greeted(Rooms):
         authentication_classes = [SetsCurrent]
@@ -386,14 +386,14 @@ def test_a_queryset_that_keeps_who_asks():
 
 
 class Guest(AnonymousUser):
-    """Somebody who has not signed in, with a name of theirs."""
+    """A user who has not signed in, with a name of their own."""
 
     def __init__(self, name):
         self.username = name
 
 
 class Service:
-    """Somebody who is no row."""
+    """A user without a row in the database."""
 
     is_authenticated = True
     pk = None

@@ -1,4 +1,4 @@
-"""What clients call rows: the `pk` of a `delete`, and `held`. And what neither tells them."""
+"""The names of rows for clients: the `pk` of a `delete`, and `held`; neither reveals more."""
 
 from __future__ import annotations
 

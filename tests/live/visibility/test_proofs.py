@@ -35,7 +35,7 @@ from tests.support.greeting_rooms import Rooms, RoomSerializer
 
 
 def reason(serializer_class, queryset, viewset=Rooms, renderer=None):
-    """What is not proven when `viewset` shows rows of `queryset`."""
+    """Return the reasons why nothing is proven of a `viewset` that shows rows of `queryset`."""
     view = viewset()
     view.request = SimpleNamespace(
         accepted_renderer=renderer or JSONRenderer(), versioning_scheme=None
@@ -254,7 +254,7 @@ class DecoratedContext(Rooms):
 
 
 class OwnHooks(ModelConsumerViewSet):
-    """What it says of rows is in their SQL; what it leaves behind is looked for by itself."""
+    """Its rules for rows are in their SQL; its side effects are looked for by themselves."""
 
     def get_queryset(self):
         return Room.objects.filter(is_staff_only=self.request.user.is_staff)

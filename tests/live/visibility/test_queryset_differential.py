@@ -79,7 +79,7 @@ class Client:
 
 
 class Mirror:
-    """What a client holds of one shape."""
+    """The rows that a client holds of one shape."""
 
     def __init__(self, socket, number):
         self.socket, self.number = socket, number

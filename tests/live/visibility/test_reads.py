@@ -1,4 +1,4 @@
-"""What is really read, and what subscribers depend on for it: `rest_channels.live.table_names`."""
+"""The tables that are really read, and depended on: `rest_channels.live.table_names`."""
 
 from __future__ import annotations
 

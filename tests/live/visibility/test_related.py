@@ -191,7 +191,7 @@ def test_an_annotation():
         async with told(routes(CountedRooms)) as socket:
             await subscribed(socket)
             await written(Message.objects.create, room=lobby, text="hello")
-            # Of the two rooms the one that looks different.
+            # The one of the two rooms that looks different.
             assert await event(socket) == ("update", {"name": "lobby", "count": 1})
             await nothing_more(socket, lambda: Room.objects.create(name="fence"))
 

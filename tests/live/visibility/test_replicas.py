@@ -202,7 +202,7 @@ def test_a_serializer_that_names_the_replica_is_warned_of(replica, monkeypatch, 
 
 
 class OfMyGroups(BookViewSet):
-    """Whom the groups say; the user comes from where the router reads."""
+    """The groups decide; the user comes from the database that the router reads."""
 
     authentication_classes = [ByHeader]
 

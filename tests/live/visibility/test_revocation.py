@@ -1,4 +1,4 @@
-"""Rights that are gone: nothing is shown afterwards, and the client is told."""
+"""Rights that have ended: nothing is shown afterwards, and the client receives a `revoke`."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_a_demotion_revokes(processes, process, ann, note):
 
 
 def test_a_demotion_counts_for_who_subscribes_after_it(processes, process, ann, note):
-    """Whose socket has read the user before: the process has long seen the write."""
+    """The socket has read the user before: the process has long seen the write."""
     socket = process.connect(serving(StaffNotes), "/", with_session(ann))
     assert socket.ask("list")[1]["response_status"] == 200
     other = watching(process, StaffNotes)
@@ -356,7 +356,7 @@ def test_an_unseen_write_counts_within_the_lease(processes, process, ann, note, 
 
 def test_an_answer_is_no_older_than_what_was_read_of_the_user(processes, process, ann, note):
     """Read at first, relied on by an answer a little later: the lease counts from the reading."""
-    # The first to subscribe to a database has everything read anew.
+    # For the first subscriber of a database, everything is read again.
     watching(process, Notes)
     processes.clock.now += 1
     socket = process.connect(serving(StaffNotes), "/", with_session(ann))
@@ -370,7 +370,7 @@ def test_an_answer_is_no_older_than_what_was_read_of_the_user(processes, process
 
 
 def test_who_arrives_makes_nobody_be_told_on_a_lease_that_is_over(processes, process, ann, note):
-    """The arrival reads all rows: what is new of them is told to those alone who may know."""
+    """The arrival reads all rows: new ones reach only users who may see them."""
     ben = User.objects.create(username="ben", is_staff=True)
     Token.objects.create(user=ben, key="b")
     socket = watching(process, StaffNotes)
@@ -385,7 +385,7 @@ def test_who_arrives_makes_nobody_be_told_on_a_lease_that_is_over(processes, pro
 def test_who_arrives_while_something_is_pending_makes_nobody_be_told_so_either(
     processes, process, ann, note
 ):
-    """Who is there would be told of it together with who arrives: they are asked first."""
+    """A subscriber would receive it together with the new one, so it is checked first."""
     ben = User.objects.create(username="ben", is_staff=True)
     Token.objects.create(user=ben, key="b")
     socket = watching(process, StaffNotes)

@@ -83,7 +83,7 @@ class ByRawCursor(Tenants):
 
 
 class ByFunction(Tenants):
-    """What the function does is not to be seen from its name."""
+    """The name of the function does not say what it does."""
 
     def enter(self, tenant):
         execute("SELECT enter(%s)", [tenant])
@@ -215,7 +215,7 @@ async def is_refused(viewset):
     async with talking_to(routes(viewset), "/", host("acme")) as socket:
         reply = await socket.ask("subscribe", request_id="s", snapshot=True)
         assert (reply["response_status"], reply["codes"]) == (400, ["cannot_subscribe"]), reply
-    # Others are told as ever.
+    # Others receive it as before.
     async with talking_to(routes(Plain), "/", host("beta")) as socket:
         assert await subscribed(socket) == []
         await written(Room.objects.create, name="lobby")
@@ -288,7 +288,7 @@ def tenant_here():
 
 
 class SaysTenant(RoomSerializer):
-    """What is read when rows are shown, not when the queryset is made."""
+    """Read when rows are shown, not when the queryset is made."""
 
     tenant = serializers.SerializerMethodField()
 
@@ -471,7 +471,7 @@ def test_tenants_that_are_values_of_any_type():
 
 
 class Leaving(Plain):
-    """What a frame has left in the session is there for the next one that asks."""
+    """The next frame finds what a frame has left in the session."""
 
     def create(self, request, *args, **kwargs):
         execute(request.data["sql"])
@@ -620,7 +620,7 @@ def test_django_tenants_schemas_are_never_mixed_up(capture, seed):
 @on_postgresql
 def test_in_a_tests_transaction_subscriptions_leave_the_session_as_it_was(policies):
     class Told(BySession):
-        """What frames set would stay, as with Django's test client: the test undoes it."""
+        """Settings of frames would stay, as with Django's test client: the test undoes them."""
 
         def finalize_response(self, request, response, *args, **kwargs):
             if not request._request.call.is_review:

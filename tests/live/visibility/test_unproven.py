@@ -1,4 +1,4 @@
-"""Code of which nobody knows what it looks at: what it makes for one user is no other's."""
+"""Code that may look at anything: a text that it makes for one user reaches no other."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_what_a_serializer_prefetches_to_an_attribute():
 
 def test_rows_that_cannot_be_copied_are_read_again():
     class Tag:
-        """Of a class that nobody knows."""
+        """A class that is not known."""
 
     class Tagged(type(Room.objects.all())):
         def _fetch_all(self):
@@ -366,7 +366,7 @@ class Shouted(Rooms):
 
 
 async def encodes_of_two_users(application, path="/"):
-    """How often a row is made text for two of them, whom it is told."""
+    """How often a row is rendered for two of them, who receive it."""
     ann, bob = await two_users()
     async with (
         told(application, path, user=ann) as anns,

@@ -27,7 +27,7 @@ tenant: ContextVar[str] = ContextVar("tenant", default="")
 
 
 class State:
-    """What a project keeps for one connection."""
+    """A value that a project keeps for one connection."""
 
     user = ""
 

@@ -1,4 +1,4 @@
-"""What a run reads is seen: all paginators, raw SQL, prefetches, views, other databases."""
+"""All reads of a run are seen: of paginators, raw SQL, prefetches, views, other databases."""
 
 from __future__ import annotations
 

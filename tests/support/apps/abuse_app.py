@@ -1,4 +1,4 @@
-"""What the servers of the tests serve: viewsets worth attacking, and accounts for the asking."""
+"""The application of the tests' servers: viewsets worth attacking, and accounts on request."""
 
 from __future__ import annotations
 

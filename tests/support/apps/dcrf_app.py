@@ -1,4 +1,4 @@
-"""What `dcrf-client` talks to in its test: viewsets, and a hosted consumer."""
+"""The application that `dcrf-client` talks to in its test: viewsets, and a hosted consumer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the servers of `tests.whole.test_servers` serve."""
+"""The application of the servers of `tests.whole.test_servers`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ opened = threading.Event()
 
 
 class StoryViewSet(OpenViewSet):
-    """What the stories ask for; one socket is told what happened on another."""
+    """Actions of the stories; one socket learns what happened on another."""
 
     @action(detail=False, methods=["post"])
     def echo(self, request):

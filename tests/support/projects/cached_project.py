@@ -85,7 +85,7 @@ def story() -> dict[str, Any]:
         serializer_class = UserSerializer
 
     def write_unseen(name: str) -> None:
-        """What another process commits meanwhile: the cache is not told of it yet."""
+        """As another process commits meanwhile, of which the cache does not know yet."""
         connection.ensure_connection()
         # The driver's own, of which no package hears.
         with closing(connection.connection.cursor()) as cursor:

@@ -162,7 +162,7 @@ class Talker:
         self.socket.send(json.dumps({"stream": "invoices", "payload": payload}))
 
     def take(self, seconds: float) -> bool:
-        """Take the next message, if one comes in so many seconds."""
+        """Take the next message, if one comes within that number of seconds."""
         try:
             payload = json.loads(self.socket.recv(timeout=seconds))["payload"]
         except TimeoutError:

@@ -265,7 +265,7 @@ def test_a_write_with_which_a_permission_goes_away_is_not_shown(forbidden, long_
 
 
 def look_only_to_read_on():
-    """Let no follower look at the log, until somebody waits for what was committed."""
+    """Let no follower look at the log until a fence waits for a commit."""
     hub = current_hub()
     (follower,) = hub._followers.values()
     ring, read_commits = follower.ring, hub.read_commits

@@ -176,7 +176,7 @@ class ByInitial(Declared):
 
 
 class ByDispatch(Declared):
-    """What it leaves for the action is gone afterwards."""
+    """The value that it leaves for the action is gone afterwards."""
 
     def dispatch(self, request, *args, **kwargs):
         here.name = User.objects.get(pk=request.headers["authorization"]).username
@@ -278,7 +278,7 @@ def make_users():
 
 
 async def answers_of_two(viewset):
-    """What two users' watches answer after a write for each of them."""
+    """Return the answers of two users' watches after a write for each of them."""
     ann, ben = await written(make_users)
     served = application(viewset)
     async with (

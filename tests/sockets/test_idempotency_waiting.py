@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from contextlib import asynccontextmanager
 
 import pytest
 from django.contrib.auth.models import User
@@ -80,22 +81,21 @@ def waits(monkeypatch):
     return waiting
 
 
-def two_sockets(gated, user):
-    headers = as_user(user)
-    return (
-        talking_to(gated.application, headers=headers),
-        talking_to(gated.application, headers=headers),
-    )
+@asynccontextmanager
+async def one_at_the_gate(gated, user):
+    """Two sockets of `user`; a frame of the first, with the key `k`, waits at the gate."""
+    sockets = [talking_to(gated.application, headers=as_user(user)) for _ in range(2)]
+    async with sockets[0] as first, sockets[1] as second:
+        await first.send("write", data="red", idempotency_key="k")
+        await happened(gated.gate.reached)
+        yield first, second
 
 
 def test_the_second_waits_in_its_turn_and_gets_the_first_reply(ann, waits):
     gated = Gated()
 
     async def story():
-        one, two = two_sockets(gated, ann)
-        async with one as first, two as second:
-            await first.send("write", data="red", idempotency_key="k", request_id=1)
-            await happened(gated.gate.reached)
+        async with one_at_the_gate(gated, ann) as (first, second):
             await second.send("write", data="red", idempotency_key="k", request_id=2)
             await second.send("hello", request_id=3)
             await happened(waits)
@@ -114,10 +114,7 @@ def test_the_second_runs_if_the_first_fails(ann, waits):
     gated.fails = True
 
     async def story():
-        one, two = two_sockets(gated, ann)
-        async with one as first, two as second:
-            await first.send("write", data="red", idempotency_key="k")
-            await happened(gated.gate.reached)
+        async with one_at_the_gate(gated, ann) as (first, second):
             await second.send("write", data="red", idempotency_key="k")
             await happened(waits)
             gated.gate.opened.set()
@@ -133,10 +130,7 @@ def test_a_frame_that_waits_is_cancelled(ann, waits):
     gated = Gated()
 
     async def story():
-        one, two = two_sockets(gated, ann)
-        async with one as first, two as second:
-            await first.send("write", data="red", idempotency_key="k")
-            await happened(gated.gate.reached)
+        async with one_at_the_gate(gated, ann) as (first, second):
             await second.send("write", data="red", idempotency_key="k", request_id=2)
             await happened(waits)
             assert (await second.ask("cancel", data={"request_id": 2}))["response_status"] == 204
@@ -153,10 +147,7 @@ def test_the_wait_has_an_end(ann, monkeypatch):
     gated = Gated()
 
     async def story():
-        one, two = two_sockets(gated, ann)
-        async with one as first, two as second:
-            await first.send("write", data="red", idempotency_key="k")
-            await happened(gated.gate.reached)
+        async with one_at_the_gate(gated, ann) as (first, second):
             refused = await second.ask("write", data="red", idempotency_key="k")
             assert refused["response_status"] == 503
             assert refused["codes"] == ["idempotency_in_progress"]
@@ -173,10 +164,7 @@ def test_a_frame_that_waits_counts_once_for_the_throttles(ann, waits):
     gated = Gated(throttle_classes=[Rarely])
 
     async def story():
-        one, two = two_sockets(gated, ann)
-        async with one as first, two as second:
-            await first.send("write", data="red", idempotency_key="k")
-            await happened(gated.gate.reached)
+        async with one_at_the_gate(gated, ann) as (first, second):
             await second.send("write", data="red", idempotency_key="k")
             await happened(waits)
             gated.gate.opened.set()
@@ -194,10 +182,7 @@ def test_a_client_that_leaves_has_its_frame_finished(ann, waits):
     gated.fails = True
 
     async def story():
-        one, two = two_sockets(gated, ann)
-        async with one as first, two as second:
-            await first.send("write", data="red", idempotency_key="k")
-            await happened(gated.gate.reached)
+        async with one_at_the_gate(gated, ann) as (first, second):
             await second.send("write", data="red", idempotency_key="k")
             await happened(waits)
             # Both leave; the first fails, so the second has to write.
@@ -217,10 +202,7 @@ def test_other_keys_do_not_wait(ann):
     gated = Gated()
 
     async def story():
-        one, two = two_sockets(gated, ann)
-        async with one as first, two as second:
-            await first.send("write", data="red", idempotency_key="k")
-            await happened(gated.gate.reached)
+        async with one_at_the_gate(gated, ann) as (first, second):
             await second.send("write", data="red", idempotency_key="other")
             await asyncio.to_thread(gated.gate.await_arrivals, 2)
             gated.gate.opened.set()

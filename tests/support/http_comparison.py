@@ -43,6 +43,7 @@ from rest_channels.sockets.connection import StreamConnection
 from rest_channels.sockets.demultiplexer import Demultiplexer
 from rest_channels.sockets.response import codes_of
 from rest_channels.test import SocketClient, SocketReply
+from tests.support.table_cleanup import tables_with_rows
 
 # Headers by which HTTP, or the middleware, carries an answer. A reply has `Allow` with a 405.
 _CARRIAGE = {"allow", "vary", "content-type", "content-length", "content-language"}
@@ -306,7 +307,13 @@ def _without_literals(sql: str) -> str:
 
 
 def _rows() -> dict[str, list[Any]]:
-    rows = {model.__name__: list(model.objects.order_by("pk").values()) for model in _models()}
+    filled = set(tables_with_rows("default"))
+    rows = {
+        model.__name__: list(model.objects.order_by("pk").values())
+        if model._meta.db_table in filled
+        else []
+        for model in _models()
+    }
     rows["Session"] = [session.get_decoded() for session in Session.objects.all()]
     return rows
 
@@ -319,5 +326,5 @@ def _models() -> list[Any]:
 def _reset_sequences() -> None:
     """Let the next row have the number it would have had: sequences do not roll back."""
     with connection.cursor() as cursor:
-        for statement in connection.ops.sequence_reset_sql(no_style(), _models()):
-            cursor.execute(statement)
+        if statements := connection.ops.sequence_reset_sql(no_style(), _models()):
+            cursor.execute(" ".join(statements))

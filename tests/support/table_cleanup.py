@@ -58,7 +58,7 @@ def empty_tables(alias: str) -> None:
     with transaction.atomic(alias), connection.cursor() as cursor:
         # Foreign keys wait for the commit. The second round removes what triggers wrote.
         for _ in range(2):
-            for table in _with_rows(alias):
+            for table in tables_with_rows(alias):
                 cursor.execute(f"DELETE FROM {quote(table)}")
     catalogue.forget()
     if alias in _schemas and _schema(alias) == _schemas[alias]:
@@ -85,7 +85,8 @@ def _empty_databases(test_case: TransactionTestCase) -> None:
 TransactionTestCase._fixture_teardown = _empty_databases
 
 
-def _with_rows(alias: str) -> list[str]:
+def tables_with_rows(alias: str) -> list[str]:
+    """Return the names of the tables that have rows, but for those that `migrate` fills."""
     connection = connections[alias]
     quote = connection.ops.quote_name
     names = connection.introspection.django_table_names(only_existing=True, include_views=False)

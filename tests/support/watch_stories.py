@@ -63,7 +63,7 @@ async def runs_settle(alias: str = "default") -> None:
     """Wait until all that was written so far has been read, and the runs it leads to are over."""
     await all_is_read(alias)
     await asyncio.gather(*(group.settle() for group in groups()))
-    while due := [group for group in groups() if group.is_due]:
+    while due := [group for group in groups() if group.is_due or group.checks]:
         await asyncio.gather(*(group.settle() for group in due))
 
 

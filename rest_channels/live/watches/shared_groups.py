@@ -82,6 +82,10 @@ class SharedGroup(Group):
             return
         self._check_again(member)
 
+    @property
+    def checks(self) -> int:
+        return len(self._checking)
+
     async def settle(self) -> None:
         await super().settle()
         self._hurries += 1

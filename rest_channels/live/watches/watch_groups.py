@@ -147,6 +147,11 @@ class Group:
         """Whether a run is due that has not begun."""
         return self._is_due
 
+    @property
+    def checks(self) -> int:
+        """The number of clients whose permissions are being checked."""
+        return 0
+
     async def settle(self) -> None:
         """Begin the run that is due now, without a rest, and wait for it or the one under way."""
         wanted = self._begun + self._is_due

@@ -199,3 +199,47 @@ def test_windows_unite_if_their_rows_have_the_same_order():
     window, turned = held(window=object()), {"2": 22, "1": 11}
     assert uniting._hold_the_same(window, held(window=window.window))
     assert not uniting._hold_the_same(window, held(window=window.window, members=turned))
+
+
+def test_windows_unite_if_the_server_has_not_made_some_texts_for_those_who_grew():
+    window = held(window=object())
+    assert uniting._hold_the_same(window, held(window=window.window, members={"1": None, "2": 22}))
+    assert not uniting._hold_the_same(
+        window, held(window=window.window, members={"1": None, "2": 23})
+    )
+
+
+def test_a_client_that_grows_joins_those_who_have_the_larger_window(settings):
+    settings.REST_CHANNELS = {**settings.REST_CHANNELS, "SLOW_TRACKS": 2}
+
+    class Messages(OpenRooms):
+        queryset = Message.objects.order_by("-id")
+        serializer_class = MessageSerializer
+
+    def of_three():
+        tracks = current_hub()._followers["default"].all_tracks
+        windows = [a for track in tracks for a in track.audiences if a.window.size == 3]
+        return [audience for audience in windows if audience.subscriptions]
+
+    async def story():
+        room = await written(Room.objects.create, name="lobby")
+        for text in "abc":
+            await written(Message.objects.create, room=room, text=text)
+        application = routes(Messages)
+        async with told(application) as large, told(application) as small:
+            await large.ask("subscribe", request_id="s", window=3, snapshot=True)
+            begun = await small.ask("subscribe", request_id="s", window=2, snapshot=True)
+            since, shown = begun["position"], [row["id"] for row in begun["data"]]
+            grown = await small.ask("subscribe", request_id="s", window=3, since=since, held=shown)
+            assert grown["resumed"] is True
+            assert (await event(small))[1]["text"] == "a"
+            for text in "de":
+                await written(Message.objects.create, room=room, text=text)
+                for socket in (large, small):
+                    kinds = [(await event(socket))[0] for _ in range(2)]
+                    assert kinds == ["delete", "create"]
+            (audience,) = of_three()
+            assert len(audience.subscriptions) == 2
+            assert None not in audience.members.values()
+
+    run(story)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Hashable, Mapping
-from typing import Final
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any, Final
+from weakref import WeakKeyDictionary
 
-from rest_channels.live.delivery.subscription import SubscribedAudience
+from rest_channels.live.delivery.subscription import SubscribedAudience, Subscription
+from rest_channels.live.visibility.evaluation import family_of
 
 #: An audience that takes longer in a pass, on average, is slow (seconds). So are the audiences of
 #: one owner if they take longer together.
@@ -22,6 +24,9 @@ _QUICK_SECONDS: Final = SLOW_SECONDS / 4
 
 # One pass this long is enough: a thread that waited for the processor would not take as long.
 _AT_ONCE_SECONDS: Final = 2 * SLOW_SECONDS
+
+# The actions that this process has evaluated before, by stream.
+_warm: WeakKeyDictionary[Any, set[Hashable]] = WeakKeyDictionary()
 
 # How long the audiences of an owner stay slow that were slow together (seconds).
 _OWNER_SECONDS: Final = 60.0
@@ -75,6 +80,22 @@ class Paces:
         now = time.monotonic()
         self._slow_until = {o: until for o, until in self._slow_until.items() if until > now}
         return audience.sole_owner in self._slow_until
+
+
+def warm_up(evaluated: Iterable[Subscription]) -> set[Subscription]:
+    """
+    Return those whose viewset and action this process has not evaluated before.
+
+    A first time says nothing about the next: it also imports modules, compiles patterns and
+    opens connections.
+    """
+    named = {subscription: family_of(subscription.topic) for subscription in evaluated}
+    cold = {
+        s for s, (stream, *action) in named.items() if tuple(action) not in _warm.get(stream, ())
+    }
+    for stream, *action in map(named.__getitem__, cold):
+        _warm.setdefault(stream, set()).add(tuple(action))
+    return cold
 
 
 def _is_slow(audience: SubscribedAudience, took: float) -> bool:

@@ -8,11 +8,12 @@ audience and the position that both have reached.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
+from dataclasses import replace
 from typing import Final
 
 from rest_channels.live.change_path import ChangePath
 from rest_channels.live.delivery.arrivals import Arrivals
-from rest_channels.live.delivery.paces import Paces
+from rest_channels.live.delivery.paces import Paces, warm_up
 from rest_channels.live.delivery.pass_state import Outcome, State
 from rest_channels.live.delivery.subscription import SubscribedAudience, Subscription
 from rest_channels.live.delivery.track import Track
@@ -93,6 +94,7 @@ class Tracks:
 
     def settle_arrivals(self, track: Track, outcome: Outcome) -> None:
         """Let the audiences of new subscriptions move on to their tracks."""
+        outcome = _without_cold_starts(outcome)
         self._charge(outcome)
         moves: dict[Track, list[SubscribedAudience]] = {}
         for audience in list(track.state.audiences.values()):
@@ -166,6 +168,19 @@ class Tracks:
         self._arriving = {h: known for h, known in self._arriving.items() if known is not track}
         self._wake_arrivals()
         self.main.ring()
+
+
+def _without_cold_starts(outcome: Outcome) -> Outcome:
+    """Return `outcome` without what this process took for code that it ran for the first time."""
+    cold = warm_up(outcome.spent)
+    if not cold:
+        return outcome
+    audiences = {subscription.audience for subscription in cold}
+    return replace(
+        outcome,
+        seconds={a: seconds for a, seconds in outcome.seconds.items() if a not in audiences},
+        spent={s: seconds for s, seconds in outcome.spent.items() if s not in cold},
+    )
 
 
 def _here(audiences: Iterable[SubscribedAudience], track: Track) -> list[SubscribedAudience]:

@@ -60,7 +60,7 @@ def reach_of(reads: frozenset[str] | set[str]) -> int:
     return ONE_USER if USER in reads else EVERYBODY
 
 
-def family_of(topic: Topic) -> Hashable:
+def family_of(topic: Topic) -> tuple[Any, ...]:
     """
     Return the viewset and action of a topic: the same code makes the evaluations of one family.
     """

@@ -12,7 +12,7 @@ from django.utils import timezone
 from rest_framework import serializers
 
 from rest_channels.live.change_path import ChangePath
-from rest_channels.live.delivery import paces, uniting
+from rest_channels.live.delivery import judging, paces, pass_state, telling, uniting
 from rest_channels.live.delivery.hub import current_hub
 from rest_channels.live.delivery.paces import Paces
 from rest_channels.live.delivery.pass_state import Cohort
@@ -116,6 +116,31 @@ def test_what_allowed_a_subscription_ends_while_its_audience_moves(monkeypatch, 
             assert not meanwhile
             await written(Message.objects.create, room=room, text="secret")
             assert (await event(arriving))[0] == "revoke"
+
+    run(story)
+
+
+def test_a_cold_start_makes_nobody_slow(monkeypatch, settings):
+    """The first review of a viewset in a process also imports modules and opens connections."""
+    settings.REST_CHANNELS = {**settings.REST_CHANNELS, "SLOW_TRACKS": 2}
+    clock = SimpleNamespace(now=0.0, perf_counter=lambda: clock.now)
+    monkeypatch.setattr(judging, "time", clock)
+    monkeypatch.setattr(telling, "time", clock)
+    monkeypatch.setattr(pass_state, "time", clock)
+
+    class Rooms(OpenRooms):
+        def initial(self, request, *args, **kwargs):
+            super().initial(request, *args, **kwargs)
+            clock.now += 0.5
+
+    async def story():
+        await written(Room.objects.create, name="lobby")
+        async with told(routes(Rooms)) as socket:
+            for number, tracks in ((1, [""]), (2, ["", "slow"])):
+                await subscribed(socket, request_id=number, query={"number": str(number)})
+                # Now it belongs to its track.
+                await socket.ask("list", fence=True)
+                assert sorted(name[:4] for name in tracks_of_audiences()) == tracks
 
     run(story)
 

@@ -83,6 +83,9 @@ DEFAULTS: dict[str, Any] = {
     "MAX_STORED_REPLY_BYTES": 64 * 1024,
     # Rows of one subscription; a larger collection is refused with 400: filter it.
     "MAX_SUBSCRIPTION_ROWS": 10_000,
+    # The memory of all subscriptions of one connection, estimated: some 100,000 rows. A further one
+    # is answered with 503.
+    "MAX_SUBSCRIBED_BYTES": 10 * 1024 * 1024,
     # How soon a watched action runs again after its last run began, if a table that it read is
     # written to meanwhile.
     "WATCH_SECONDS": 0.2,
@@ -156,6 +159,7 @@ class SocketSettings:
     MAX_STORED_REPLIES: int
     MAX_STORED_REPLY_BYTES: int
     MAX_SUBSCRIPTION_ROWS: int
+    MAX_SUBSCRIBED_BYTES: int
     WATCH_SECONDS: float
     MAX_WATCHES: int
     MAX_WATCH_BYTES: int

@@ -148,7 +148,7 @@ class Topic:
 
     `credentials` identify the subscriber, unless the frame `has_own_credentials`. `circumstances`
     are the other parts of the request that authentication may have read. `variables` are the
-    context variables around the socket.
+    context variables around the socket. `kept_bytes` estimates the memory that the frame takes.
     """
 
     review: Callable[[Callable[[Shown], None]], Review]
@@ -160,6 +160,7 @@ class Topic:
     has_own_credentials: bool = False
     circumstances: Hashable = None
     variables: Mapping[ContextVar[Any], Any] = field(default_factory=dict)
+    kept_bytes: int = 0
 
     @property
     def is_row(self) -> bool:
@@ -266,6 +267,7 @@ class Watch:
     has_own_credentials: bool = False
     circumstances: Hashable = None
     variables: Mapping[ContextVar[Any], Any] = field(default_factory=dict)
+    kept_bytes: int = 0
 
     @property
     def identity(self) -> Hashable:

@@ -38,6 +38,7 @@ from rest_channels.live.interface import (
 from rest_channels.live.topics import OPTION_KEYS
 from rest_channels.protocol import Frame, Reply, header_value
 from rest_channels.sockets.frame_fence import FrameFence
+from rest_channels.sockets.kept_memory import kept_bytes
 from rest_channels.sockets.request import (
     Call,
     Handshake,
@@ -280,7 +281,11 @@ class Exchange:
             has_own_credentials=request.has_own_credentials,
             circumstances=circumstances(view, self.handshake),
             variables=self.handshake.variables,
+            kept_bytes=self._kept_bytes(replace(self.frame, rest=rest)),
         )
+
+    def _kept_bytes(self, frame: Frame) -> int:
+        return kept_bytes(frame, self.request.META["QUERY_STRING"])
 
     def _place(self, call: Call, *, is_row: bool) -> tuple[Any, ...]:
         """Return everything that an answer to `call` may depend on apart from the user."""

@@ -175,6 +175,7 @@ class WatchExchange(Exchange):
             has_own_credentials=request.has_own_credentials,
             circumstances=circumstances(view, self.handshake),
             variables=self.handshake.variables,
+            kept_bytes=self._kept_bytes(frame),
         )
 
     def _find(self) -> MessageRequest:

@@ -219,6 +219,7 @@ RANKS = [
         "live.visibility.dependencies",
         "live.visibility.learned",
         "live.visibility.proofs",
+        "sockets.kept_memory",
         "workers.connection_state",
     ],
     [

@@ -41,8 +41,8 @@ class Memberships:
     The subscriptions and watches of one socket. On the loop.
 
     `count_others` returns the number of the socket's other subscriptions: all together are at most
-    `MAX_SUBSCRIPTIONS`, and watches at most `MAX_WATCHES`. `on_acknowledged` is called for each
-    frame that acknowledges events.
+    `MAX_SUBSCRIPTIONS`, and watches at most `MAX_WATCHES`. If they take `MAX_SUBSCRIBED_BYTES`, no
+    more may begin. `on_acknowledged` is called for each frame that acknowledges events.
     """
 
     def __init__(
@@ -93,6 +93,15 @@ class Memberships:
         if isinstance(member, Watching) and len(self.watchings()) >= limit:
             detail = f"A connection must not have more than {limit} watches."
             return Reply.error(503, detail, "too_many_watches")
+        limit = socket_settings.MAX_SUBSCRIBED_BYTES
+        # Its rows are unknown, so the last one may go beyond the limit.
+        kept = sum(known.kept_bytes for known in self._known.values() if not known.is_over)
+        if kept + member.kept_bytes > limit:
+            detail = (
+                f"The subscriptions of a connection must not take more than about {limit} bytes of "
+                "the server's memory: end some, or filter their rows."
+            )
+            return Reply.error(503, detail, "too_much_subscribed")
         return None
 
     def watchings(self) -> list[Watching]:

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rest_channels.live.delivery.backlog import Backlog, Credit
 from rest_channels.live.delivery.events import Event
@@ -22,6 +22,9 @@ from rest_channels.sockets.counters import counters
 
 if TYPE_CHECKING:
     from rest_channels.sockets.outbox import StreamWriter
+
+# A row's key, its hash and their place in a dictionary. Measured: 88 to 116.
+_BYTES_PER_ROW: Final = 100
 
 _STATUS = {Kind.CREATE: 200, Kind.UPDATE: 200, Kind.DELETE: 204}
 
@@ -84,6 +87,12 @@ class Subscription:
         """Make positions valid in `state` alone, in which its rows are read."""
         user_pk = str(self.topic.credentials.user_pk or "")
         self.seal = positions.seal(user_pk, self.topic.name + state)
+
+    @property
+    def kept_bytes(self) -> int:
+        """The memory that it takes, estimated, as if it shared no rows with others (bytes)."""
+        rows = 0 if self.audience is None else self.audience.kept_bytes
+        return self.topic.kept_bytes + rows
 
     def judge(self, evaluation: Evaluation, identity: Any) -> None:
         """Rely on DRF's answer for this user."""
@@ -381,6 +390,12 @@ class SubscribedAudience(Audience):
         """Learn from a pass that took `seconds` for it."""
         self.passes += 1
         self.pace = seconds if self.pace is None else (self.pace + seconds) / 2
+
+    @property
+    def kept_bytes(self) -> int:
+        """The memory that the keys of rows take for one subscriber, estimated (bytes)."""
+        parts = 1 + (not self.keeps_texts) + self.keeps_names
+        return _BYTES_PER_ROW * parts * len(self.members)
 
     @property
     def topic_place(self) -> Hashable:

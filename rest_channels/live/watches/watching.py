@@ -53,6 +53,11 @@ class Watching:
         # The stream's envelope, before and after the text.
         self._before, self._after = in_envelope("\0", wire.stream).split("\0")
 
+    @property
+    def kept_bytes(self) -> int:
+        """The memory that it takes, estimated (bytes)."""
+        return self.watch.kept_bytes
+
     def acknowledge(self) -> None:
         """Reply to the frame; this is the client's first message of the watch."""
         assert self.answer is not None

@@ -72,7 +72,7 @@ DEFAULTS: dict[str, Any] = {
     "FENCE_SECONDS": 5,
     # Threads of a database, beside two or three, for subscriptions whose queries or serializers are
     # slow, so that they do not delay others. Each has a connection while it is used. 0: all in one.
-    "SLOW_TRACKS": 0,
+    "SLOW_TRACKS": 2,
     # How long a client may be away and still receive exactly what it missed.
     "RETENTION_SECONDS": 24 * 60 * 60,
     # Stored replies of one user within that time, one for each write with an idempotency key. Above

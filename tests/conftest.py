@@ -14,7 +14,7 @@ from channels.testing import WebsocketCommunicator
 from django.apps import apps
 from pytest_django import DjangoDbBlocker
 
-from rest_channels.live.delivery import hub
+from rest_channels.live.delivery import arrivals, hub, paces
 from rest_channels.live.delivery.track import followers
 from rest_channels.live.log.maintenance import housekeeper
 from rest_channels.test import AsyncSocketClient, SocketClient
@@ -44,6 +44,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "one_track: it counts what passes of one track cost")
     config.addinivalue_line("markers", "programs: random programs, TEST_PROGRAMS of them")
     config.addinivalue_line("markers", "once: it takes long, and one run of the suite is enough")
+    config.addinivalue_line("markers", "slow_audiences: it lets audiences be slow")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -141,6 +142,15 @@ def one_track(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
     """
     if request.node.get_closest_marker("one_track") is not None:
         monkeypatch.setattr(hub, "has_tracks", lambda alias: False)
+
+
+@pytest.fixture(autouse=True)
+def no_audience_is_slow(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let no audience move because the machine is busy: tests compare when events come."""
+    if request.node.get_closest_marker("slow_audiences") is None:
+        monkeypatch.setattr(paces, "SLOW_SECONDS", float("inf"))
+        monkeypatch.setattr(paces, "_AT_ONCE_SECONDS", float("inf"))
+        monkeypatch.setattr(arrivals, "_CREDIT_SECONDS", float("inf"))
 
 
 @pytest.fixture(autouse=True)

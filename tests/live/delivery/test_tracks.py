@@ -22,7 +22,7 @@ from tests.models import Message, Room
 from tests.support.room_viewsets import OpenRooms
 from tests.support.subscription_stories import event, routes, run, subscribed, told, written
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow_audiences]
 
 
 class MessageSerializer(serializers.ModelSerializer):

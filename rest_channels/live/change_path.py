@@ -41,8 +41,9 @@ from rest_channels.workers.contexts import around_pass
 
 logger = logging.getLogger("rest_channels")
 
-# Sends at a time; then other tasks of the loop may run.
+# Sends at a time, and about how long they may take (seconds); then other tasks of the loop may run.
 _SENDS_AT_A_TIME: Final = 200
+_SENDING_SECONDS: Final = 0.002
 
 # The time without an event after which a subscription gets a fresher position (seconds).
 _SECONDS_BETWEEN_SYNCS: Final = 60
@@ -155,10 +156,13 @@ class ChangePath:
     async def send(self, outcome: Outcome) -> None:
         """Send what a pass found, after the last messages of subscriptions that have failed."""
         endings, self._endings = self._endings, []
+        began = time.perf_counter()
         for number, sending in enumerate(chain(endings, *outcome.sendings), 1):
             sending()
-            if number % _SENDS_AT_A_TIME == 0:
+            has_taken_long = time.perf_counter() - began >= _SENDING_SECONDS
+            if number % _SENDS_AT_A_TIME == 0 or has_taken_long:
                 await asyncio.sleep(0)
+                began = time.perf_counter()
         if time.monotonic() - self._synced_at >= _SECONDS_BETWEEN_SYNCS:
             self._synced_at = time.monotonic()
             self._sync()

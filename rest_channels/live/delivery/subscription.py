@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from rest_channels.live.delivery.backlog import Backlog, Credit
@@ -22,6 +23,9 @@ from rest_channels.sockets.counters import counters
 
 if TYPE_CHECKING:
     from rest_channels.sockets.outbox import StreamWriter
+
+# Each takes some microseconds, in which no other task of the loop runs.
+_EVENTS_AT_A_TIME: Final = 100
 
 # A row's key, its hash and their place in a dictionary. Measured: 88 to 116.
 _BYTES_PER_ROW: Final = 100
@@ -154,9 +158,24 @@ class Subscription:
         self.settled.set()
         self._notify()
 
-    def tell(self, events: Sequence[Event], texts: Sequence[str | None]) -> None:
-        """Send `events` with their shared `texts`; a text of None is not sent."""
-        if not self._is_reachable():
+    def tellings(
+        self, events: Sequence[Event], texts: Sequence[str | None]
+    ) -> Iterator[Callable[[], None]]:
+        """
+        Yield calls that send the `events` of one update, with their shared `texts`, in slices.
+
+        A text of None is not sent. Between two calls other tasks of the loop may run: a client may
+        have resumed with ten thousand keys.
+        """
+        for start in range(0, len(events), _EVENTS_AT_A_TIME):
+            part = slice(start, start + _EVENTS_AT_A_TIME)
+            yield partial(self.tell, events[part], texts[part], is_first=start == 0)
+
+    def tell(
+        self, events: Sequence[Event], texts: Sequence[str | None], *, is_first: bool = True
+    ) -> None:
+        """Send `events` of an update, the first or further ones; see `tellings`."""
+        if not self._is_reachable(is_first=is_first):
             return
         for event, text in zip(events, texts, strict=True):
             # A client does not reach the position of an event that it does not receive.
@@ -167,15 +186,16 @@ class Subscription:
             else:
                 self._waiting().add(event.kind, event.slot, text, event.place)
 
-    def _is_reachable(self) -> bool:
+    def _is_reachable(self, *, is_first: bool = True) -> bool:
         """Return whether events can be sent or wait; give up a client that is too far behind."""
         outbox = self.wire.outbox
-        if outbox.is_behind:
+        if outbox.is_behind and is_first:
             # All events of one update may wait, of any size, but not those of a further update.
             outbox.give_up_client()
         if outbox.is_closed:
             self._forget()
-        return not outbox.is_closed
+        # It may have ended since the pass, and nothing may wait for it any more.
+        return not (outbox.is_closed or self.is_over)
 
     def sync(self, place: Position) -> None:
         """Send the position `place`, because there are no events up to it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, Final
 
 from rest_channels.live.delivery.events import Event, of_changes, of_gone, of_state, placed, renamed
@@ -171,7 +172,8 @@ class AudienceUpdate:
             shared = subscriptions[0].texts_of(self.audience, events, group.texts, group.evaluation)
             # A generator, because thousands of calls at once would keep the garbage collector busy
             # for longer than all other work here.
-            self.sendings.append(partial(s.tell, events, shared) for s in subscriptions)
+            tellings = (s.tellings(events, shared) for s in subscriptions)
+            self.sendings.append(chain.from_iterable(tellings))
 
     # Names of rows
 

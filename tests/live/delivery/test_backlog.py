@@ -11,6 +11,7 @@ from rest_framework.decorators import action
 from rest_framework.response import Response
 
 from rest_channels.live.delivery.backlog import Backlog, Credit
+from rest_channels.live.delivery.events import Event
 from rest_channels.live.delivery.hub import current_hub
 from rest_channels.live.log.positions import Position
 from rest_channels.live.log.store import Kind
@@ -310,6 +311,18 @@ def test_who_may_see_nothing_any_more_is_not_sent_what_waits(status):
         (revoked,) = await slow.hears(1)
         assert (revoked["action"], revoked["response_status"]) == ("revoke", status)
         await slow.leave()
+
+    run(story)
+
+
+def test_nothing_waits_for_a_subscription_that_has_ended_since_the_pass():
+    async def story():
+        async with told(application) as socket:
+            await subscribed(socket, credit=1)
+            (subscription,) = subscriptions_now()
+            await socket.ask("unsubscribe", request_id="s")
+            subscription.tell([Event(Kind.DELETE, "1", data="{}", name="{}")] * 2, ["{}"] * 2)
+            assert not subscription.wire.outbox.backlog_bytes
 
     run(story)
 

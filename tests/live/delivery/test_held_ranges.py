@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from rest_channels.consumers import ModelSubscribeConsumers
+from rest_channels.live import change_path
+from rest_channels.live.delivery.subscription import Subscription
 from tests.models import Room
 from tests.support.consumer_talk import open_socket
 from tests.support.subscription_stories import event, routes, run, told, viewset, written
@@ -148,3 +152,35 @@ def test_class_based_consumers_resume_by_lists_and_ranges():
                 assert (told["action"], told["data"]) == ("created", {"id": last})
 
     run(story)
+
+
+def test_other_tasks_run_while_a_client_is_told_of_many_keys(monkeypatch):
+    """Each key that it made up is answered by a `delete`, a hundred at a time."""
+    monkeypatch.setattr(change_path, "_SENDING_SECONDS", 0)
+    sent, send = [0], Subscription._send
+
+    def sending(subscription, *args):
+        sent[-1] += 1
+        send(subscription, *args)
+
+    monkeypatch.setattr(Subscription, "_send", sending)
+
+    async def ticking():
+        while True:
+            sent.append(0)
+            await asyncio.sleep(0)
+
+    async def story():
+        async with told(routes(Rooms)) as socket:
+            reply = await socket.ask("subscribe", request_id="a")
+            held = list(range(10_000, 11_000))
+            others = asyncio.ensure_future(ticking())
+            await socket.send("subscribe", request_id="a", since=reply["position"], held=held)
+            assert (await socket.receive())["resumed"] is True
+            for key in held:
+                assert await event(socket) == ("delete", {"pk": key})
+            others.cancel()
+
+    run(story)
+    assert sum(sent) == 1_000
+    assert max(sent) <= 100

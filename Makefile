@@ -27,7 +27,7 @@ test: $(VENV)/test.stamp
 $(VERSIONS): %: .venv-%/test.stamp
 	TEST_VERSIONS=tests/$@.txt .venv-$@/bin/python -m tests $(ARGS)
 
-js-test: $(VENV)/demo.stamp
+js-test: $(VENV)/test.stamp
 	cd js && npm install --no-audit --no-fund --loglevel=error && npm test
 	cd js && DEMO_PYTHON=../$(BIN)/python npm run integration
 

@@ -3,40 +3,19 @@
 import assert from "node:assert/strict";
 import test, { after, afterEach, before } from "node:test";
 import { connect } from "rest-channels";
-import { Demo, until } from "../support/demo.js";
+import { Demo, hall, live, texts, until } from "../support/demo.js";
 
 let demo;
-const apis = [];
 
 before(async () => {
   demo = await new Demo().start();
 });
 
-afterEach(() => {
-  for (const api of apis.splice(0)) api.close();
-});
+afterEach(() => demo.leave());
 
 after(() => demo.stop());
 
-async function open(username, options = {}) {
-  const api = connect(demo.url, { ...(await demo.signIn(username)), ...options });
-  apis.push(api);
-  await until(api, ({ state }) => state.name === "connected");
-  return api;
-}
-
-const live = (list) => until(list, ({ status }) => status === "live");
-const texts = ({ rows }) => rows.map(({ text }) => text);
-
-async function hall(api) {
-  const rooms = api.rooms.live();
-  await live(rooms);
-  const room = rooms.rows.find(({ staff_only }) => !staff_only).id;
-  rooms.stop();
-  const list = api.messages.live({ query: { room } });
-  await live(list);
-  return { room, list };
-}
+const open = (username) => demo.open(username);
 
 test("requests and errors are DRF's", async () => {
   const api = await open("bob");
@@ -136,58 +115,11 @@ test("after the server was killed lists resume, and what was written meanwhile i
   assert.equal(texts(a.list).filter((text) => text.startsWith("offline")).length, 3);
 });
 
-test("while the server is killed again and again, every write happens once", async () => {
-  const [ann, bob] = [await open("ann"), await open("bob")];
-  const [a, b] = [await hall(ann), await hall(bob)];
-  const window = bob.messages.live({ query: { room: b.room }, window: 5 });
-  const doubled = [];
-  for (const { list } of [a, b]) {
-    list.subscribe(() => {
-      const mine = texts(list).filter((text) => text.startsWith("storm"));
-      if (new Set(mine).size < mine.length) doubled.push(mine);
-    });
-  }
-  const writes = [];
-  let isOver = false;
-  const write = async (api, name) => {
-    for (let i = 0; !isOver; i++) {
-      const text = `storm ${name} ${i}`;
-      await api.messages.create({ room: a.room, text }).then(
-        () => writes.push({ text, isDone: true }),
-        (error) => writes.push({ text, error }),
-      );
-    }
-  };
-  const writers = [write(ann, "ann"), write(bob, "bob")];
-  for (const pause of [700, 150, 450]) {
-    await new Promise((resolve) => setTimeout(resolve, pause));
-    await demo.kill();
-    await demo.start();
-    ann.reconnect();
-    bob.reconnect();
-    await until(ann, ({ state }) => state.name === "connected");
-  }
-  await new Promise((resolve) => setTimeout(resolve, 500));
-  isOver = true;
-  await Promise.all(writers);
-  await Promise.all([a.list, b.list, window].map(live));
-  const fresh = await hall(await open("ann"));
-  const same = (list, rows) => JSON.stringify(list.rows) === JSON.stringify(rows);
-  await until(a.list, (list) => same(list, fresh.list.rows));
-  await until(b.list, (list) => same(list, fresh.list.rows));
-  await until(window, (list) => same(list, fresh.list.rows.slice(0, 5)));
-  const times = (text) => fresh.list.rows.filter((row) => row.text === text).length;
-  assert.ok(writes.filter(({ isDone }) => isDone).length > 5, JSON.stringify(writes));
-  for (const { text, isDone } of writes)
-    assert.ok(isDone ? times(text) === 1 : times(text) <= 1, text);
-  assert.deepEqual(doubled, []);
-});
-
 test("a stranger is signed out, and stays so", async () => {
   const { WebSocket } = await demo.signIn("ann");
   const Stranger = class extends Object.getPrototypeOf(WebSocket) {};
   const api = connect(demo.url, { WebSocket: Stranger });
-  apis.push(api);
+  demo.apis.push(api);
   await until(api, ({ state }) => state.name === "signed-out");
   assert.equal(api.state.code, 4401);
   await assert.rejects(api.messages.list(), { wasSent: false });

@@ -1,25 +1,36 @@
 /* The demo on a real server, and its users. */
 
-import { spawn } from "node:child_process";
+import { execFileSync, spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
-import { createServer } from "node:net";
+import { connect as connectTo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { connect } from "rest-channels";
 import WebSocket from "ws";
 
 const python = process.env.DEMO_PYTHON ?? "python3";
-const manage = fileURLToPath(new URL("../../../demo/manage.py", import.meta.url));
+const serve = fileURLToPath(new URL("serve.py", import.meta.url));
 
 export class Demo {
+  /** The connections of its users. */
+  apis = [];
   #directory = mkdtempSync(join(tmpdir(), "demo-"));
   #process;
   #port;
+  #server;
+  #database;
+
+  /** @param {{ server?: "uvicorn" | "daphne", isOnPostgreSQL?: boolean }} [options] */
+  constructor({ server = "uvicorn", isOnPostgreSQL = false } = {}) {
+    this.#server = server;
+    this.#database = isOnPostgreSQL ? [`rest_channels_js_${process.pid}`] : [];
+  }
 
   async start() {
     this.#port ??= await freePort();
     const env = { ...process.env, DEMO_DATABASE: join(this.#directory, "demo.sqlite3") };
-    const process_ = spawn(python, [manage, "demo", "--port", String(this.#port)], {
+    const process_ = spawn(python, [serve, this.#server, String(this.#port), ...this.#database], {
       env,
       stdio: ["ignore", "pipe", "inherit"],
     });
@@ -39,9 +50,24 @@ export class Demo {
     await gone;
   }
 
+  /** Connect as a user. */
+  async open(username) {
+    const api = connect(this.url, await this.signIn(username));
+    this.apis.push(api);
+    await until(api, ({ state }) => state.name === "connected");
+    return api;
+  }
+
+  /** Close the connections of all users. */
+  leave() {
+    for (const api of this.apis.splice(0)) api.close();
+  }
+
   async stop() {
+    this.leave();
     await this.kill();
     rmSync(this.#directory, { recursive: true });
+    for (const name of this.#database) execFileSync(python, [serve, "drop", name]);
   }
 
   get url() {
@@ -78,6 +104,16 @@ const cookies = (response) =>
     .map((cookie) => cookie.split(";")[0])
     .join("; ");
 
+/** Return whether PostgreSQL answers; with REQUIRE_SERVICES=1 it has to. */
+export function hasPostgreSQL() {
+  const { PGHOST = "127.0.0.1", PGPORT = 5432, REQUIRE_SERVICES } = process.env;
+  return new Promise((resolve) => {
+    const socket = connectTo(Number(PGPORT), PGHOST);
+    const answer = (isThere) => (socket.destroy(), resolve(isThere || !!REQUIRE_SERVICES));
+    socket.on("connect", () => answer(true)).on("error", () => answer(false));
+  });
+}
+
 function freePort() {
   return new Promise((resolve) => {
     const server = createServer().listen(0, "127.0.0.1", () => {
@@ -85,6 +121,20 @@ function freePort() {
       server.close(() => resolve(port));
     });
   });
+}
+
+export const live = (list) => until(list, ({ status }) => status === "live");
+export const texts = ({ rows }) => rows.map(({ text }) => text);
+
+/** Return a room that all may see, and the live list of its messages. */
+export async function hall(api) {
+  const rooms = api.rooms.live();
+  await live(rooms);
+  const room = rooms.rows.find(({ staff_only }) => !staff_only).id;
+  rooms.stop();
+  const list = api.messages.live({ query: { room } });
+  await live(list);
+  return { room, list };
 }
 
 /** Wait until `condition` holds of a store, called after each of its changes. */

@@ -848,6 +848,72 @@ chess.save()
 """
 
 
+def test_no_row_flickers_while_two_users_write_and_the_server_is_killed(
+    away: tuple[Browser, Browser], tmp_path: Path
+) -> None:
+    ann, bob = away
+    with serving(tmp_path) as demo:
+        for browser, name in ((ann, "ann"), (bob, "bob")):
+            sign_in(browser, demo.elsewhere, name)
+            browser.execute_script(OBSERVE)
+        for browser in away:
+            until(browser, lambda browser=browser: is_live(browser))
+            browser.execute_script("void write('before', 3)")
+        demo.kill()
+        for browser in away:
+            browser.execute_script("void write('meanwhile', 1)")  # it is shown before it is sent
+    with serving(tmp_path, demo.port):
+        for browser in away:
+            browser.execute_script("api.reconnect()")
+            until(browser, lambda browser=browser: is_live(browser))
+            browser.execute_script("void write('after', 3)")
+        for browser in away:
+            until(browser, lambda browser=browser: browser.execute_script("return !pending"))
+        until(ann, lambda: texts(ann, "live-list p") == texts(bob, "live-list p"))
+        labels = ("before ", "meanwhile ", "after ")
+        own = [text for text in texts(ann, "live-list p") if text.startswith(labels)]
+        assert len(own) == 2 * (3 + 1 + 3)
+        for browser in away:
+            assert browser.execute_script("return [flickers, drawings > 5]") == [[], True]
+
+
+def is_live(browser: Browser) -> bool:
+    script = "return document.querySelector('live-list').getAttribute('status') === 'live'"
+    return bool(browser.execute_script(script))
+
+
+# A row that was shown, then was not, and then is shown again has flickered.
+OBSERVE = """
+return (async () => {
+  const { apiAt } = await import("/static/rest_channels/live-list.js");
+  const api = apiAt("/");
+  const rooms = await api.rooms.list();
+  const room = (rooms.results ?? rooms).find(({ name }) => name === "lobby").id;
+  Object.assign(window, { api, pending: 0, flickers: [], drawings: 0 });
+  window.write = async (label, times) => {
+    pending++;
+    for (let i = 0; i < times; i++)
+      await api.messages.create({ room, text: `${label} ${i} of ${crypto.randomUUID()}` });
+    pending--;
+  };
+  document.body.innerHTML = `
+    <live-list stream="messages" query='{"room": ${room}}' window="90">
+      <template><p data-text="text"></p></template>
+    </live-list>`;
+  const list = document.querySelector("live-list");
+  const gone = new Set();
+  let shown = new Set();
+  new MutationObserver(() => {
+    const now = new Set([...list.querySelectorAll("p")].map((row) => row.textContent));
+    for (const text of shown) if (!now.has(text)) gone.add(text);
+    for (const text of now) if (gone.has(text)) flickers.push(text);
+    shown = now;
+    drawings++;
+  }).observe(list, { childList: true, subtree: true, characterData: true });
+})();
+"""
+
+
 @pytest.mark.usefixtures("redis_layer")
 def test_two_processes_are_one_chat(
     away: tuple[Browser, Browser], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -16,10 +16,14 @@ PYTHON_OF_python3.12 = $(shell .ci/python 3.12)
 PYTHON_OF_python3.13 = $(shell .ci/python 3.13)
 PYTHON_OF_newest = $(PYTHON_NEWEST)
 
-.PHONY: demo test $(VERSIONS) js-test bench instructions lint format docs docs-test clean
+.PHONY: demo demo-kanban test $(VERSIONS) js-test bench instructions lint format docs docs-test clean
 
 demo: $(VENV)/demo.stamp
 	$(BIN)/python demo/manage.py demo $(ARGS)
+
+demo-kanban: $(VENV)/demo.stamp
+	cd demo/kanban/front && npm install --loglevel=error && npm run build
+	$(BIN)/python demo/manage.py demo --page kanban/ $(ARGS)
 
 test: $(VENV)/test.stamp
 	$(BIN)/python -m tests $(ARGS)
@@ -56,6 +60,7 @@ docs-test: $(VENV)/docs.stamp $(VENV)/test.stamp
 
 clean:
 	rm -rf .venv $(VERSIONS:%=.venv-%) build js/dist js/node_modules
+	rm -rf demo/kanban/front/node_modules demo/kanban/static/kanban/dist
 
 $(VENV)/%.stamp: setup.cfg setup.py pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -24,6 +24,7 @@ INSTALLED_APPS = [
     "channels",
     "rest_channels",
     "chat",
+    "kanban",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",

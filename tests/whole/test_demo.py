@@ -40,7 +40,11 @@ CHROMIUM_FLAGS = [
 
 
 def test_what_the_demo_tests_itself(tmp_path: Path) -> None:
-    for command in (["test", "chat"], ["makemigrations", "--check", "--dry-run"], ["check"]):
+    for command in (
+        ["test", "chat", "kanban"],
+        ["makemigrations", "--check", "--dry-run"],
+        ["check"],
+    ):
         run = manage(tmp_path, *command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         output, _ = run.communicate()
         assert run.returncode == 0, output

@@ -18,10 +18,12 @@ class Command(BaseCommand):
         parser.add_argument(
             "--port", default=8000, type=int, help="the port to listen on; 0 chooses a free one"
         )
+        parser.add_argument("--page", default="", help="the path of the address that is printed")
 
-    def handle(self, *, host, port, **options):
+    def handle(self, *, host, port, page, **options):
         call_command("migrate", verbosity=0)
         call_command("seed", stdout=self.stdout)
+        call_command("seed_kanban", stdout=self.stdout)
         config = uvicorn.Config("multichat.asgi:application", host, port, log_level="warning")
         listening = config.bind_socket()
         listening.listen()  # now, because a reader of the URL below may connect at once
@@ -29,7 +31,7 @@ class Command(BaseCommand):
             f"{name} (staff)" if of["is_staff"] else name for name, of in USERS.items()
         )
         self.stdout.write(f"Sign in as {users}, password {PASSWORD}. Ctrl+C ends.")
-        self.stdout.write(f"http://{host}:{listening.getsockname()[1]}/")
+        self.stdout.write(f"http://{host}:{listening.getsockname()[1]}/{page}")
         self.stdout.flush()
         # Django warns about static files served by an async server, which only costs speed.
         warnings.filterwarnings("ignore", message="StreamingHttpResponse must consume")

@@ -1,0 +1,66 @@
+"""Boards of columns of cards, each board for its members."""
+
+from itertools import pairwise
+
+from django.conf import settings
+from django.db import models
+
+# The distance of new neighbours. A card between two others gets the mean of their positions.
+STEP = 1024.0
+
+
+class BoardQuerySet(models.QuerySet):
+    def visible_to(self, user):
+        """Return the boards that `user` is a member of."""
+        return self.filter(members=user)
+
+
+class Board(models.Model):
+    title = models.CharField(max_length=50)
+    members = models.ManyToManyField(settings.AUTH_USER_MODEL, related_name="boards")
+
+    objects = BoardQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self):
+        return self.title
+
+
+class Column(models.Model):
+    board = models.ForeignKey(Board, models.CASCADE, related_name="columns")
+    title = models.CharField(max_length=50)
+    position = models.FloatField()
+
+    class Meta:
+        ordering = ["position", "id"]
+
+    def __str__(self):
+        return self.title
+
+    def spread(self):
+        """
+        Renumber the cards if two of them have come too close for a third between them.
+
+        Halving a distance gives about 50 places before floats are equal.
+        """
+        cards = list(self.cards.all())
+        if all(after.position - before.position > 1e-6 for before, after in pairwise(cards)):
+            return
+        for number, card in enumerate(cards, start=1):
+            card.position = number * STEP
+        Card.objects.bulk_update(cards, ["position"])
+
+
+class Card(models.Model):
+    column = models.ForeignKey(Column, models.CASCADE, related_name="cards")
+    author = models.ForeignKey(settings.AUTH_USER_MODEL, models.CASCADE)
+    title = models.CharField(max_length=200)
+    position = models.FloatField()
+
+    class Meta:
+        ordering = ["position", "id"]
+
+    def __str__(self):
+        return self.title

@@ -5,7 +5,7 @@ Server processes as threads with an event loop each, which a test may kill.
         socket = await process.do(connect())
 
 Each has hubs of its own, as a process has. A kill ends everything in it as it is: no reply is sent,
-and no socket is told.
+and no socket receives a close frame.
 """
 
 from __future__ import annotations

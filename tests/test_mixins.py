@@ -21,6 +21,7 @@ from rest_channels.viewsets import (
     as_consumer,
 )
 from tests.models import Room, Seat
+from tests.support.room_viewsets import RoomSerializer
 from tests.support.subscription_stories import (
     event,
     nothing_more,
@@ -32,12 +33,6 @@ from tests.support.subscription_stories import (
 )
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-class RoomSerializer(ModelSerializer):
-    class Meta:
-        model = Room
-        fields = ["id", "name"]
 
 
 class Rooms:

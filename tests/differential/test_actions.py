@@ -9,12 +9,7 @@ from rest_framework.permissions import IsAdminUser
 from rest_framework.response import Response
 
 from tests.models import Room
-
-
-class RoomSerializer(serializers.ModelSerializer):
-    class Meta:
-        model = Room
-        fields = ["id", "name", "is_staff_only"]
+from tests.support.room_viewsets import FullRoomSerializer
 
 
 class NameSerializer(serializers.Serializer):
@@ -23,7 +18,7 @@ class NameSerializer(serializers.Serializer):
 
 class RoomViewSet(viewsets.ModelViewSet):
     queryset = Room.objects.order_by("id")
-    serializer_class = RoomSerializer
+    serializer_class = FullRoomSerializer
 
     @action(detail=False)
     def names(self, request):

@@ -5,17 +5,12 @@ from __future__ import annotations
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
-from rest_framework import pagination, serializers, viewsets
+from rest_framework import pagination, viewsets
 from rest_framework.decorators import action
 from rest_framework.response import Response
 
 from tests.models import Room
-
-
-class RoomSerializer(serializers.ModelSerializer):
-    class Meta:
-        model = Room
-        fields = ["name"]
+from tests.support.room_viewsets import RoomNameSerializer
 
 
 class Numbers(pagination.PageNumberPagination):
@@ -43,7 +38,7 @@ def five_rooms(db):
 def paged(site, paginator):
     class RoomViewSet(viewsets.ModelViewSet):
         queryset = Room.objects.order_by("id")
-        serializer_class = RoomSerializer
+        serializer_class = RoomNameSerializer
         pagination_class = paginator
 
         @action(detail=False)

@@ -9,12 +9,7 @@ from rest_framework.decorators import action
 from rest_framework.response import Response
 
 from tests.models import Message, Room
-
-
-class RoomSerializer(serializers.ModelSerializer):
-    class Meta:
-        model = Room
-        fields = ["id", "name", "is_staff_only"]
+from tests.support.room_viewsets import FullRoomSerializer
 
 
 @pytest.fixture
@@ -30,7 +25,7 @@ def ann(db):
 def guarded(site, *classes):
     class RoomViewSet(viewsets.ModelViewSet):
         queryset = Room.objects.order_by("id")
-        serializer_class = RoomSerializer
+        serializer_class = FullRoomSerializer
         permission_classes = classes
 
     site.register("rooms", RoomViewSet)
@@ -59,7 +54,7 @@ def test_is_authenticated_or_read_only(site, lobby, ann):
 def test_a_stranger_meets_403_before_405(site, lobby):
     class RoomViewSet(viewsets.ReadOnlyModelViewSet):
         queryset = Room.objects.all()
-        serializer_class = RoomSerializer
+        serializer_class = FullRoomSerializer
         permission_classes = [permissions.IsAuthenticatedOrReadOnly]
 
     site.register("rooms", RoomViewSet)
@@ -204,7 +199,7 @@ def test_what_a_permission_finds_of_the_view(site, lobby):
 def test_permissions_of_one_action_hold_before_a_missing_lookup_is_told(site):
     class RoomViewSet(viewsets.ModelViewSet):
         queryset = Room.objects.all()
-        serializer_class = RoomSerializer
+        serializer_class = FullRoomSerializer
 
         def get_permissions(self):
             return [permissions.IsAdminUser()] if self.action == "destroy" else []

@@ -13,12 +13,7 @@ from rest_channels.viewsets import (
     ReadOnlyModelConsumerViewSet,
 )
 from tests.models import Room
-
-
-class RoomSerializer(serializers.ModelSerializer):
-    class Meta:
-        model = Room
-        fields = ["id", "name", "is_staff_only"]
+from tests.support.room_viewsets import FullRoomSerializer
 
 
 @pytest.fixture
@@ -30,7 +25,7 @@ def lobby(db):
 def rooms(request, site, lobby):
     class RoomViewSet(request.param):
         queryset = Room.objects.order_by("id")
-        serializer_class = RoomSerializer
+        serializer_class = FullRoomSerializer
 
     site.register("rooms", RoomViewSet)
     return site
@@ -129,7 +124,7 @@ def test_writing_what_is_not_there(rooms, verb, action):
 def test_a_read_only_viewset(site, lobby, base):
     class RoomViewSet(base):
         queryset = Room.objects.order_by("id")
-        serializer_class = RoomSerializer
+        serializer_class = FullRoomSerializer
 
     site.register("rooms", RoomViewSet)
     row = f"/api/rooms/{lobby.pk}/"
@@ -147,7 +142,7 @@ def test_a_read_only_viewset(site, lobby, base):
 def test_a_generic_viewset_with_mixins(site, lobby, base):
     class RoomViewSet(mixins.CreateModelMixin, mixins.DestroyModelMixin, base):
         queryset = Room.objects.order_by("id")
-        serializer_class = RoomSerializer
+        serializer_class = FullRoomSerializer
 
     site.register("rooms", RoomViewSet)
     row = f"/api/rooms/{lobby.pk}/"
@@ -201,7 +196,7 @@ class ByActionViewSet(viewsets.ModelViewSet):
             fields = ["name"]
 
     def get_serializer_class(self):
-        return self.NameSerializer if self.action == "list" else RoomSerializer
+        return self.NameSerializer if self.action == "list" else FullRoomSerializer
 
     def get_permissions(self):
         return [IsAdminUser()] if self.action in ("destroy", "create") else [AllowAny()]
@@ -228,7 +223,7 @@ def test_permissions_by_action(site, lobby, django_user_model):
 def test_restricted_verbs(site, lobby):
     class RoomViewSet(viewsets.ModelViewSet):
         queryset = Room.objects.order_by("id")
-        serializer_class = RoomSerializer
+        serializer_class = FullRoomSerializer
         http_method_names = ["get", "put", "options"]
 
     site.register("rooms", RoomViewSet)

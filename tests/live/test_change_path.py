@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from django.db import transaction
 from django.test import override_settings
-from rest_framework.serializers import ModelSerializer
 
 from rest_channels.live import change_path
 from rest_channels.live.capture import writes
@@ -14,20 +13,15 @@ from rest_channels.live.delivery.refresh import Pass
 from rest_channels.models import PendingChange
 from rest_channels.viewsets import ModelConsumerViewSet
 from tests.models import Room
+from tests.support.room_viewsets import RoomNameSerializer
 from tests.support.subscription_stories import event, routes, run, subscribed, told, written
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-class RoomSerializer(ModelSerializer):
-    class Meta:
-        model = Room
-        fields = ["name"]
-
-
 class Rooms(ModelConsumerViewSet):
     queryset = Room.objects.order_by("id")
-    serializer_class = RoomSerializer
+    serializer_class = RoomNameSerializer
     permission_classes = []
 
 

@@ -35,14 +35,9 @@ from rest_channels.test import SocketClient
 from rest_channels.viewsets import ModelConsumerViewSet, as_consumer
 from tests.models import Room, Tag
 from tests.support.recorded_changes import another_database
+from tests.support.room_viewsets import FullRoomSerializer
 
 pytestmark = pytest.mark.django_db
-
-
-class RoomSerializer(serializers.ModelSerializer):
-    class Meta:
-        model = Room
-        fields = ["id", "name", "is_staff_only"]
 
 
 class StaffForStaff(BasePermission):
@@ -52,7 +47,7 @@ class StaffForStaff(BasePermission):
 
 class RoomViewSet(viewsets.ModelViewSet):
     queryset = Room.objects.order_by("id")
-    serializer_class = RoomSerializer
+    serializer_class = FullRoomSerializer
     permission_classes = [StaffForStaff]
 
     @action(detail=False, methods=["post", "put"])
@@ -522,7 +517,7 @@ def test_async_and_generator_actions_take_no_key(ann):
 def test_an_action_that_subscribes_takes_no_key(ann):
     class ViewSet(ModelConsumerViewSet):
         queryset = Room.objects.all()
-        serializer_class = RoomSerializer
+        serializer_class = FullRoomSerializer
 
         @action(detail=False, methods=["post"])
         def follow(self, request):
@@ -689,7 +684,7 @@ def test_the_check_of_the_row_changes_nothing(ann):
 def test_checks_that_follow_initial_refuse_a_replay(ann):
     class ViewSet(ModelConsumerViewSet):
         queryset = Room.objects.all()
-        serializer_class = RoomSerializer
+        serializer_class = FullRoomSerializer
         is_closed = False
 
         def initial(self, request, *args, **kwargs):
@@ -710,7 +705,7 @@ def test_checks_that_follow_initial_refuse_a_replay(ann):
 def test_a_viewset_that_skips_the_checks_does_not_take_a_key_for_granted(ann, caplog):
     class ViewSet(ModelConsumerViewSet):
         queryset = Room.objects.all()
-        serializer_class = RoomSerializer
+        serializer_class = FullRoomSerializer
 
         def initial(self, request, *args, **kwargs):
             self.format_kwarg = None

@@ -9,13 +9,13 @@ from django.db import InterfaceError, OperationalError
 from django_filters import CharFilter, FilterSet
 from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework.filters import SearchFilter
-from rest_framework.serializers import ModelSerializer
 
 from rest_channels.routers import DefaultRouter
 from rest_channels.sockets.response import is_unavailable
 from rest_channels.test import SocketClient
 from rest_channels.viewsets import ModelConsumerViewSet
 from tests.models import Room
+from tests.support.room_viewsets import RoomNameSerializer
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -24,19 +24,13 @@ TERMS = {"search": " ".join(f"t{number}" for number in range(3000))}
 BROKEN = {"pattern": "(unclosed"}
 
 
-class RoomSerializer(ModelSerializer):
-    class Meta:
-        model = Room
-        fields = ["name"]
-
-
 class Pattern(FilterSet):
     pattern = CharFilter(field_name="name", lookup_expr="regex")
 
 
 class RoomViewSet(ModelConsumerViewSet):
     queryset = Room.objects.order_by("id")
-    serializer_class = RoomSerializer
+    serializer_class = RoomNameSerializer
     filter_backends = [SearchFilter, DjangoFilterBackend]
     filterset_class = Pattern
     search_fields = ["name"]

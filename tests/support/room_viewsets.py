@@ -1,4 +1,4 @@
-"""Viewsets of rooms that everybody may see: what most stories of subscriptions need of them."""
+"""Serializers of rooms, and viewsets of rooms that every client may see."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ class RoomSerializer(serializers.ModelSerializer):
     class Meta:
         model = Room
         fields = ["id", "name"]
+
+
+class FullRoomSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = Room
+        fields = ["id", "name", "is_staff_only"]
 
 
 class RoomNameSerializer(serializers.ModelSerializer):

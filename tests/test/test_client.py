@@ -8,7 +8,7 @@ import threading
 import pytest
 from channels.routing import URLRouter
 from django.contrib.auth.models import User
-from rest_framework import serializers, viewsets
+from rest_framework import viewsets
 from rest_framework.decorators import action
 from rest_framework.permissions import IsAuthenticated
 from rest_framework.response import Response
@@ -17,17 +17,12 @@ from rest_channels.routers import DefaultRouter
 from rest_channels.test import SocketClient, SocketClosed, SocketTestCase
 from rest_channels.viewsets import ConsumerViewSetMixin
 from tests.models import Room
-
-
-class RoomSerializer(serializers.ModelSerializer):
-    class Meta:
-        model = Room
-        fields = ["id", "name", "is_staff_only"]
+from tests.support.room_viewsets import FullRoomSerializer
 
 
 class RoomViewSet(viewsets.ModelViewSet):
     queryset = Room.objects.order_by("id")
-    serializer_class = RoomSerializer
+    serializer_class = FullRoomSerializer
 
     @action(detail=False, permission_classes=[IsAuthenticated])
     def me(self, request):

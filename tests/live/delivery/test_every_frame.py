@@ -12,7 +12,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rest_framework.decorators import action
-from rest_framework.serializers import ModelSerializer
 
 from rest_channels.consumers import ModelSubscribeConsumers
 from rest_channels.routers import DefaultRouter
@@ -20,18 +19,13 @@ from rest_channels.viewsets import ModelConsumerViewSet
 from tests.models import Room
 from tests.support.consumer_talk import open_socket
 from tests.support.gates import Gate
+from tests.support.room_viewsets import RoomSerializer
 from tests.support.subscription_stories import routes, told, written
 from tests.support.talk import happened
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 EVENTS = {"create", "update", "delete", "sync", "alive", "reset", "created", "updated", "deleted"}
-
-
-class RoomSerializer(ModelSerializer):
-    class Meta:
-        model = Room
-        fields = ["id", "name"]
 
 
 class RoomViewSet(ModelConsumerViewSet):

@@ -5,20 +5,14 @@ from __future__ import annotations
 import threading
 
 import pytest
-from rest_framework import serializers
 
 from rest_channels.viewsets import ModelConsumerViewSet
 from tests.models import Room
+from tests.support.room_viewsets import RoomSerializer
 from tests.support.stepped_processes import MOMENTS, running
 from tests.support.subscription_stories import routes
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-class RoomSerializer(serializers.ModelSerializer):
-    class Meta:
-        model = Room
-        fields = ["id", "name"]
 
 
 class Rooms(ModelConsumerViewSet):

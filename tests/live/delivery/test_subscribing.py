@@ -7,24 +7,18 @@ import asyncio
 import pytest
 from channels.db import database_sync_to_async
 from channels.routing import URLRouter
-from rest_framework.serializers import ModelSerializer
 
 from rest_channels.viewsets import ModelConsumerViewSet
 from tests.models import Room
+from tests.support.room_viewsets import FullRoomSerializer
 from tests.support.talk import talking_to
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-class RoomSerializer(ModelSerializer):
-    class Meta:
-        model = Room
-        fields = ["id", "name", "is_staff_only"]
-
-
 class RoomViewSet(ModelConsumerViewSet):
     queryset = Room.objects.order_by("id")
-    serializer_class = RoomSerializer
+    serializer_class = FullRoomSerializer
     permission_classes = []
     filterset_fields = ["is_staff_only"]
 

@@ -14,6 +14,7 @@ from rest_framework import serializers
 from rest_channels.live.visibility.evaluation import EVERYBODY, ONE_USER
 from rest_channels.live.visibility.loaded_columns import shows_loaded_columns
 from tests.models import Book, Message, Note, Novel, Room
+from tests.support.room_viewsets import RoomSerializer
 
 pytestmark = pytest.mark.django_db
 
@@ -31,12 +32,6 @@ def answer(queryset, serializer_class, **values):
     """An answer of DRF, as far as the proof reads it."""
     known = {"unproven": None, "text_reach": EVERYBODY, **values}
     return SimpleNamespace(queryset=queryset, serializer_class=serializer_class, **known)
-
-
-class RoomSerializer(serializers.ModelSerializer):
-    class Meta:
-        model = Room
-        fields = ["id", "name"]
 
 
 named = {"room_name": serializers.CharField(source="room.name")}

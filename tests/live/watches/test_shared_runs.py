@@ -11,7 +11,7 @@ import pytest
 from django.contrib.auth.models import Permission, User
 from django.db import transaction
 from django.test import override_settings
-from rest_framework import filters, pagination, serializers, viewsets
+from rest_framework import filters, pagination, viewsets
 from rest_framework.decorators import action
 from rest_framework.exceptions import NotFound
 from rest_framework.permissions import BasePermission, IsAuthenticated
@@ -25,6 +25,7 @@ from rest_channels.routers import DefaultRouter
 from rest_channels.sockets.counters import counters
 from tests.models import Room
 from tests.support.gates import Gate
+from tests.support.room_viewsets import RoomSerializer
 from tests.support.subscription_stories import ByHeader, as_user, run, written
 from tests.support.talk import happened, talking_to
 from tests.support.watch_stories import Runs, all_is_read, change, groups, runs_settle, watched
@@ -35,12 +36,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 class MayView(BasePermission):
     def has_permission(self, request, view):
         return request.user.has_perm("tests.view_room")
-
-
-class RoomSerializer(serializers.ModelSerializer):
-    class Meta:
-        model = Room
-        fields = ["id", "name"]
 
 
 class Pages(pagination.PageNumberPagination):

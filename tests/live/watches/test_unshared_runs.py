@@ -21,6 +21,7 @@ from rest_channels.live.visibility import answer_proofs
 from rest_channels.routers import DefaultRouter
 from rest_channels.sockets import watch_exchange
 from tests.models import Room
+from tests.support.room_viewsets import RoomNameSerializer
 from tests.support.subscription_stories import ByHeader, as_user, run, written
 from tests.support.talk import talking_to
 from tests.support.watch_stories import change, groups, runs_settle, watched
@@ -31,17 +32,11 @@ here = threading.local()
 around: ContextVar[str] = ContextVar("around")
 
 
-class RoomSerializer(serializers.ModelSerializer):
-    class Meta:
-        model = Room
-        fields = ["name"]
-
-
 class Rooms(viewsets.ModelViewSet):
     authentication_classes = [ByHeader]
     permission_classes = [IsAuthenticated]
     queryset = Room.objects.order_by("name")
-    serializer_class = RoomSerializer
+    serializer_class = RoomNameSerializer
 
 
 def leaving(leave):
@@ -234,13 +229,13 @@ class ByPages(Rooms):
     pagination_class = OwnPages
 
 
-class OfReader(RoomSerializer):
+class OfReader(RoomNameSerializer):
     reader = serializers.SerializerMethodField()
 
     def get_reader(self, room):
         return self.context["request"].user.username
 
-    class Meta(RoomSerializer.Meta):
+    class Meta(RoomNameSerializer.Meta):
         fields = ["name", "reader"]
 
 
@@ -248,7 +243,7 @@ class BySerializer(Rooms):
     serializer_class = OfReader
 
 
-class KeepingOnView(RoomSerializer):
+class KeepingOnView(RoomNameSerializer):
     def to_representation(self, room):
         view = self.context["view"]
         view.reader = getattr(view, "reader", None) or view.request.user.username

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from rest_framework import serializers, viewsets
+from rest_framework import viewsets
 from rest_framework.decorators import action
 from rest_framework.response import Response
 
@@ -11,6 +11,7 @@ from rest_channels.live.delivery import registry
 from rest_channels.routers import DefaultRouter
 from tests.models import Room
 from tests.support.gates import Gate
+from tests.support.room_viewsets import RoomSerializer
 from tests.support.subscription_stories import run, written
 from tests.support.talk import happened, talking_to
 from tests.support.watch_stories import Runs, watched
@@ -22,12 +23,6 @@ pytestmark = pytest.mark.django_db(transaction=True)
 def nobody_waits_for_the_clock(settings):
     """Only a fence makes the second run begin before a minute."""
     settings.REST_CHANNELS = {"FENCE_SECONDS": 60, "POLL_SECONDS": 60, "WATCH_SECONDS": 60}
-
-
-class RoomSerializer(serializers.ModelSerializer):
-    class Meta:
-        model = Room
-        fields = ["id", "name"]
 
 
 class Rooms(viewsets.ModelViewSet):

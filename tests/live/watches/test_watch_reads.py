@@ -13,6 +13,7 @@ from rest_framework.response import Response
 from rest_channels.routers import DefaultRouter
 from tests.models import Book, Message, Room, Sensor, Shelf, Tag
 from tests.support.other_database import other_database  # noqa: F401
+from tests.support.room_viewsets import RoomNameSerializer
 from tests.support.subscription_stories import run, written
 from tests.support.talk import talking_to
 from tests.support.watch_stories import Runs, change, runs_settle, watched
@@ -33,15 +34,9 @@ class Cursors(pagination.CursorPagination):
     ordering = "name"
 
 
-class RoomSerializer(serializers.ModelSerializer):
-    class Meta:
-        model = Room
-        fields = ["name"]
-
-
 class Rooms(viewsets.ModelViewSet):
     queryset = Room.objects.order_by("name")
-    serializer_class = RoomSerializer
+    serializer_class = RoomNameSerializer
     authentication_classes = []
     permission_classes = []
 

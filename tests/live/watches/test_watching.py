@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import pytest
 from django.db.models import Count
-from rest_framework import pagination, serializers, viewsets
+from rest_framework import pagination, viewsets
 from rest_framework.decorators import action
 from rest_framework.response import Response
 
 from rest_channels.decorators import live_every
 from rest_channels.routers import DefaultRouter
 from tests.models import Message, Room, Tag
+from tests.support.room_viewsets import RoomSerializer
 from tests.support.subscription_stories import run, written
 from tests.support.talk import talking_to
 from tests.support.watch_stories import Runs, change, runs_settle, watched
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-class RoomSerializer(serializers.ModelSerializer):
-    class Meta:
-        model = Room
-        fields = ["id", "name"]
 
 
 class Pages(pagination.PageNumberPagination):

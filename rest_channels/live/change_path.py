@@ -32,9 +32,11 @@ from rest_channels.live.log.positions import Position
 from rest_channels.live.log.sequencer import sequence
 from rest_channels.live.log.transactions import snapshot
 from rest_channels.live.log_database import reading_from
+from rest_channels.live.topics import CANNOT_SUBSCRIBE, CannotSubscribe
 from rest_channels.live.visibility.audiences import TooFarReaching
 from rest_channels.live.visibility.evaluations import AskAgain
 from rest_channels.live.visibility.learned import Learned
+from rest_channels.protocol import Reply
 from rest_channels.sockets.response import is_unavailable, reply_to_fault
 from rest_channels.workers.connection_state import Handover
 from rest_channels.workers.contexts import around_pass
@@ -186,7 +188,10 @@ class ChangePath:
         """
         End subscriptions after an error, because a client must not take silence for no change.
         """
-        fault = reply_to_fault(cause, "Server error while telling subscribers", to=None)
+        if isinstance(cause, CannotSubscribe):
+            fault = Reply.error(cause.status_code, str(cause.detail), CANNOT_SUBSCRIBE)
+        else:
+            fault = reply_to_fault(cause, "Server error while telling subscribers", to=None)
         for subscription in subscriptions:
             if subscription.audience is not None:
                 subscription.audience.subscriptions.discard(subscription)

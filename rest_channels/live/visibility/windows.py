@@ -10,9 +10,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from django.core.exceptions import ImproperlyConfigured
-
 from rest_channels.live.keys import field_of, key_of, kind_of, pk_of
+from rest_channels.live.topics import CannotSubscribe
 from rest_channels.live.visibility.audiences import Audience, in_parts
 from rest_channels.live.visibility.evaluation import EVERYBODY
 from rest_channels.live.visibility.total_order import totally_ordered
@@ -25,6 +24,11 @@ _INTEGER_BITS: Final = 64
 
 # A join may return a row several times. More rows than this for each of the window are not read.
 _MAX_REPEATS: Final = 16
+
+_REPEATED: Final = (
+    f"A row must not come more than {_MAX_REPEATS} times in a window: use distinct() in the "
+    "queryset, 'subscribe' without a window, or 'watch' for a list that is read again."
+)
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,6 @@ def first_rows(
         lambda limit: read(ordered[:limit]),
         lambda row: key_of(audience.model, row.pk) or "",
         row_count(audience),
-        audience,
     )
     return [row for same in rows.values() for row in same]
 
@@ -73,7 +76,6 @@ def read_order(audience: Audience, *, more: int = 0) -> Order:
         lambda limit: _listed(audience, ordered[:limit]),
         lambda values: key_of(audience.model, values[0]) or "",
         size + more,
-        audience,
     )
     keys = list(found)
     edge = tuple(found[keys[size - 1]][0][1:]) if names and len(keys) >= size else None
@@ -164,12 +166,11 @@ def _enough(
     read: Callable[[int], list[T]],
     name: Callable[[T], str],
     count: int,
-    audience: Audience,
 ) -> dict[str, list[T]]:
     """
     Return the first `count` different items, in order, each with its repetitions.
 
-    Raises `ImproperlyConfigured` if most items are repetitions.
+    Raises `CannotSubscribe` if most items are repetitions.
     """
     limit = count
     while True:
@@ -181,8 +182,4 @@ def _enough(
             return {key: found[key] for key in list(found)[:count]}
         limit *= 2
         if limit > count * _MAX_REPEATS:
-            view = type(audience.evaluation.view).__name__
-            raise ImproperlyConfigured(
-                f"A row must not come more than {_MAX_REPEATS} times in a window: use distinct() "
-                f"in the queryset of {view}."
-            )
+            raise CannotSubscribe(_REPEATED)

@@ -162,3 +162,46 @@ def test_a_row_of_a_slice_can_be_followed_by_its_collection_or_be_watched():
         assert (reply["response_status"], reply["codes"]) == (400, ["cannot_subscribe"])
         assert "'subscribe'" in reply["errors"][0]
         assert "'watch'" in reply["errors"][0]
+
+
+class ShelfSerializer(serializers.ModelSerializer):
+    class Meta:
+        model = Shelf
+        fields = ["id", "name"]
+
+
+class JoinedShelves(ModelConsumerViewSet):
+    """A shelf comes once for each of its items."""
+
+    queryset = Shelf.objects.filter(items__version__gte=0).order_by("id")
+    serializer_class = ShelfSerializer
+    authentication_classes = permission_classes = filter_backends = []
+
+
+def fill(shelf, count):
+    Item.objects.bulk_create(
+        Item(name=f"{shelf.name}{number}", version=1, shelf=shelf) for number in range(count)
+    )
+
+
+def test_rows_that_come_too_often_for_a_window():
+    with running() as shared:
+        shelf, other = shared.write(lambda: [Shelf.objects.create(name=name) for name in "ab"])
+        shared.write(lambda: (fill(shelf, 3), fill(other, 1)))
+        process = shared.start()
+        socket = process.connect(routes(JoinedShelves), "/", {})
+        _, reply = socket.ask("subscribe", request_id="s", window=2, snapshot=True)
+        assert [row["name"] for row in reply["data"]] == ["a", "b"]
+        shared.write(lambda: Item.objects.all().delete())
+        shared.write(lambda: (fill(shelf, 100), fill(other, 1)))
+        process.catch_up()
+        revoked = socket.drain()[-1]
+        assert (revoked["action"], revoked["response_status"]) == ("revoke", 400)
+        for way, (action, keys) in ASKED.items():
+            _, reply = socket.ask(action, request_id=way, **keys)
+            if way == "window":
+                assert (reply["response_status"], reply["codes"]) == (400, ["cannot_subscribe"])
+                assert "'subscribe'" in reply["errors"][0]
+                assert "'watch'" in reply["errors"][0]
+            else:
+                assert reply["response_status"] == 201, (way, reply)

@@ -83,11 +83,11 @@ LONG = f"-m 'programs or once' {WITHOUT_CHROMIUM}"
 # The suite without the latter.
 SHORTER = f"-m 'not once' {WITHOUT_CHROMIUM}"
 
-# The longest first, so that no job runs alone at the end.
+# The longest first, so that no job runs alone at the end; of those on PostgreSQL, one at a time.
 JOBS = [
     suite("PostgreSQL", "test", "postgresql", **FAST),
-    suite("newest versions, PostgreSQL", "newest", "postgresql", SHORTER, **FEW),
     suite("newest versions, SQLite", "newest", "sqlite", SHORTER, **FEW),
+    suite("newest versions, PostgreSQL", "newest", "postgresql", SHORTER, **FEW),
     suite("oldest versions", "oldest", "sqlite", SHORTER, **FEW),
     suite("long tests, SQLite", "test", "sqlite", LONG, **FAST),
     suite("development mode, newest versions", "newest", "sqlite", DEVELOPMENT, **FEWER),

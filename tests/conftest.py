@@ -14,10 +14,13 @@ from channels.testing import WebsocketCommunicator
 from django.apps import apps
 from pytest_django import DjangoDbBlocker
 
+from rest_channels.consumers import consumer_streams
+from rest_channels.contrib.dcrf import hosting
 from rest_channels.live.delivery import arrivals, hub, paces
 from rest_channels.live.delivery.track import followers
 from rest_channels.live.log.maintenance import housekeeper
 from rest_channels.test import AsyncSocketClient, SocketClient
+from rest_channels.test.base_client import BaseSocketClient
 from tests.support import available_services, killable_services, table_cleanup
 from tests.support.killable_services import OwnPgBouncer, OwnPostgreSQL, OwnRedis
 
@@ -94,6 +97,8 @@ def no_machine_is_too_slow() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def no_application_is_too_slow() -> None:
     """Wait for an application for a minute: Channels' communicators give up after a second."""
+    BaseSocketClient.__init__.__kwdefaults__["timeout"] = 60.0
+    hosting._SECONDS_TO_OPEN = consumer_streams._SECONDS_TO_OPEN = 60
     kind = WebsocketCommunicator
     for method in (kind.connect, kind.receive_from, kind.receive_json_from, kind.receive_output):
         method.__defaults__ = (60,)

@@ -15,12 +15,13 @@ from djangochannelsrestframework.mixins import ListModelMixin
 from rest_channels.routers import DefaultRouter
 from rest_channels.test import AsyncSocketClient, SocketClosed
 from tests.models import Room
-from tests.test.test_client import RoomSerializer, RoomViewSet
+from tests.support.room_viewsets import FullRoomSerializer
+from tests.test.test_client import RoomViewSet
 
 
 class RoomConsumer(ListModelMixin, GenericAsyncAPIConsumer):
     queryset = Room.objects.order_by("id")
-    serializer_class = RoomSerializer
+    serializer_class = FullRoomSerializer
 
 
 router = DefaultRouter()

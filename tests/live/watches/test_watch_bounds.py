@@ -132,12 +132,12 @@ def test_an_answer_that_is_too_large(settings):
 
 
 def test_a_run_that_is_too_slow(settings):
-    settings.REST_CHANNELS = {"MAX_WATCH_SECONDS": 1}
     Rooms.slow = Gate()
 
     async def story():
         async with talking() as socket:
             await watched(socket, "waiting")
+            settings.REST_CHANNELS = {"MAX_WATCH_SECONDS": 1}
             await written(Room.objects.create, name="slow")
             event = await socket.receive()
             assert (event["action"], event["response_status"]) == ("revoke", 400)

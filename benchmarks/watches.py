@@ -3,7 +3,8 @@ Watches of a page, beside polling the same page by HTTP once a second.
 
 All in this process: sockets without a network, and requests without a server, so the figures have
 neither's own cost. A writer saves a row at a given rate. Processor time and queries are of
-the whole process, for a second of all clients. One user's clients share a run; users do not.
+the whole process, for a second of all clients. Each client is another user, whom an authentication
+class finds in the database.
 
     python -m benchmarks.watches --clients 100 --seconds 5 --writes 1
 """
@@ -25,18 +26,49 @@ from benchmarks.site import MessageViewSet, messages
 # isort: split
 from asgiref.sync import sync_to_async
 from channels.testing import WebsocketCommunicator
+from django.contrib.auth.models import User
 from django.db import connections
 from django.db.backends.utils import CursorWrapper
 from django.test import RequestFactory
+from rest_framework.authentication import BaseAuthentication
+from rest_framework.permissions import IsAuthenticated
 
 from rest_channels.routers import DefaultRouter
 from rest_channels.sockets.counters import counters
 
+
+class ByName(BaseAuthentication):
+    """The user whom the header `user` names."""
+
+    def authenticate(self, request: Any) -> Any:
+        return User.objects.get(username=request.headers["user"]), None
+
+
+class Shared(MessageViewSet):
+    """Proven to answer all users alike: they share runs."""
+
+    authentication_classes = [ByName]
+    permission_classes = [IsAuthenticated]
+
+
+class Unshared(Shared):
+    """Not proven: each user has runs of its own."""
+
+    def get_queryset(self) -> Any:
+        return super().get_queryset()
+
+
 router = DefaultRouter()
-router.register("messages", MessageViewSet, "message")
+router.register("shared", Shared, "shared")
+router.register("unshared", Unshared, "unshared")
 application = router.as_asgi()
 
-page = MessageViewSet.as_view({"get": "list"})
+page = Shared.as_view({"get": "list"})
+
+
+def make_users(count: int) -> None:
+    users = [User(username=f"user{number}") for number in range(count)]
+    User.objects.bulk_create(users, ignore_conflicts=True)
 
 
 class Queries:
@@ -72,8 +104,9 @@ async def write(seconds: float, writes: float) -> None:
         await asyncio.sleep(1 / (writes or 10))
 
 
-def ask() -> None:
-    response = page(RequestFactory(SERVER_NAME="127.0.0.1").get("/messages/"))
+def ask(number: int) -> None:
+    headers = {"user": f"user{number}"}
+    response = page(RequestFactory(SERVER_NAME="127.0.0.1", headers=headers).get("/shared/"))
     assert response.render().status_code == 200
     # As the end of a request does, although the connection stays.
     for connection in connections.all(initialized_only=True):
@@ -85,8 +118,8 @@ async def poll(clients: int, seconds: float) -> int:
     begun, asked = time.monotonic(), 0
     while (passed := time.monotonic() - begun) < seconds:
         due = int(passed * clients) - asked
-        for _ in range(due):
-            await sync_to_async(ask)()
+        for number in range(asked, asked + due):
+            await sync_to_async(ask)(number % clients)
         asked += due
         await asyncio.sleep(0.01)
     return asked
@@ -110,22 +143,21 @@ async def polled(clients: int, seconds: float, writes: float) -> dict[str, float
     return await measured(load, seconds)
 
 
-def socket(number: int, *, apart: bool) -> WebsocketCommunicator:
-    headers = [(b"host", b"127.0.0.1")]
-    query = f"?client={number}" if apart else ""
-    return WebsocketCommunicator(application, f"/messages/{query}", headers=headers)
+def socket(number: int, stream: str) -> WebsocketCommunicator:
+    headers = [(b"host", b"127.0.0.1"), (b"user", f"user{number}".encode())]
+    return WebsocketCommunicator(application, f"/{stream}/", headers=headers)
 
 
-async def watched(clients: int, seconds: float, writes: float, *, apart: bool) -> dict[str, float]:
-    """Watch the page with that number of sockets, `apart` with a query of their own each."""
-    sockets = [socket(number, apart=apart) for number in range(clients)]
+async def watched(clients: int, seconds: float, writes: float, stream: str) -> dict[str, float]:
+    """Watch the page of `stream` with that number of sockets, each of another user."""
+    sockets = [socket(number, stream) for number in range(clients)]
     for each in sockets:
         await each.connect()
         await each.send_to(json.dumps({"action": "watch", "of": "list", "request_id": 1}))
         assert json.loads(await each.receive_from())["response_status"] == 201
     # Followers begin, and compare once.
     await asyncio.sleep(2)
-    runs = counters.watch_runs
+    runs, checks = counters.watch_runs, counters.watch_checks
 
     async def load() -> int:
         await write(seconds, writes)
@@ -136,6 +168,7 @@ async def watched(clients: int, seconds: float, writes: float, *, apart: bool) -
             each.output_queue.get_nowait()
     figures = await measured(load, seconds)
     figures["runs"] = (counters.watch_runs - runs) / seconds
+    figures["checks"] = (counters.watch_checks - checks) / seconds
     for each in sockets:
         await each.disconnect()
     return figures
@@ -145,8 +178,8 @@ async def compare(clients: int, seconds: float, writes: float) -> None:
     subjects = {
         "the writer alone": partial(write_alone, seconds, writes),
         "polling once a second": partial(polled, clients, seconds, writes),
-        "watching, one query": partial(watched, clients, seconds, writes, apart=False),
-        "watching, each its own": partial(watched, clients, seconds, writes, apart=True),
+        "watching, shared": partial(watched, clients, seconds, writes, "shared"),
+        "watching, not shared": partial(watched, clients, seconds, writes, "unshared"),
     }
     print(f"{clients} clients, {writes:g} writes a second; each second:")
     for subject, figures in subjects.items():
@@ -169,6 +202,7 @@ def main() -> None:
     parser.add_argument("--writes", type=float, nargs="*", default=[0.0, 1.0])
     options = parser.parse_args()
     fill("sqlite")
+    make_users(options.clients)
     for writes in options.writes:
         asyncio.run(compare(options.clients, options.seconds, writes))
 

@@ -87,8 +87,11 @@ class ModelQueue(ConsumersQueue):
         self.handshake_underneath = replace(self.handshake, mount=path)
 
     def take(self, frame: Frame, payload: Any) -> None:
-        own = any(self._is_own(action, frame) for action in (*CONNECTIONS_OWN, *ENDINGS))
-        if self.is_open and not isinstance(frame, Content) and not own:
+        owned = (*CONNECTIONS_OWN, *ENDINGS, "unwatch")
+        own = any(self._is_own(action, frame) for action in owned)
+        if self.is_open and self._is_own("watch", frame):
+            self._take_watch(frame, self.stream.viewsets, self.handshake_underneath)
+        elif self.is_open and not isinstance(frame, Content) and not own:
             self._put(exchange_of(self.stream.viewsets, frame, self.handshake_underneath))
         else:
             super().take(frame, payload)

@@ -115,7 +115,7 @@ class StreamQueue:
         elif any(self._is_own(action, frame) for action in (*ENDINGS, "unwatch")):
             self._put(frame)
         elif self._is_own("watch", frame):
-            self._take_watch(frame)
+            self._take_watch(frame, self.stream, self.handshake)
         elif any(self._is_own(action, frame) for action in EXCHANGED):
             try:
                 self._put(EXCHANGED[str(frame.action)](self.stream, frame, self.handshake))
@@ -184,11 +184,11 @@ class StreamQueue:
         except FrameError as error:
             self.wire.post(Reply.refusal(error))
 
-    def _take_watch(self, frame: Frame) -> None:
+    def _take_watch(self, frame: Frame, stream: Stream, handshake: Handshake) -> None:
         try:
             followed = current_watch_hub().places()
             exchange = WatchExchange(
-                self.stream, frame, self.handshake, is_row=self.is_row, followed=followed
+                stream, frame, handshake, is_row=self.is_row, followed=followed
             )
         except InvalidWatch as error:
             self.answer(error.reply)

@@ -125,7 +125,7 @@ test("null subscribes to nothing", page(async ({ server, open, draw, pass, text 
   const { redraw } = await draw(h(Maybe, {}));
   await pass(20);
   assert.deepEqual([text(), server.requests], ["", []]);
-  assert.throws(() => grow(1), { message: "grow() requires a subscription: null is not one." });
+  assert.throws(() => grow(1), { message: "grow() requires a subscription: pass a value other than null." });
   await redraw(h(Maybe, { room: 2 }));
   await pass(20);
   assert.equal(text(), "2.0,2.1");
@@ -242,7 +242,7 @@ test("useRoom joins a room while the component is shown", page(async ({ server, 
   await act(async () => document.querySelector("button").click());
   await pass(20);
   assert.equal(text(), "");
-  assert.throws(() => say({ text: "Hi" }), { message: "say() requires a subscription: null is not one." });
+  assert.throws(() => say({ text: "Hi" }), { message: "say() requires a subscription: pass a value other than null." });
   const actions = sent.filter(([stream]) => stream === "here");
   assert.deepEqual(actions, [["here", "join", "3", undefined], ["here", "send", "3", { text: "Hi" }], ["here", "leave", "3", undefined]]);
 }));

@@ -55,8 +55,8 @@ test("null subscribes to nothing", browse(tables, async ({ server, clock, open }
   const ends = [list, count, hall].map((store) => store.subscribe(() => {}));
   await clock.advance(20);
   assert.deepEqual([get(list).rows, get(count).data, get(hall).users], [[], undefined, []]);
-  assert.throws(() => list.grow(1), { message: "grow() requires a subscription: null is not one." });
-  assert.throws(() => hall.say("Hi"), { message: "say() requires a subscription: null is not one." });
+  assert.throws(() => list.grow(1), { message: "grow() requires a subscription: pass a value other than null." });
+  assert.throws(() => hall.say("Hi"), { message: "say() requires a subscription: pass a value other than null." });
   for (const end of ends) end();
   await clock.advance(20);
   assert.deepEqual(server.requests, []);

@@ -49,9 +49,9 @@ test("options that change in value subscribe again, equal ones do not", scoped(a
   room.value = null;
   await pass(20);
   assert.deepEqual([texts(list), server.requests.at(-1)], [[], "unsubscribe"]);
-  assert.throws(() => list.grow(1), { message: "grow() requires a subscription: null is not one." });
+  assert.throws(() => list.grow(1), { message: "grow() requires a subscription: pass a value other than null." });
   const hall = setup(() => useRoom(open().here, null));
-  assert.throws(() => hall.say("Hi"), { message: "say() requires a subscription: null is not one." });
+  assert.throws(() => hall.say("Hi"), { message: "say() requires a subscription: pass a value other than null." });
 }));
 
 test("useWatch, useRoom and useConnection", scoped(async ({ server, open, pass, setup }) => {

@@ -50,7 +50,7 @@ api.messages.watch("stat");
 api.messages.watch("stats").data?.total;
 // @ts-expect-error a message of a room has a text
 api.here.join(3).say({ txt: "Hi" });
-// @ts-expect-error rooms are no lists
+// @ts-expect-error a stream of rooms has no lists
 api.here.live();
 // @ts-expect-error no such state
 if (api.state.name === "open") api.close();
@@ -70,7 +70,7 @@ useWatch(api.messages, "stats").data?.total;
 useLive(api.messages).rows[0]?.txt;
 // @ts-expect-error a message of a room has a text
 useRoom(api.here, 3).say({ txt: "Hi" });
-// @ts-expect-error a viewset is no room
+// @ts-expect-error a viewset has no rooms
 useRoom(api.messages, 3);
 
 // Vue and Svelte

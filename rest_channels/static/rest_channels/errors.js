@@ -38,7 +38,7 @@ export class ConnectionLost extends Error {
   /** @param {boolean} wasSent */
   constructor(wasSent) {
     super(
-      wasSent ? "The connection was lost before the answer." : "Not connected: nothing was sent.",
+      wasSent ? "The connection was lost before the answer arrived." : "Not connected: nothing was sent.",
     );
     this.wasSent = wasSent;
   }

@@ -19,7 +19,7 @@ export function callsOf(read, methods) {
   const callOf = (/** @type {string} */ name) => (/** @type {any[]} */ ...args) => {
     const handle = read();
     if (handle?.[name]) return handle[name](...args);
-    throw new TypeError(`${name}() requires a subscription: null is not one.`);
+    throw new TypeError(`${name}() requires a subscription: pass a value other than null.`);
   };
   return Object.fromEntries(methods.map((name) => [name, callOf(name)]));
 }

@@ -213,7 +213,7 @@ export interface ViewSetType {
   row: any;
   /** The key's type; by default that of `row.id`. */
   key?: Key;
-  /** What `create` takes; without it there is no `create`. */
+  /** What `create` takes; if this is missing, `create()` does not compile. */
   create?: any;
   /** What `update` takes, and, each field optional, `patch`. */
   update?: any;

@@ -256,6 +256,8 @@ def running(capture: str = "signals") -> Iterator[Processes]:
     patch.setattr(revalidation.leases, "hint", lambda concerns: None)
     patch.setattr(revalidation.leases, "_schedule", lambda loop: None)
     patch.setattr(refresh, "_REFRESH_DELAY", 0)
+    # A slow machine may take a minute, and then each subscription would receive a `sync`.
+    patch.setattr(change_path, "_SECONDS_BETWEEN_SYNCS", float("inf"))
     # No test depends on the duration of passes; see `moving` for moves.
     patch.setattr(paces, "SLOW_SECONDS", float("inf"))
     patch.setattr(paces, "_AT_ONCE_SECONDS", float("inf"))

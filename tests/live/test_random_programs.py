@@ -30,7 +30,7 @@ from tests.support.random_programs.stages import PLAIN, PROGRAMS, check, must_fa
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1_800),
     pytest.mark.programs,
 ]
 

@@ -27,7 +27,7 @@ from tests.support.random_programs.world_kind import IS_POSTGRESQL
 
 pytestmark = [
     pytest.mark.django_db(transaction=True, databases="__all__"),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1_800),
     pytest.mark.programs,
 ]
 

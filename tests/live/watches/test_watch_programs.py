@@ -25,7 +25,7 @@ from tests.support.random_watches import run_program
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1_800),
     pytest.mark.programs,
 ]
 

@@ -43,7 +43,9 @@ class SharedGroup(Group):
         self._checking: dict[Watching, asyncio.Task[None]] = {}
         # Those of them that must be checked once more.
         self._doubted: set[Watching] = set()
+        # The last answer, while some clients wait for it.
         self._event = ""
+        self._is_sharing = False
         self._made_at = float("inf")
         self._strikes = 0
         self._hurry_checks = asyncio.Event()
@@ -120,7 +122,13 @@ class SharedGroup(Group):
         self._take_check(watching, answer)
         watching.tell(self._token, self._event)
         self._settle_down()
-        await self._share([m for m in self.members if m is not watching], identity, answer.basis)
+        self._is_sharing = True
+        try:
+            others = [m for m in self.members if m is not watching]
+            await self._share(others, identity, answer.basis)
+        finally:
+            self._is_sharing = False
+            self._forget_event()
 
     async def _share(self, others: list[Watching], identity: Hashable, basis: Basis) -> None:
         """Send the answer to `others`, each if it is permitted."""
@@ -156,6 +164,11 @@ class SharedGroup(Group):
             # Its permission is younger than the answer, which may show what was deleted before.
             self._move(member, None)
 
+    def _forget_event(self) -> None:
+        """Free the memory of the last answer once no client waits for it."""
+        if not (self._is_sharing or self._checking):
+            self._event = ""
+
     def _take_check(self, member: Watching, answer: Answer) -> None:
         member.check = _sharing_of(answer).check
         for alias, labels in member.check.tables.items():
@@ -185,6 +198,7 @@ class SharedGroup(Group):
         finally:
             if self._checking.get(member) is asyncio.current_task():
                 del self._checking[member]
+            self._forget_event()
 
     async def _rest_of(self, member: Watching) -> None:
         left = _check_of(member).began + socket_settings.WATCH_SECONDS - time.monotonic()

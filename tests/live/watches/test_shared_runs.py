@@ -381,6 +381,20 @@ def test_an_answer_that_is_too_large_ends_the_watches_of_all(settings):
     run(story)
 
 
+def test_an_answer_is_not_kept_once_all_have_it(settings):
+    settings.REST_CHANNELS = {"LEASE_SECONDS": 0.2}
+
+    async def story():
+        async with watching(await written(users, "ann", "ben", "cal")) as sockets:
+            await written(Room.objects.create, name="attic")
+            for socket in sockets:
+                await change(socket)
+            await runs_settle()
+            assert [group._event for group in groups()] == [""]
+
+    run(story)
+
+
 def test_nothing_is_left_when_the_sockets_close(long_leases):
     async def story():
         async with watching(await written(users, "ann", "ben")):

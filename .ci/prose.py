@@ -16,9 +16,6 @@ import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
-# Not mended yet. Remove a path once its prose passes.
-NOT_YET = ("tests/support/random_programs/", "tests/live/test_random_")
-
 # A sentence begins with the text, after a full stop, or after an empty line.
 _BEGIN = r"(?:\A\s*|(?<=[.!?])\s+|\n\s*\n\s*)"
 # A question may begin with a question word.
@@ -162,10 +159,10 @@ def findings(path: Path) -> Iterator[tuple[int, str, str]]:
 
 
 def main(paths: list[str]) -> int:
-    """Check `paths`, which may be mended or not; by default all that should be."""
+    """Check `paths`, by default all files of the project."""
     if not paths:
         tracked = subprocess.check_output(["git", "ls-files"], text=True).split("\n")
-        paths = [path for path in tracked if path and not path.startswith(NOT_YET)]
+        paths = [path for path in tracked if path]
     status = 0
     for path in map(Path, paths):
         # The list of phrases holds them all, and so do its tests.

@@ -46,7 +46,7 @@ UNDER_A_LAYER = max(20, PROGRAMS // 50)
 
 @pytest.fixture
 def narrowing(monkeypatch):
-    """What audiences are said not to be concerned by, and what of it the database says they are."""
+    """The changes left out for audiences, and those that the database would have found."""
     found = SimpleNamespace(left_out=0, wrong=[])
 
     def narrowed(wanted, alias):
@@ -93,7 +93,7 @@ def test_audiences_that_move_between_tracks():
 def test_whatever_the_layer_does_to_doorbells(name, settings):
     settings.CHANNEL_LAYERS = {"default": {"BACKEND": f"tests.support.faulty_layers.{name}Layer"}}
     layer = get_channel_layer()
-    # Before which steps of the layer somebody rang. Rings of one step may be merged.
+    # The steps of the layer before which a bell rang. Rings of one step may be merged.
     rung = set()
 
     def ring(alias):
@@ -212,7 +212,7 @@ def test_programs_notice_audiences_that_move_without_their_position():
 
 
 def pending(stream, *writes):
-    """What is written while a client resumes shows in the pass, and comes to the log later."""
+    """A write while a client resumes shows in the pass, and comes to the log later."""
     start = [("open_club", False), ("open_club", False), ("enter", 0, "ann")]
     rows = [("create", 0, True), ("create", 0, False), ("label", 0, "red"), ("label", 1, "red")]
     return [

@@ -44,7 +44,7 @@ class TwinSerializer(ModelSerializer):
 
 
 class TwinViewSet(NoteViewSet):
-    """What the twin shows, to all, of what is pinned."""
+    """The pinned rows of the twin, for all users."""
 
     serializer_class = TwinSerializer
     queryset = NoteTwin.objects.filter(is_pinned=True).order_by("id")
@@ -290,5 +290,5 @@ class OtherClasses(PlainNotes):
 
 
 def some(rng: random.Random) -> list[str]:
-    """Who may read it."""
+    """The users who may read it."""
     return [user for user in USERS if rng.random() < 0.6]

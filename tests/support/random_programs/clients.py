@@ -32,7 +32,7 @@ class Client:
         self.rows: dict[Any, Any] = {}
         self.position: str | None = None
         self.is_live = False
-        #: Holds all that there is to see, as far as it was told; else only what changed.
+        #: Whether it holds all rows that it received; else only changed ones.
         self.is_whole = False
 
     #: Whether its rows have an order, and how many of them it wants: None for all.
@@ -75,12 +75,12 @@ class Client:
 
     def _take(self, frame: dict[str, Any]) -> None:
         if not self.is_live:
-            raise Broken(f"{self} was told {frame} of a subscription that is over")
+            raise Broken(f"{self} received {frame} of a subscription that is over")
         if frame["action"] == "revoke":
             self.rows, self.is_live, self.position = {}, False, None
             return
         if frame["previous"] != self.position:
-            raise Broken(f"{self} knows {self.position} and was told {frame}")
+            raise Broken(f"{self} knows {self.position} and received {frame}")
         self.position = frame["position"]
         match frame["action"]:
             case "create" | "update":
@@ -95,7 +95,7 @@ class Client:
             case "sync":
                 pass
             case other:
-                raise Broken(f"{self} was told {other}")
+                raise Broken(f"{self} received {other}")
 
     def _put(self, row: Any) -> None:
         self.rows[row[self.stream.key]] = row
@@ -144,19 +144,19 @@ class OrderedClient(Client):
         if word in ("create", "update") and self.is_whole:
             key = data[self.stream.key]
             if (word == "create") == (key in before):
-                raise Broken(f"{self} holds {list(before)} and was told {frame}")
+                raise Broken(f"{self} holds {list(before)} and received {frame}")
             if word == "create" or "after" in frame:
                 self._place(key, frame)
         elif word == "delete" and data["pk"] not in before and self.is_whole:
-            raise Broken(f"{self} holds {list(before)} and was told {frame}")
+            raise Broken(f"{self} holds {list(before)} and received {frame}")
 
     def _place(self, key: Any, frame: dict[str, Any]) -> None:
         row, after = self.rows.pop(key), frame["after"]
         items = list(self.rows.items())
         if after is not None and after not in self.rows:
-            raise Broken(f"{self} holds {list(self.rows)} and was told {frame}")
+            raise Broken(f"{self} holds {list(self.rows)} and received {frame}")
         at = 0 if after is None else list(self.rows).index(after) + 1
         items.insert(at, (key, row))
         if self.window is not None and frame["action"] == "create" and len(items) > self.window:
-            raise Broken(f"{self} was told of one row too many: {frame}")
+            raise Broken(f"{self} received one row too many: {frame}")
         self.rows = dict(items)

@@ -28,7 +28,7 @@ class Generator:
         start = ("write", [("transaction", self.kind.start(rng), True)])
         first = self._opening()
         _, process, _, *topic = first
-        # Often somebody else beside, who may be told the same.
+        # Often another client beside, which may receive the same.
         alike = ("open", process, rng.choice(USERS), *topic)
         program = [start, first, alike if rng.random() < 0.5 else self._opening()]
         return program + [self.kind.step(rng) or self._step() for _ in range(rng.randrange(3, 9))]

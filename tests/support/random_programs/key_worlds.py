@@ -233,5 +233,5 @@ class Keys(Kind):
 
 
 def some(rng: random.Random) -> list[str]:
-    """Who may read it."""
+    """The users who may read it."""
     return [user for user in USERS if rng.random() < 0.7]

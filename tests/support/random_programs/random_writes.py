@@ -67,7 +67,7 @@ class NoteWriter(Writer):
         labels = self.of.Label.objects
         return labels.filter(name=name).first() or labels.create(name=name)
 
-    # Of one row
+    # One row
 
     def create(self, club: int, is_pinned: bool) -> None:
         if (owner := self._one("Club", club)) is not None:
@@ -97,7 +97,7 @@ class NoteWriter(Writer):
         if (owner := self._one("Club", club)) is not None:
             owner.notes.all().delete()
 
-    # Of many, by the manager that notes it
+    # Many rows, by the manager that records the write
 
     def update_many(self, club: int) -> None:
         if (owner := self._one("Club", club)) is not None:
@@ -118,7 +118,7 @@ class NoteWriter(Writer):
         clubs = self.of.Club.objects.filter(is_staff_only=not is_staff_only)
         clubs.update(is_staff_only=is_staff_only)
 
-    # Of what decides who sees it, and how it looks
+    # Rows that decide who sees a note, and how it looks
 
     def label(self, number: int, name: str) -> None:
         if (note := self._one("Note", number)) is not None:

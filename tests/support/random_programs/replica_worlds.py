@@ -81,7 +81,7 @@ class LaggingNotes(PlainNotes):
 
     def settle(self, shared: Any) -> None:
         shared.write(copy)
-        # What was read of users before is not relied on any more.
+        # Earlier readings of users no longer count.
         shared.clock.now += 60
 
     def start(self, rng: random.Random) -> list[Step]:

@@ -134,7 +134,7 @@ class RawViewSet(MineViewSet):
 
 
 class ValuesViewSet(MineViewSet):
-    """What is no rows of a model is refused."""
+    """A list of values, not of rows of a model, is refused."""
 
     def get_queryset(self):
         return super().get_queryset().values("id", "text")
@@ -301,7 +301,7 @@ class PinSerializer(ModelSerializer):
 
 
 class PinViewSet(NoteViewSet):
-    """What pins point to: rows of any model."""
+    """Pins, which point to rows of any model."""
 
     serializer_class = PinSerializer
     filter_backends = []

@@ -109,7 +109,7 @@ class Run:
         self.shared.hooks.clear()
 
     def cut(self, number: int, count: int) -> None:
-        """The connection is lost when the client has read so many of the frames."""
+        """The connection is lost when the client has read `count` of the frames."""
         if (client := self._client(number, is_connected=True)) is not None:
             self.tally["cut"] += 1
             client.read(count % (len(client.inbox) + 1))
@@ -204,7 +204,7 @@ class Run:
         if client.stream.is_refused:
             self._check_refusal(client, reply)
             return
-        # What the process does once it has let somebody in belongs to this step.
+        # The work of the process after a client has joined belongs to this step.
         client.socket.process.settle()
         self._receive(client, before, since)
         client.read()
@@ -224,8 +224,8 @@ class Run:
             self._check_snapshot(client, reply["data"], since)
         client.on_acknowledged(reply, mode)
         if mode == "blind":
-            # Who does not say what it holds is not told what ended meanwhile, nor what ends while
-            # it is let in. Of what ends only afterwards it is told twice, in effect.
+            # A client that does not name the rows it holds misses the ends of those that ended
+            # meanwhile or while it joins. It receives a later end twice, in effect.
             ended = [pk for pk in client.rows if not (sights[-1] and pk in sights[-1])]
             for pk in ended:
                 del client.rows[pk]
@@ -246,7 +246,7 @@ class Run:
         now = len(self.versions) - 1
         for frame in frames:
             if frame["request_id"] != "topic" or frame["response_status"] >= 500:
-                raise Broken(f"{client} was told {frame}")
+                raise Broken(f"{client} received {frame}")
             if frame["action"] == "reset":
                 if frame["data"] is not None:
                     self._check_snapshot(client, frame["data"], since)
@@ -265,9 +265,9 @@ class Run:
         return [self._sight(version, client.user, client.subject) for version in versions]
 
     def _check_removal(self, client: Client, pk: Any) -> None:
-        """Not even the key of a row may be told to who could never see it."""
+        """A client that could never see a row may not receive its key."""
         if not any(sight and pk in sight for sight in self._sights(client, 0)):
-            raise Broken(f"{client} was told that {pk} ended")
+            raise Broken(f"{client} received the end of {pk}")
 
     def _check_snapshot(self, client: Client, data: Any, since: int) -> None:
         shown = client.by_name(data)
@@ -275,7 +275,7 @@ class Run:
             raise Broken(f"{client} was shown {shown}, seeing {self._sights(client, since)}")
 
     def _finish(self) -> None:
-        """Everybody comes back, and everything is told; then all hold what they would be shown."""
+        """All clients come back and receive everything; then each holds what `list` shows it."""
         for number, client in enumerate(self.clients):
             since = len(self.versions) - 1
             if client.socket is None:
@@ -305,7 +305,7 @@ class Run:
             raise Broken(f"{client} holds {client.rows}, and would be shown {shown}")
 
     def _shown(self, client: Client) -> dict[Any, Any] | None:
-        """What `list` or `retrieve` shows now."""
+        """The rows that `list` or `retrieve` shows now."""
         keys: dict[str, Any] = {"query": dict(client.subject.query)}
         action = "list"
         if client.subject.row is not None:

@@ -109,7 +109,7 @@ def first_failure(failure, seeds, kinds=(PLAIN,)):
     return None
 
 
-# Of some rules that are left out one program in a hundred notices.
+# One program in a hundred notices some of the rules that are left out.
 _UNTIL_ONE_FAILS = 2_000
 
 

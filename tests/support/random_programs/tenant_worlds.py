@@ -40,7 +40,7 @@ def execute(sql: str, params: Any = None) -> None:
 
 
 class TenantViewSet(NoteViewSet):
-    """Whoever asks enters somewhere before rows are read."""
+    """Each request enters a tenant before rows are read."""
 
     queryset = Note.objects.order_by("id")
     serializer_class = TextSerializer
@@ -121,7 +121,7 @@ class ManagerViewSet(TenantViewSet):
 
 
 class LastingViewSet(TenantViewSet):
-    """What no rollback undoes is refused."""
+    """An effect that no rollback undoes is refused."""
 
     def enter(self, user):
         execute("LISTEN notes" if IS_POSTGRESQL else "PRAGMA query_only = 0")
@@ -164,7 +164,7 @@ class PolicyByTableViewSet(TenantViewSet):
 
 
 class FunctionViewSet(TenantViewSet):
-    """What the function does is not to be seen from its name."""
+    """The name of the function does not say what it does."""
 
     live_tables = [Club.members.through]
 

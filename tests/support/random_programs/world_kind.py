@@ -27,7 +27,7 @@ Step = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class Subject:
-    """What one subscribes to: a stream, filtered, or one of its rows."""
+    """The subject of a subscription: a stream, filtered, or one of its rows."""
 
     stream: str
     query: tuple[tuple[str, str], ...] = ()
@@ -69,7 +69,7 @@ class Kind:
         routes = ((n, s.viewset.as_routes(n, n)) for n, s in self.streams.items())  # type: ignore[attr-defined]
         return URLRouter([route for _, found in routes for route in found])
 
-    # What is there
+    # Its rows
 
     def read(self) -> Any:
         """The world as it is now."""
@@ -87,11 +87,11 @@ class Kind:
         return {name: row for name, row in seen.items() if name == subject.row}
 
     def names(self, world: Any, stream: str) -> list[Any]:
-        """What clients may call rows of `stream`, whether they see them or not."""
+        """The names of rows of `stream` for clients, whether they see them or not."""
         seen = (self.streams[stream].see(world, user) or {} for user in USERS)
         return sorted({name for rows in seen for name in rows})
 
-    # What is done
+    # Its steps
 
     def client(self, user: str, subject: Subject) -> Client:
         """A client of `user` that subscribes to `subject`."""
@@ -119,7 +119,7 @@ class Kind:
         """Writes after which something is not seen any more, and something is new."""
         return [self.write(rng), self.write(rng)]
 
-    # What surrounds it
+    # Its surroundings
 
     @contextmanager
     def prepared(self, capture: str) -> Iterator[None]:

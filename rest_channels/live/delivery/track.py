@@ -80,6 +80,8 @@ class Track(Follower):
         #: Audiences that the next pass takes in.
         self.coming: list[Cohort] = []
         self._thread: int | None = None
+        # Whether it was rung since the last pass, and had nobody to look for.
+        self._has_skipped = False
         # Whether a pass runs, or its events are being sent.
         self._is_passing = False
         # Identifies the running pass in the log of stalls.
@@ -111,7 +113,7 @@ class Track(Follower):
                 subscription.track = self
         self._asking += asking
         if self._is_waiting and self.path.take_in(cohort):
-            if self.state.due_at is not None or self._asking:
+            if self._has_skipped or self.state.due_at is not None or self._asking:
                 self.ring()
         else:
             self.coming.append(cohort)
@@ -134,6 +136,7 @@ class Track(Follower):
 
     async def look(self) -> float:
         if not self._has_reason():
+            self._has_skipped = True
             return float(socket_settings.POLL_SECONDS)
         outcome = await self._look()
         if outcome.has_more or self._has_joining() or self._is_done():
@@ -145,6 +148,7 @@ class Track(Follower):
 
     async def _look(self) -> Outcome:
         """Run a pass and send its events."""
+        self._has_skipped = False
         self._is_passing = True
         self._on_begin()
         outcome = await self._pass(self._next_joining())

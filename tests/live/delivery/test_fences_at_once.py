@@ -8,7 +8,6 @@ when a reply with a fence arrives are exactly those that it has written.
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 
 import pytest
@@ -18,14 +17,15 @@ from rest_channels.live.delivery.paces import Paces
 from rest_channels.routers import DefaultRouter
 from rest_channels.viewsets import ModelConsumerViewSet
 from tests.models import Message, Room
+from tests.support.random_programs.stages import PROGRAMS
 from tests.support.room_viewsets import OpenRooms
 from tests.support.subscription_stories import run, written
 from tests.support.talk import talking_to
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.programs]
 
 CLIENTS, WRITES = 3, 12
-SEEDS = range(int(os.environ.get("TEST_PROGRAMS", 2)))
+SEEDS = range(max(2, PROGRAMS // 25))
 
 
 class Rooms(OpenRooms):

@@ -420,7 +420,7 @@ class ByPolicy(Declared):
         return Room.objects.extra(where=[where]).order_by("name")
 
 
-@pytest.mark.skipif("connection.vendor != 'postgresql'")
+@pytest.mark.only_on("postgresql")
 def test_state_of_a_session():
     async def story():
         assert await answers_of_two(ByPolicy) == (2, ["ann1"], ["ben1"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from django.db import transaction
 from websockets.exceptions import InvalidHandshake
@@ -44,16 +46,20 @@ def test_a_writer_killed_at_any_step_has_written_all_or_nothing_and_it_is_told()
 
 
 def test_who_gives_numbers_is_killed_at_any_step_and_another_goes_on():
-    stopped = 0
+    stopped = set()
     forget_log()
     with VictimServer(is_deaf=True, POLL_SECONDS=3600) as server:
         client = Client().subscribe(server)
-        for step in STEPS:
+        # On a slow machine the server may still look, and give numbers before the victim does.
+        for step in itertools.chain.from_iterable(itertools.repeat(STEPS, 5)):
+            if step == STEPS[0] and len(stopped) >= 6:
+                break
             Room.objects.create(name=step.replace(" ", "-"))
             other = Client()
             other.connect(server)
             with Victim(number, stop_at=step) as victim:
-                stopped += victim.has_stopped()
+                if victim.has_stopped():
+                    stopped.add(step)
                 # The server gives numbers, too, or waits for the lock to do so.
                 other.ask_to_subscribe()
             other.take_acknowledgement()
@@ -61,9 +67,9 @@ def test_who_gives_numbers_is_killed_at_any_step_and_another_goes_on():
             client.take_until(other.held)
             other.leave()
         client.leave()
-    assert stopped >= 6
+    assert len(stopped) >= 6
     positions = list(Change.objects.order_by("position").values_list("position", flat=True))
-    assert positions == list(range(1, len(STEPS) + 1))
+    assert positions == list(range(1, Room.objects.count() + 1))
 
 
 # Its death leaves nothing behind in a database; but for locks, see above.

@@ -104,7 +104,9 @@ def test_a_message_much_too_long_costs_no_memory_of_its_size(server, length):
             # One message; the server may hang up in the middle of it.
             socket.send(piece for _ in range(length // MiB))
             socket.recv(20)
-        assert closed.value.rcvd is None or closed.value.rcvd.code == 1009
+        # granian may leave out the code.
+        codes = {1009, 1005} if server.kind == "granian" else {1009}
+        assert closed.value.rcvd is None or closed.value.rcvd.code in codes
     # uvicorn keeps up to 16 MiB, its --ws-max-size, in pieces and joined; granian up to 64 MiB, and
     # twice that while its buffer grows.
     assert server.peak_rss_bytes - before < (160 if server.kind == "granian" else 64) * MiB

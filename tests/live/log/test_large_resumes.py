@@ -143,7 +143,9 @@ def test_long_frames_of_any_kind_are_answered(server, path):
                 told = told.get("payload", told)
                 if told["action"] not in ("reset", "sync", "create", "update", "delete"):
                     break
-            assert told["response_status"] in (201, 400, 413), told
+            # Some take more memory than all subscriptions of a socket may.
+            is_too_much = told.get("codes") == ["too_much_subscribed"]
+            assert is_too_much or told["response_status"] in (201, 400, 413), told
             assert told["request_id"] in (number, None)
         socket.send(json.dumps({"payload": {"action": "ping"}, "action": "ping"}))
         while told["action"] != "ping":

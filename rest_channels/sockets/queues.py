@@ -261,6 +261,9 @@ class StreamQueue:
         return type(job.frame.request_id), job.frame.request_id
 
     async def _answer(self, exchange: Exchange, reply: Reply, turn: Turn) -> None:
+        if self.handshake.credentials.has_ended:
+            # The socket closes with 4401 as soon as the loop takes its turn.
+            return
         if exchange.frame.hints and reply.status != 206:
             reply.extra = {**reply.extra, "hints": json.dumps(exchange.frame.hints)}
         if exchange.fence is not None and reply.status != 206:

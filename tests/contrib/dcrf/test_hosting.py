@@ -500,6 +500,7 @@ class LateConsumer(EchoConsumer):
 @pytest.mark.django_db
 def test_a_consumer_that_accepts_too_late_stays_closed(monkeypatch):
     monkeypatch.setattr(hosting, "_SECONDS_TO_OPEN", 0)
+    monkeypatch.setattr(hosting, "_SECONDS_TO_END", 0.1)
     with client(late=LateConsumer) as socket:
         assert socket.list("rooms").status_code == 200
         assert socket.request("echo", "late").codes == ["stream_closed"]

@@ -4,6 +4,7 @@ import { ApiError, createClient as open } from "./client.js";
 import { createCore } from "./subscription.js";
 
 /** @import { Client } from "./client.js" */
+/** @import { CallOptions } from "./types.js" */
 
 /** @typedef {{ pkField?: string, ensurePkFieldInDeleteEvents?: boolean, websocket?: any, preprocessPayload?: (stream: string, payload: any, requestId: string) => any, preprocessMessage?: (message: any) => any }} DCRFOptions */
 /** @typedef {{ requestId?: string, subscribeAction?: string, unsubscribeAction?: string, includeCreateEvents?: boolean }} SubscribeOptions */
@@ -62,7 +63,7 @@ export class DCRFClient {
   };
   close = async (unsubscribe = true) => (unsubscribe && (await this.unsubscribeAll()), this.client?.close());
 
-  /** @param {string} stream @param {object} payload @param {string} request_id @param {import("./types.js").CallOptions} [options] @returns {Promise<any[]>} */
+  /** @param {string} stream @param {object} payload @param {string} request_id @param {CallOptions} [options] @returns {Promise<any[]>} */
   async #call(stream, payload, request_id, options) {
     const client = await this.#started;
     const own = { ...payload, request_id };

@@ -206,7 +206,7 @@ def test_an_application_that_does_not_answer_the_handshake_is_cancelled():
             raise
 
     with pytest.raises(TimeoutError):
-        SocketClient(deaf, timeout=0.05).connect()
+        SocketClient(deaf, timeout=0.5).connect()
     assert seen == ["cancelled"]
     assert threads_of_sockets() == []
 

@@ -84,16 +84,6 @@ def with_all_rows_behind(patch):
     patch.setattr(window_edges, "is_behind", lambda values, edge, columns: True)
 
 
-def with_the_edge_of_the_beginning(patch):
-    """Compare rows with the last row that the window had at first."""
-    edge_now = window_update.WindowUpdate._edge_now
-
-    def edge(update):
-        return update.audience.edge or edge_now(update)
-
-    patch.setattr(window_update.WindowUpdate, "_edge_now", edge)
-
-
 def without_leaving_first(patch):
     """Let rows enter before others leave."""
 
@@ -117,7 +107,6 @@ def with_rows_that_are_held_already(patch):
         (with_after_of_before, WindowNotes(), [230199822]),
         (without_refills, WindowNotes(), [1174605012]),
         (with_all_rows_behind, WindowNotes(), [757499400]),
-        (with_the_edge_of_the_beginning, WindowNotes(), [1845515107]),
         (without_leaving_first, WindowNotes(), [4064977483]),
         (with_rows_that_are_held_already, WindowNotes(), [4204042558]),
     ],

@@ -16,13 +16,14 @@ from pytest_django import DjangoDbBlocker
 
 from rest_channels.consumers import consumer_streams
 from rest_channels.contrib.dcrf import hosting
-from rest_channels.live.delivery import arrivals, hub, paces
+from rest_channels.live.delivery import hub
 from rest_channels.live.delivery.track import followers
 from rest_channels.live.log.maintenance import housekeeper
 from rest_channels.test import AsyncSocketClient, SocketClient
 from rest_channels.test.base_client import BaseSocketClient
 from tests.support import available_services, killable_services, table_cleanup
 from tests.support.killable_services import OwnPgBouncer, OwnPostgreSQL, OwnRedis
+from tests.support.quick_audiences import take_all_for_quick
 
 # A machine may be slow, so no test depends on the duration of an example.
 hypothesis.settings.register_profile("tests", deadline=None)
@@ -153,9 +154,7 @@ def one_track(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -
 def no_audience_is_slow(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let no audience move because the machine is busy: tests compare when events come."""
     if request.node.get_closest_marker("slow_audiences") is None:
-        monkeypatch.setattr(paces, "SLOW_SECONDS", float("inf"))
-        monkeypatch.setattr(paces, "_AT_ONCE_SECONDS", float("inf"))
-        monkeypatch.setattr(arrivals, "_CREDIT_SECONDS", float("inf"))
+        take_all_for_quick(monkeypatch)
 
 
 @pytest.fixture(autouse=True)

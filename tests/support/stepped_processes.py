@@ -29,13 +29,14 @@ from rest_channels.bus import doorbell, news
 from rest_channels.live import change_path
 from rest_channels.live.capture import triggers
 from rest_channels.live.change_path import ChangePath
-from rest_channels.live.delivery import arrivals, hub, paces, refresh, telling, track, tracks
+from rest_channels.live.delivery import hub, refresh, telling, track, tracks
 from rest_channels.live.log import store
 from rest_channels.live.log.sequencer import sequence
 from rest_channels.live.visibility import evaluation, evaluations, learned
 from rest_channels.sockets import revalidation
 from rest_channels.workers import threads
 from tests.support.clocks import Clock
+from tests.support.quick_audiences import take_all_for_quick
 
 #: Between which steps of a pass something may happen; see `Process.at`.
 MOMENTS = [
@@ -259,9 +260,7 @@ def running(capture: str = "signals") -> Iterator[Processes]:
     # A slow machine may take a minute, and then each subscription would receive a `sync`.
     patch.setattr(change_path, "_SECONDS_BETWEEN_SYNCS", float("inf"))
     # No test depends on the duration of passes; see `moving` for moves.
-    patch.setattr(paces, "SLOW_SECONDS", float("inf"))
-    patch.setattr(paces, "_AT_ONCE_SECONDS", float("inf"))
-    patch.setattr(arrivals, "_CREDIT_SECONDS", float("inf"))
+    take_all_for_quick(patch)
     hook_into_passes(patch, shared.reach)
     _hook_into_waiting(patch, shared)
     _keep_connections(patch, shared)

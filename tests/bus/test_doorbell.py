@@ -18,6 +18,7 @@ from tests.support.doorbells import doorbells
 from tests.support.faulty_layers import QuietLayer
 from tests.support.publishers import a_publisher
 from tests.support.server_processes import Server, answer, reply, run_in_process
+from tests.support.waiting import until
 
 REDIS = {
     "core": {
@@ -232,13 +233,9 @@ def test_a_listener_that_raises_keeps_no_other_from_hearing(use, caplog):
 
 
 def listen_until(condition):
-    async def come_true():
-        while not condition():  # noqa: ASYNC110
-            await asyncio.sleep(0)
-
     async def story():
         async with doorbells(lambda look: None):
-            await come_true()
+            await until(condition)
 
     asyncio.run(asyncio.wait_for(story(), 20))
 

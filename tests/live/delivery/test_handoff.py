@@ -6,7 +6,6 @@ import threading
 
 import pytest
 
-from rest_channels.live.delivery import hub
 from rest_channels.viewsets import ModelConsumerViewSet
 from tests.models import Room
 from tests.support.room_viewsets import RoomSerializer
@@ -160,31 +159,6 @@ def test_a_write_while_somebody_comes_back(processes, process, rooms, moment, is
     processes.hooks.clear()
     assert (reply["resumed"], reply["position"]) == (True, copy.position)
     other.look()
-    assert copy.follow(socket.drain()).rows == there(processes)
-
-
-def test_a_ring_while_the_first_audience_comes_from_its_arrival(processes, process, rooms):
-    """The main track, which has nobody yet, has heard it for nothing, and looks again."""
-    other = processes.start()
-    socket = process.connect(application, "/", {})
-    copy = Copy(socket.ask("subscribe", request_id="s", snapshot=True)[1])
-    socket.leave()
-
-    async def ring():
-        [main] = hub.current_hub()._followers.values()
-        quiet = other._quiet(main)
-        main.ring()
-        await quiet
-
-    def write():
-        processes.write(change("everything"))
-        other.run(ring())
-
-    socket = other.connect(application, "/", {})
-    processes.hooks["before sending"] = write
-    socket.ask("subscribe", request_id="s", since=copy.position, held=list(copy.rows))
-    other.settle()
-    assert processes.hooks == {}
     assert copy.follow(socket.drain()).rows == there(processes)
 
 

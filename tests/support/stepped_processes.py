@@ -80,8 +80,12 @@ class Processes:
         """
         Write by `function` once a pass of any process has come to `moment`; another process may
         have sequenced it by then.
+
+        A pass that is still under way, after a reply that it has sent, is not meant.
         """
         assert moment in MOMENTS
+        for process in self._all:
+            process.settle()
 
         def hook() -> None:
             self.write(function)

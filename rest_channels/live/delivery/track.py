@@ -113,10 +113,15 @@ class Track(Follower):
                 subscription.track = self
         self._asking += asking
         if self._is_waiting and self.path.take_in(cohort):
-            if self._has_skipped or self.state.due_at is not None or self._asking:
+            if self.state.due_at is not None or self._asking:
                 self.ring()
         else:
             self.coming.append(cohort)
+            self.ring()
+
+    def make_up(self) -> None:
+        """Look if a ring was skipped, because there is somebody now."""
+        if self._has_skipped:
             self.ring()
 
     def give(self, audiences: list[SubscribedAudience]) -> tuple[Cohort, list[Subscription]]:

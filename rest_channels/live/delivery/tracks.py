@@ -101,6 +101,8 @@ class Tracks:
             moves.setdefault(self._track_for(audience, outcome), []).append(audience)
         for target, audiences in moves.items():
             target.take(*track.give(audiences))
+        if moves:
+            self.main.make_up()
         self._wake_arrivals()
         self.on_passed()
 

@@ -6,6 +6,8 @@ import threading
 
 import pytest
 
+from rest_channels.live.delivery import hub
+from rest_channels.live.delivery.tracks import ArrivalTrack, Tracks
 from rest_channels.viewsets import ModelConsumerViewSet
 from tests.models import Room
 from tests.support.room_viewsets import RoomSerializer
@@ -159,6 +161,33 @@ def test_a_write_while_somebody_comes_back(processes, process, rooms, moment, is
     processes.hooks.clear()
     assert (reply["resumed"], reply["position"]) == (True, copy.position)
     other.look()
+    assert copy.follow(socket.drain()).rows == there(processes)
+
+
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_a_ring_while_the_first_audience_arrives(processes, process, rooms, monkeypatch, is_slow):
+    """The main track, which has nobody yet, skips it, and looks once there is somebody."""
+    # Others arrive after it: otherwise the main track looks at the end of the arrivals.
+    monkeypatch.setattr(ArrivalTrack, "has_work", lambda track: True)
+    if is_slow:
+        monkeypatch.setattr(Tracks, "_track_for", lambda tracks, *of: tracks._slow_for(*of[:1]))
+
+    async def ring():
+        [main] = hub.current_hub()._followers.values()
+        skipped = process._quiet(main)
+        main.ring()
+        await skipped
+        assert main.state.place is None
+
+    def write():
+        change("everything")()
+        process.run(ring())
+
+    socket = process.connect(application, "/", {})
+    processes.at("before sending", write)
+    copy = Copy(socket.ask("subscribe", request_id="s", snapshot=True)[1])
+    process.settle()
+    assert processes.hooks == {}
     assert copy.follow(socket.drain()).rows == there(processes)
 
 

@@ -48,6 +48,24 @@ api.messages.live().rows.push({ id: 1, room: 1, author: "ann", text: "Hi" });
 api.messages.watch("stat");
 // @ts-expect-error the answer has no such field
 api.messages.watch("stats").data?.total;
+// @ts-expect-error no such filter to watch
+api.messages.watch("list", { query: { rooom: 1 } });
+// @ts-expect-error the viewset has no list
+api.pages.list();
+// @ts-expect-error nor one to watch
+api.pages.watch("list");
+// @ts-expect-error it has no update, only patch
+api.pages.update(3, { text: "Hi" });
+// @ts-expect-error GET does not reach the action
+api.pages.watch("lock", { pk: 3 });
+// @ts-expect-error the action has no such verb
+api.pages.lock({ pk: 3, method: "put" });
+// @ts-expect-error no such lookup
+api.pages.retrieve(3, { lookups: { bok_pk: 2 } });
+// @ts-expect-error nor here
+api.pages.watch("size", { pk: 3, lookups: { bok_pk: 2 } });
+// @ts-expect-error a lookup has another type
+api.pages.live({ lookups: { book_pk: "two" } });
 // @ts-expect-error a message of a room has a text
 api.here.join(3).say({ txt: "Hi" });
 // @ts-expect-error a stream of rooms has no lists
@@ -64,6 +82,8 @@ useLive(api.messages, { query: { rooom: 1 } });
 useLive(api.rooms, { pk: 3 });
 // @ts-expect-error no such action to watch
 useWatch(api.messages, "stat");
+// @ts-expect-error GET does not reach the action
+useWatch(api.pages, "lock", { pk: 3 });
 // @ts-expect-error the answer has no such field
 useWatch(api.messages, "stats").data?.total;
 // @ts-expect-error rows have no such field

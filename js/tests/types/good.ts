@@ -38,6 +38,9 @@ export async function requests() {
   for await (const item of api.messages.export({ query: { room: 1 } })) is<Equal<typeof item, Message>>();
   const stats = await api.messages.stats();
   is<Equal<typeof stats, { count: number }>>();
+  const lookups = { book_pk: 2 };
+  await api.pages.patch(3, { text: "Hi" }, { lookups });
+  await api.pages.lock({ pk: 3, method: "delete", lookups });
 }
 
 export async function subscriptions() {
@@ -55,11 +58,14 @@ export async function subscriptions() {
   const count: number | undefined = stats.data?.count;
   const page = api.messages.watch("list", { query: { room: 1, page: 2 } });
   const next: string | null | undefined = page.data?.next;
+  const size: number | undefined = api.pages.watch("size", { pk: 3, lookups: { book_pk: 2 } }).data;
+  api.pages.watch("retrieve", { pk: 3 });
+  api.pages.live({ pk: 3, lookups: { book_pk: 2 } });
   const hall = api.here.join(3);
   is<Equal<typeof hall.users, readonly User[]>>();
   const text: string | undefined = hall.messages[0]?.data.text;
   await hall.say({ text: "Brb" });
-  return [row, count, next, text, api.state.retryAt, api.pending.length];
+  return [row, count, next, size, text, api.state.retryAt, api.pending.length];
 }
 
 /** Without types everything is allowed. */

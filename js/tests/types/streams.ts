@@ -19,7 +19,7 @@ export interface Streams {
     update: { room: number; text: string };
     destroy: true;
     list: { next: string | null; results: Message[] };
-    filters: { room: number; search: string };
+    filters: { room: number; search: string; page: number };
     actions: {
       pin: { pk: number; data: { until: string }; output: Message };
       export: { query: { room: number }; item: Message };
@@ -27,5 +27,15 @@ export interface Streams {
     };
   };
   rooms: { row: { slug: string; title: string }; key: string };
+  pages: {
+    row: { id: number; text: string };
+    list: never;
+    patch: { text: string };
+    lookups: { book_pk: number };
+    actions: {
+      lock: { pk: number; method?: "post" | "delete"; output: boolean; watch: false };
+      size: { pk: number; output: number };
+    };
+  };
   here: { room: { user: User; message: { text: string } } };
 }

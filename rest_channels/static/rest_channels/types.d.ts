@@ -78,26 +78,28 @@ export interface Options {
   WebSocket?: new (url: string, protocols: string[]) => WebSocket;
 }
 
-export interface CallOptions {
+/** Values of the URL other than the row's key: `{ room_pk: 1 }`. */
+export type Lookups = Record<string, Key>;
+
+export interface CallOptions<L = Lookups> {
   /** Aborting it cancels the request on the server, too. */
   signal?: AbortSignal;
   headers?: Record<string, string>;
-  /** Values of the URL other than the row's key: `{ room_pk: 1 }`. */
-  lookups?: Record<string, Key>;
+  lookups?: L;
 }
 
-export interface WriteOptions extends CallOptions {
+export interface WriteOptions<L = Lookups> extends CallOptions<L> {
   optimistic?: boolean;
 }
 
-export interface Input<Q = Query, K = Key> {
+export interface Input<Q = Query, K = Key, L = Lookups> {
   pk?: K;
   query?: Q;
   headers?: Record<string, string>;
-  lookups?: Record<string, Key>;
+  lookups?: L;
 }
 
-export interface LiveOptions<R, Q = Query, K = Key> extends Input<Q, K> {
+export interface LiveOptions<R, Q = Query, K = Key, L = Lookups> extends Input<Q, K, L> {
   /** Only the first rows, this many. */
   window?: number;
   /** Return whether an optimistic row belongs to the list, where `query` cannot say it. */
@@ -203,9 +205,13 @@ export interface ActionType {
   pk?: Key;
   data?: any;
   query?: any;
+  /** Its verbs, if it has several; without `method` a call has the first. */
+  method?: string;
   output?: any;
   /** What each item of a generator action is. */
   item?: any;
+  /** false: it cannot be watched, because GET does not reach it. */
+  watch?: boolean;
 }
 
 /** What is known of a viewset. Leave out what it does not have. */
@@ -217,10 +223,17 @@ export interface ViewSetType {
   create?: any;
   /** What `update` takes, and, each field optional, `patch`. */
   update?: any;
+  /** What `patch` takes, each field optional, if it is not that of `update`; `never`: nothing. */
+  patch?: any;
   destroy?: boolean;
-  /** What `list` answers, if it is not an array of rows: a page. */
+  /** What `list` answers, if it is not an array of rows: a page; `never`: there is no `list`. */
   list?: any;
+  /** `never`: there is no `retrieve`. */
+  retrieve?: any;
+  /** What `list` takes as `query`, and so do live lists and watches of it. */
   filters?: any;
+  /** The values of the URL other than the row's key. */
+  lookups?: any;
   actions?: Record<string, ActionType>;
 }
 
@@ -241,17 +254,24 @@ type KeyOf<T> = T extends { key: infer K extends Key }
     ? K
     : Key;
 type FiltersOf<T> = T extends { filters: infer Q } ? Partial<Q> : Query;
+type LookupsOf<T> = T extends { lookups: infer L } ? Partial<L> : Lookups;
 type ListOf<T> = T extends { list: infer L } ? L : T extends { row: infer R } ? R[] : never;
 type RowOf<T> = T extends { row: infer R } ? R : never;
 type ActionsOf<T> = T extends { actions: infer A } ? A : {};
 type OutputOf<A> = A extends { output: infer O } ? O : null;
-type InputOf<A> = Pick<A, Extract<keyof A, "pk" | "data" | "query">> & {
-  lookups?: Record<string, Key>;
+/** The names of the actions that GET reaches. */
+type WatchableOf<A> = { [N in keyof A]: A[N] extends { watch: false } ? never : N }[keyof A];
+type ReadNames<T> =
+  | (T extends { list: never } ? never : "list")
+  | (T extends { retrieve: never } ? never : "retrieve");
+type InputOf<A, T> = Pick<A, Extract<keyof A, "pk" | "data" | "query" | "method">> & {
+  lookups?: LookupsOf<T>;
 };
-type ArgumentsOf<A> =
-  {} extends InputOf<A>
-    ? [input?: InputOf<A>, options?: CallOptions]
-    : [input: InputOf<A>, options?: CallOptions];
+type WatchInputOf<A, T> = Omit<InputOf<A, T>, "data" | "method">;
+type ArgumentsOf<A, T> =
+  {} extends InputOf<A, T>
+    ? [input?: InputOf<A, T>, options?: CallOptions<LookupsOf<T>>]
+    : [input: InputOf<A, T>, options?: CallOptions<LookupsOf<T>>];
 type ResultOf<A> = Promise<OutputOf<A>> & (A extends { item: infer I } ? AsyncIterable<I> : {});
 
 declare const type: unique symbol;
@@ -262,45 +282,73 @@ export interface Typed<T> {
 }
 
 interface Reads<T> extends Typed<T> {
-  list(query?: FiltersOf<T>, options?: CallOptions): Promise<ListOf<T>>;
-  retrieve(pk: KeyOf<T>, options?: CallOptions): Promise<RowOf<T>>;
-  metadata(pk?: KeyOf<T>, options?: CallOptions): Promise<any>;
-  live(options?: LiveOptions<RowOf<T>, FiltersOf<T>, KeyOf<T>>): LiveRows<RowOf<T>, KeyOf<T>>;
-  watch(of: "list", input?: Input<FiltersOf<T> & Query, KeyOf<T>>): Watched<ListOf<T>>;
-  watch(of: "retrieve", input: Input<Query, KeyOf<T>> & { pk: KeyOf<T> }): Watched<RowOf<T>>;
-  watch<N extends keyof ActionsOf<T>>(
+  metadata(pk?: KeyOf<T>, options?: CallOptions<LookupsOf<T>>): Promise<any>;
+  live(
+    options?: LiveOptions<RowOf<T>, FiltersOf<T>, KeyOf<T>, LookupsOf<T>>,
+  ): LiveRows<RowOf<T>, KeyOf<T>>;
+  watch(
+    of: Extract<ReadNames<T>, "list">,
+    input?: Input<FiltersOf<T>, KeyOf<T>, LookupsOf<T>>,
+  ): Watched<ListOf<T>>;
+  watch(
+    of: Extract<ReadNames<T>, "retrieve">,
+    input: Input<Query, KeyOf<T>, LookupsOf<T>> & { pk: KeyOf<T> },
+  ): Watched<RowOf<T>>;
+  watch<N extends WatchableOf<ActionsOf<T>>>(
     of: N,
-    ...input: {} extends Omit<InputOf<ActionsOf<T>[N]>, "data">
-      ? [input?: Omit<InputOf<ActionsOf<T>[N]>, "data">]
-      : [input: Omit<InputOf<ActionsOf<T>[N]>, "data">]
+    ...input: {} extends WatchInputOf<ActionsOf<T>[N], T>
+      ? [input?: WatchInputOf<ActionsOf<T>[N], T>]
+      : [input: WatchInputOf<ActionsOf<T>[N], T>]
   ): Watched<OutputOf<ActionsOf<T>[N]>>;
   /** Call an action whose name is one of the methods here. */
   action(
     name: string,
     input?: Input & { data?: unknown; method?: string },
-    options?: CallOptions,
+    options?: CallOptions<LookupsOf<T>>,
   ): Promise<any>;
 }
 
+type Lists<T> = "list" extends ReadNames<T>
+  ? { list(query?: FiltersOf<T>, options?: CallOptions<LookupsOf<T>>): Promise<ListOf<T>> }
+  : {};
+type Retrieves<T> = "retrieve" extends ReadNames<T>
+  ? { retrieve(pk: KeyOf<T>, options?: CallOptions<LookupsOf<T>>): Promise<RowOf<T>> }
+  : {};
 type Creates<T> = T extends { create: infer C }
-  ? { create(data: C, options?: WriteOptions): Promise<RowOf<T>> }
+  ? { create(data: C, options?: WriteOptions<LookupsOf<T>>): Promise<RowOf<T>> }
   : {};
 type Updates<T> = T extends { update: infer U }
-  ? {
-      update(pk: KeyOf<T>, data: U, options?: WriteOptions): Promise<RowOf<T>>;
-      patch(pk: KeyOf<T>, data: Partial<U>, options?: WriteOptions): Promise<RowOf<T>>;
-    }
+  ? { update(pk: KeyOf<T>, data: U, options?: WriteOptions<LookupsOf<T>>): Promise<RowOf<T>> }
   : {};
+type PatchOf<T> = T extends { patch: infer P } ? P : T extends { update: infer U } ? U : never;
+type Patches<T> = [PatchOf<T>] extends [never]
+  ? {}
+  : {
+      patch(
+        pk: KeyOf<T>,
+        data: Partial<PatchOf<T>>,
+        options?: WriteOptions<LookupsOf<T>>,
+      ): Promise<RowOf<T>>;
+    };
 type Destroys<T> = T extends { destroy: true }
-  ? { destroy(pk: KeyOf<T>, options?: WriteOptions): Promise<null> }
+  ? { destroy(pk: KeyOf<T>, options?: WriteOptions<LookupsOf<T>>): Promise<null> }
   : {};
+/** The methods that each stream has, whatever is known of it. */
+type Methods = keyof Reads<any> | "list" | "retrieve" | "create" | "update" | "patch" | "destroy";
 type Acts<T> = {
-  [N in Exclude<keyof ActionsOf<T>, keyof Reads<T>>]: (
-    ...input: ArgumentsOf<ActionsOf<T>[N]>
+  [N in Exclude<keyof ActionsOf<T>, Methods>]: (
+    ...input: ArgumentsOf<ActionsOf<T>[N], T>
   ) => ResultOf<ActionsOf<T>[N]>;
 };
 
-export type ViewSet<T> = Reads<T> & Creates<T> & Updates<T> & Destroys<T> & Acts<T>;
+export type ViewSet<T> = Reads<T> &
+  Lists<T> &
+  Retrieves<T> &
+  Creates<T> &
+  Updates<T> &
+  Patches<T> &
+  Destroys<T> &
+  Acts<T>;
 
 interface AnyViewSet {
   row: any;
@@ -315,11 +363,16 @@ type Any<T> = unknown extends T ? any : T;
 
 export type RowOfKnown<T> = RowOf<Known<T>>;
 export type KeyOfKnown<T> = KeyOf<Known<T>>;
-export type LiveOptionsOf<T> = LiveOptions<RowOf<Known<T>>, FiltersOf<Known<T>>, KeyOf<Known<T>>>;
-export type WatchName<T> = keyof ActionsOf<Known<T>> | "list" | "retrieve";
+export type LiveOptionsOf<T> = LiveOptions<
+  RowOf<Known<T>>,
+  FiltersOf<Known<T>>,
+  KeyOf<Known<T>>,
+  LookupsOf<Known<T>>
+>;
+export type WatchName<T> = WatchableOf<ActionsOf<Known<T>>> | ReadNames<Known<T>>;
 export type WatchInput<T, N> = N extends keyof ActionsOf<T>
-  ? Omit<InputOf<ActionsOf<T>[N]>, "data">
-  : Input<FiltersOf<Known<T>> & Query, KeyOf<Known<T>>>;
+  ? WatchInputOf<ActionsOf<T>[N], T>
+  : Input<FiltersOf<Known<T>>, KeyOf<Known<T>>, LookupsOf<Known<T>>>;
 export type WatchAnswer<T, N> = N extends keyof ActionsOf<T>
   ? OutputOf<ActionsOf<T>[N]>
   : N extends "list" ? ListOf<Known<T>> : RowOf<Known<T>>;

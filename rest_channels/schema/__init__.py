@@ -1,0 +1,1 @@
+"""The description of a project's sockets, and documents made of it."""

@@ -33,6 +33,7 @@ RANKS = [
         "consumers.groups.group_consumers",
         "consumers.model_consumers",
         "consumers.user_mixins",
+        "schema.routed_actions",
         "routers",
     ],
     [

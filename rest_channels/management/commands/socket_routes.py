@@ -12,9 +12,9 @@ from django.utils.module_loading import import_string
 from rest_channels.consumers.consumer_streams import ConsumersStream
 from rest_channels.contrib.dcrf.hosting import HostedStream
 from rest_channels.routers import Socket, find_sockets
-from rest_channels.sockets.endpoints import SUBSCRIPTIONS, Endpoint
+from rest_channels.schema.routed_actions import RoutedAction, routed_actions
 from rest_channels.sockets.queues import OWN_ACTIONS
-from rest_channels.sockets.streams import ALIASES, Stream
+from rest_channels.sockets.streams import Stream
 
 
 class Command(BaseCommand):
@@ -64,56 +64,17 @@ def _actions(stream: Stream | HostedStream, *, is_row: bool) -> Iterator[str]:
             yield from _actions(stream.viewsets, is_row=False)
         return
     rows = [
-        (_words(stream, action), _verbs(stream, action), _permissions(endpoint))
-        for action, endpoint in _routed(stream, is_row=is_row)
+        (", ".join((action.name, *action.aliases)), _verbs(action), _permissions(action))
+        for action in routed_actions(stream, is_row=is_row)
     ]
     widths = [max(len(row[column]) for row in rows) for column in (0, 1)] if rows else [0, 0]
-    for action, verbs, permissions in rows:
-        yield f"{action:{widths[0]}}  {verbs:{widths[1]}}  {permissions}"
+    for words, verbs, permissions in rows:
+        yield f"{words:{widths[0]}}  {verbs:{widths[1]}}  {permissions}"
 
 
-def _routed(stream: Stream, *, is_row: bool) -> Iterator[tuple[str, Endpoint]]:
-    """Yield the actions in the order of their URLs, then subscriptions, then DRF's metadata."""
-    endpoints = [e for e in stream.endpoints if e.is_detail or not is_row]
-    for endpoint in endpoints:
-        for action in dict.fromkeys(endpoint.mapping.values()):
-            if stream.actions[action] is endpoint:
-                yield action, endpoint
-    for action in SUBSCRIPTIONS:
-        found = stream.actions.get(action)
-        # Without `seen_action`, it is the viewset's own, listed above.
-        if found and found.seen_action and (found.is_detail or not is_row):
-            yield action, found
-    if "metadata" not in stream.actions and stream.viewset.metadata_class is not None:
-        yield "metadata", endpoints[0]
+def _verbs(action: RoutedAction) -> str:
+    return "/".join(verb.upper() for verb in action.verbs)
 
 
-def _words(stream: Stream, action: str) -> str:
-    """Return the names by which clients may call `action`: its own, and DCRF's."""
-    words = [w for w, name in ALIASES.items() if name == action and w not in stream.actions]
-    return ", ".join([action, *words])
-
-
-def _verbs(stream: Stream, action: str) -> str:
-    verbs = stream.verbs(action) if action in stream.actions else ["options"]
-    return "/".join(verb.upper() for verb in verbs)
-
-
-def _permissions(endpoint: Endpoint) -> str:
-    callback = endpoint.pattern.callback
-    classes = callback.initkwargs.get("permission_classes", callback.cls.permission_classes)
-    return ", ".join(_permission_name(permission) for permission in classes) or "none"
-
-
-def _permission_name(permission: Any) -> str:
-    # Classes combined by & | ~ are holders with operands of their own.
-    operator = getattr(permission, "operator_class", None)
-    if operator is None:
-        name: str = permission.__name__
-        return name
-    names = [
-        _permission_name(getattr(permission, operand))
-        for operand in ("op1_class", "op2_class")
-        if hasattr(permission, operand)
-    ]
-    return f"{operator.__name__}({', '.join(names)})"
+def _permissions(action: RoutedAction) -> str:
+    return ", ".join(action.permissions) or "none"

@@ -8,15 +8,23 @@ from rest_framework.viewsets import ViewSetMixin
 def declared_query_keys(viewset: type[ViewSetMixin]) -> frozenset[str]:
     """Return the query keys that the viewset's paginator and filter backends declare."""
     backends = list(getattr(viewset, "filter_backends", []))
-    if getattr(viewset, "pagination_class", None):
-        backends.append(viewset.pagination_class)
-    keys = {
+    keys = page_keys(getattr(viewset, "pagination_class", None))
+    for backend in backends:
+        keys |= _declared_keys(backend)
+    return frozenset(keys | _filterset_keys(viewset, backends))
+
+
+def page_keys(paginator: type | None) -> set[str]:
+    """Return the query keys that a pagination class declares."""
+    return set() if paginator is None else _declared_keys(paginator)
+
+
+def _declared_keys(backend: type) -> set[str]:
+    return {
         getattr(backend, name)
-        for backend in backends
         for name in dir(backend)
         if name.endswith("_param") and isinstance(getattr(backend, name), str)
     }
-    return frozenset(keys | _filterset_keys(viewset, backends))
 
 
 def _filterset_keys(viewset: type[ViewSetMixin], backends: list[type]) -> set[str]:

@@ -51,6 +51,11 @@ ALLOWED = {
     ("live.visibility.row_loader", "row.__dict__"): (
         "the annotation by which one query reads for many, removed before the project sees the row"
     ),
+    ("schema.spectacular_operations", "request.version"): "as drf-spectacular sets it",
+    ("schema.spectacular_operations", "view.schema"): "as drf-spectacular sets it",
+    ("schema.spectacular_operations", "view.versioning_class"): (
+        "drf-spectacular reads the version from a path otherwise, and a socket's does not have it"
+    ),
     ("sockets.dispatch", "response.status_code"): "Django's own way to change a response's status",
     (
         "sockets.dispatch",

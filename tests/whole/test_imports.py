@@ -17,16 +17,23 @@ ROOT = Path(rest_channels.__file__).parent
 # Imports run down, and never within a rank. A new module belongs somewhere here.
 RANKS = [
     [
+        "schema.description",
+    ],
+    [
         "apps",
         "consumers",
+        "schema.handler_messages",
+        "schema.mapping",
     ],
     [
         "checks",
+        "schema.spectacular_operations",
     ],
     [
         "checks.socket_checks",
         "consumers.groups.rooms",
         "consumers.subscription_consumers",
+        "schema.operations",
     ],
     [
         "checks.settings_checks",
@@ -280,6 +287,7 @@ RANKS = [
         "sockets.query_keys",
         "sockets.ratelimit",
         "sockets.running_keys",
+        "schema.json_schema",
         "sockets.sessions",
         "workers.scheduling",
         "workers.sql_effects",

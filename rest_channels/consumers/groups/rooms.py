@@ -19,7 +19,7 @@ import re
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -37,7 +37,8 @@ from rest_channels.consumers.websockets import WebsocketConsumers
 from rest_channels.exceptions import ConsumerError
 from rest_channels.protocol import Reply
 
-_MAX_ROOM_CHARS = 128
+#: The longest name of a room, in characters.
+MAX_ROOM_CHARS: Final = 128
 
 
 class RoomQueue(ConsumersQueue):
@@ -238,9 +239,9 @@ class RoomConsumers(UserMixin, WebsocketConsumers):
 
     def _room_name(self) -> str:
         name = self.message.content.get("room")
-        if not isinstance(name, str) or not 0 < len(name) <= _MAX_ROOM_CHARS:
+        if not isinstance(name, str) or not 0 < len(name) <= MAX_ROOM_CHARS:
             raise ConsumerError(
-                f"'room' is required: a string of 1 to {_MAX_ROOM_CHARS} characters.",
+                f"'room' is required: a string of 1 to {MAX_ROOM_CHARS} characters.",
                 code="required",
             )
         return name

@@ -120,7 +120,7 @@ class Track(Follower):
             self.ring()
 
     def make_up(self) -> None:
-        """Look if a ring was skipped, because there is somebody now."""
+        """Look if a ring was skipped, because an audience is there now."""
         if self._has_skipped:
             self.ring()
 

@@ -166,7 +166,7 @@ def test_a_write_while_somebody_comes_back(processes, process, rooms, moment, is
 
 @pytest.mark.parametrize("is_slow", [False, True])
 def test_a_ring_while_the_first_audience_arrives(processes, process, rooms, monkeypatch, is_slow):
-    """The main track, which has nobody yet, skips it, and looks once there is somebody."""
+    """The main track, which has no audience yet, skips it, and looks once it has one."""
     # Others arrive after it: otherwise the main track looks at the end of the arrivals.
     monkeypatch.setattr(ArrivalTrack, "has_work", lambda track: True)
     if is_slow:

@@ -2,8 +2,8 @@
 Run the jobs of CI, two at a time: `python3 .ci/jobs.py [TITLE...]`.
 
 Each is a `make` target with variables of its own. The output of a job is printed once it has ended,
-and the times of all come last. The exit status is 1 if a job failed, or if a test was skipped: this
-machine has all services.
+and the times of all come last, with the processor time of each and its children. The exit status is
+1 if a job failed, or if a test was skipped: this machine has all services.
 
 A few tests wait by the clock, and fail if the job beside theirs takes the processor. So if at most
 `MOST_TO_REPEAT` tests of a job failed, they run once more when nothing else does. A test that fails
@@ -65,8 +65,9 @@ SOME = (
     "tests/contrib/dcrf/test_hosting.py"
 )
 
-# Development mode warns of what the newest versions deprecate, and of what is left open.
-DEVELOPMENT = "tests/sockets tests/consumers tests/contrib tests/bus tests/test"
+# Python's development mode warns of what the newest versions deprecate, and of what is left open.
+# One job runs these in it, and the other job of the newest versions leaves them out.
+DEVELOPMENT = ["tests/sockets", "tests/consumers", "tests/contrib", "tests/bus", "tests/test"]
 
 # Tests in Chromium and of whole projects, which a run on PostgreSQL leaves out.
 CHROMIUM = [
@@ -77,21 +78,24 @@ CHROMIUM = [
 
 WITHOUT_CHROMIUM = " ".join(f"--ignore={path}" for path in CHROMIUM)
 
+WITHOUT_DEVELOPMENT = " ".join(f"--ignore={path}" for path in DEVELOPMENT)
+
 # Random programs, a thousand of each kind, and other tests that one run is enough for.
 LONG = f"-m 'programs or once' {WITHOUT_CHROMIUM}"
 
 # The suite without them, and with some random programs.
 SHORT = f"-m 'not (programs or once)' {WITHOUT_CHROMIUM}"
 SHORTER = f"-m 'not once' {WITHOUT_CHROMIUM}"
+IN_DEVELOPMENT = f"{SHORT} {' '.join(DEVELOPMENT)}"
 
 # The longest first, so that no job runs alone at the end; of those on PostgreSQL, one at a time.
 JOBS = [
     suite("PostgreSQL", "test", "postgresql", **FAST),
-    suite("newest versions, SQLite", "newest", "sqlite", SHORT, **FEW),
+    suite("newest versions, SQLite", "newest", "sqlite", f"{SHORT} {WITHOUT_DEVELOPMENT}", **FEW),
     suite("newest versions, PostgreSQL", "newest", "postgresql", SHORTER, **FEW),
     suite("oldest versions", "oldest", "sqlite", SHORT, **FEW),
-    suite("long tests, SQLite", "test", "sqlite", LONG, **FAST),
-    suite("development mode, newest versions", "newest", "sqlite", DEVELOPMENT, **FEWER),
+    suite("long tests, SQLite", "newest", "sqlite", LONG, **FAST),
+    suite("newest versions, SQLite, development mode", "newest", "sqlite", IN_DEVELOPMENT, **FEWER),
     suite("Chromium", "test", "sqlite", " ".join(CHROMIUM), **FAST),
     suite("Python 3.13, Django 6.0", "python3.13", "sqlite", SOME, **FEW),
     suite("Python 3.12, Django 6.0", "python3.12", "sqlite", SOME, **FEW),
@@ -108,6 +112,8 @@ class Result:
     seconds: float
     status: int
     output: str
+    #: Seconds of a processor that the job took, with all processes that it waited for.
+    cpu_seconds: float = 0.0
 
     def is_good(self) -> bool:
         return self.status == 0 and not SKIPPED.search(self.output)
@@ -119,15 +125,19 @@ _printing = threading.Lock()
 def run(job: Job) -> Result:
     began = time.monotonic()
     with tempfile.TemporaryFile("w+", errors="replace") as output:
-        status = subprocess.call(
+        process = subprocess.Popen(
             job.command.split(),
             env={**os.environ, **job.variables},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
         )
+        _, ended_as, used = os.wait4(process.pid, 0)
+        status = process.returncode = os.waitstatus_to_exitcode(ended_as)
         output.seek(0)
-        result = Result(job, time.monotonic() - began, status, output.read())
+        seconds = time.monotonic() - began
+        cpu_seconds = used.ru_utime + used.ru_stime
+        result = Result(job, seconds, status, output.read(), cpu_seconds)
     with _printing:
         print(f"\n=== {job.title} ===\n{result.output}", flush=True)
     return result
@@ -172,12 +182,17 @@ def main(titles: list[str]) -> int:
         if may_repeat(result):
             again = repeat_failures(result)
             if again.is_good():
-                results[number] = replace(again, seconds=result.seconds + again.seconds)
+                results[number] = replace(
+                    again,
+                    seconds=result.seconds + again.seconds,
+                    cpu_seconds=result.cpu_seconds + again.cpu_seconds,
+                )
                 unsteady += FAILED.findall(result.output)
     print()
     for result in results:
         verdict = "" if result.is_good() else "  FAILED"
-        print(f"{result.seconds:5.0f} s  {result.job.title}{verdict}")
+        times = f"{result.seconds:5.0f} s  {result.cpu_seconds:5.0f} s of a processor"
+        print(f"{times}  {result.job.title}{verdict}")
     for name in unsteady:
         print(f"Failed beside another job and passed alone: {name}")
     for job in JOBS:

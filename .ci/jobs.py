@@ -73,7 +73,7 @@ DEVELOPMENT = ["tests/sockets", "tests/consumers", "tests/contrib", "tests/bus",
 CHROMIUM = [
     *["tests/whole/test_demo.py", "tests/whole/test_readme.py", "tests/whole/test_docs.py"],
     *["tests/whole/test_benchmarks.py", "tests/whole/test_installed_client.py"],
-    "tests/whole/test_kanban.py",
+    *["tests/whole/test_kanban.py", "tests/console/test_in_browser.py"],
 ]
 
 WITHOUT_CHROMIUM = " ".join(f"--ignore={path}" for path in CHROMIUM)

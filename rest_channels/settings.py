@@ -116,12 +116,18 @@ DEFAULTS: dict[str, Any] = {
     "ALLOWED_ORIGINS": [],
     # Named sets of permissions, for as_routes(perms="private") of class-based consumers.
     "PERMISSIONS": {},
+    # The permission class, or the callable of a request, that says who may open the console. None:
+    # all users while `DEBUG` is on, and otherwise none.
+    "CONSOLE_ACCESS": None,
     # The classes that serve one socket: a viewset's own, and the root's with many streams.
     "CONNECTION_CLASS": "rest_channels.sockets.connection.StreamConnection",
     "DEMULTIPLEXER_CLASS": "rest_channels.sockets.demultiplexer.Demultiplexer",
 }
 
-IMPORT_STRINGS = {"CONNECTION_CLASS", "DEMULTIPLEXER_CLASS", "FRAME_CONTEXTS", "PASS_CONTEXTS"}
+IMPORT_STRINGS = {
+    *["CONNECTION_CLASS", "DEMULTIPLEXER_CLASS", "CONSOLE_ACCESS"],
+    *["FRAME_CONTEXTS", "PASS_CONTEXTS"],
+}
 
 
 def _imported(value: Any) -> Any:
@@ -172,6 +178,7 @@ class SocketSettings:
     PASS_CONTEXTS: list[Callable[..., AbstractContextManager[Any]]]
     ALLOWED_ORIGINS: list[str]
     PERMISSIONS: dict[str, Any]
+    CONSOLE_ACCESS: Callable[..., Any] | None
     # A StreamConnection and a Demultiplexer, which this module cannot import.
     CONNECTION_CLASS: type[Any]
     DEMULTIPLEXER_CLASS: type[Any]

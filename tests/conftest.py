@@ -33,7 +33,7 @@ hypothesis.settings.load_profile("tests")
 _ON_SQLITE = [
     *["whole/test_benchmarks.py", "whole/test_bounds.py", "whole/test_demo.py"],
     *["whole/test_docs.py", "whole/test_fuzz.py", "whole/test_interleaved.py"],
-    *["whole/test_installed_client.py", "whole/test_kanban.py"],
+    *["whole/test_installed_client.py", "whole/test_kanban.py", "console/test_in_browser.py"],
     *["whole/test_readme.py", "whole/test_servers.py", "contrib/dcrf/test_dcrf_client.py"],
     *["sockets/test_shutdown.py", "live/test_subscriptions_on_servers.py"],
     *["sockets/test_handshake.py", "live/log/test_large_resumes.py"],

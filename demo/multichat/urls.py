@@ -23,4 +23,5 @@ urlpatterns = [
     path("sign-in/", sign_in, name="sign-in"),
     path("sign-out/", LogoutView.as_view(), name="sign-out"),
     path("api/", include(router.urls)),
+    path("sockets/", include("rest_channels.console.urls")),
 ]

@@ -15,6 +15,7 @@ System checks: `manage.py check` reports wrong configuration with what to type n
     E012  a database whose changes are captured does not commit automatically
     W013  a server is too old: `rest_channels.contrib.servers`
     W014  the database deletes or changes rows without a signal
+    W019  users who are not signed in may open the console
 
 Each module here has the checks of one subject. W014 and the checks of subscriptions are in
 `rest_channels.live.capture.capture_checks`, W017 and W018 in `rest_channels.live.fence_checks`. No
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 from django.core.checks import Tags, register
 
+from rest_channels.checks.console_checks import check_console
 from rest_channels.checks.database_checks import (
     check_autocommit,
     check_databases,
@@ -54,6 +56,7 @@ def register_checks() -> None:
         check_servers,
         check_relations,
         check_fences,
+        check_console,
     ):
         register(check, "rest_channels")
     # Only by this tag: from Django 6.1 on, `check --tag` passes all databases to every check it

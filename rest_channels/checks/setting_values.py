@@ -80,6 +80,8 @@ def invalid_reason(name: str, value: Any) -> str | None:
         return _invalid_reason_of_permissions(value)
     if name in ("FRAME_CONTEXTS", "PASS_CONTEXTS"):
         return _invalid_reason_of_contexts(value)
+    if name == "CONSOLE_ACCESS":
+        return _invalid_reason_of_access(value)
     if name in IMPORT_STRINGS:
         return _invalid_reason_of_class(value)
     return None
@@ -107,6 +109,14 @@ def _invalid_reason_of_contexts(value: Any) -> str | None:
         if not callable(manager):
             return f"{item!r} must be callable and return a context manager"
     return None
+
+
+def _invalid_reason_of_access(value: Any) -> str | None:
+    try:
+        access = import_string(value) if isinstance(value, str) else value
+    except ImportError as exc:
+        return f"it must be a dotted path to a permission class or a function ({exc})"
+    return None if callable(access) else "it must be a permission class or a function"
 
 
 def _invalid_reason_of_class(value: Any) -> str | None:

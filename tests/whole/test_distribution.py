@@ -39,14 +39,23 @@ def test_what_is_installed_has_the_long_description():
     assert "Your Django REST framework viewsets" in text and relative_links(text) == []
 
 
-def test_the_wheel_contains_the_javascript_client_as_static_files(tmp_path):
+def test_the_wheel_contains_the_javascript_client_and_the_console(tmp_path):
     wheel = distribution.build_wheel(tmp_path)
-    static = "rest_channels/static/rest_channels/"
-    here = {path.name: path.read_bytes() for path in (ROOT / static).iterdir()}
+    folders = ("rest_channels/static/", "rest_channels/templates/")
+    here = {
+        path.relative_to(ROOT).as_posix(): path.read_bytes()
+        for folder in folders
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file()
+    }
     with zipfile.ZipFile(wheel) as packed:
-        names = [name for name in packed.namelist() if name.startswith(static)]
-        assert {name.removeprefix(static): packed.read(name) for name in names} == here
-    assert "client.js" in here
+        names = [name for name in packed.namelist() if name.startswith(folders)]
+        assert {name: packed.read(name) for name in names} == here
+    assert {
+        "rest_channels/static/rest_channels/client.js",
+        "rest_channels/static/rest_channels/console/console.js",
+        "rest_channels/templates/rest_channels/console.html",
+    } <= here.keys()
 
 
 def test_the_package_on_npm_has_the_same_version():

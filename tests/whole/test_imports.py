@@ -17,6 +17,15 @@ ROOT = Path(rest_channels.__file__).parent
 # Imports run down, and never within a rank. A new module belongs somewhere here.
 RANKS = [
     [
+        "console.urls",
+    ],
+    [
+        "console.console_views",
+    ],
+    [
+        "console.described",
+    ],
+    [
         "schema.description",
     ],
     [
@@ -127,6 +136,7 @@ RANKS = [
         "live.visibility.windows",
     ],
     [
+        "checks.console_checks",
         "checks.database_checks",
         "live.capture.capture_checks",
         "live.delivery.window_events",
@@ -216,6 +226,7 @@ RANKS = [
         "bus.bells",
         "bus.process_channel",
         "bus.publisher",
+        "console.access",
         "consumers.groups.layers",
         "live.capture.coverage",
         "live.delivery.events",
@@ -260,6 +271,8 @@ RANKS = [
         "bus.messages",
         "bus.tasks",
         "checks.layer_checks",
+        "console.page_headers",
+        "console.sign_in",
         "consumers.message_filters",
         "contrib.dcrf",
         "decorators",

@@ -1,0 +1,15 @@
+"""The console's URLs, for `include`."""
+
+from __future__ import annotations
+
+from django.urls import path
+
+from rest_channels.console import console_views as views
+
+app_name = "rest_channels_console"
+
+urlpatterns = [
+    path("", views.Page.as_view(), name="page"),
+    path("description/", views.Description.as_view(), name="description"),
+    path("sign-out/", views.SignOut.as_view(), name="sign-out"),
+]

@@ -102,7 +102,7 @@ def test_the_client_of_an_installed_wheel_runs_in_a_browser(require_chromium, tm
         """The modules that were sent, without the hashes in their names."""
         return {path.rpartition("/")[2].partition(".")[0] for path, code in answers if code == 200}
 
-    lazy = {"iterators", "room", "session", "watch"}
+    lazy = {"iterators", "live", "room", "session", "watch"}
     with serving(root) as (address, answers), browsing() as browser:
         browser.get(address)
         until(browser, lambda: lazy <= names(answers))

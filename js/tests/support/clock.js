@@ -2,9 +2,13 @@
 
 // The client loads these when they are first used. From the disk, that would take real time.
 import "../../dist/iterators.js";
-import "../../dist/room.js";
+import * as live from "../../dist/live.js";
+import * as room from "../../dist/room.js";
 import "../../dist/session.js";
-import "../../dist/watch.js";
+import { kinds } from "../../dist/stream.js";
+import * as watch from "../../dist/watch.js";
+
+Object.assign(kinds, { live, room, watch });
 
 const real = { setTimeout, clearTimeout, setImmediate, now: Date.now, random: Math.random };
 

@@ -10,17 +10,18 @@
 import { createConnection } from "./connection.js";
 import { ApiError, ConnectionLost } from "./errors.js";
 import { request } from "./request.js";
-import { createStream, withOthers } from "./stream.js";
+import { createStream, kinds, loading, withOthers } from "./stream.js";
 import { createWire } from "./wire.js";
-import { createWrites } from "./writes.js";
 
-/** @import { Api, AnyStreams, CallOptions, Key, Options, RolledBack, Row, WriteOptions } from "./types.js" */
-/** @import { LiveCore } from "./live.js" */
+/** @import { Api, AnyStreams, CallOptions, Key, Options, RolledBack, WriteOptions } from "./types.js" */
+/** @import { LoadedCore } from "./live.js" */
 /** @import { Core } from "./subscription.js" */
 /** @import { Call, Wire } from "./wire.js" */
-/** @import { Writes } from "./writes.js" */
+/** @import { Overlay } from "./writes.js" */
 
 export { ApiError, ConnectionLost };
+
+let lastKey = 0; // of temporary keys
 
 /**
  * Open a websocket to `url`, the root of a router, and return its streams as properties.
@@ -40,9 +41,10 @@ export function connect(url, options = {}) {
  *
  * @typedef {object} Client
  * @property {Wire} wire
- * @property {Writes} writes
+ * @property {Overlay} [overlay] shows optimistic writes
+ * @property {() => LoadedCore[]} lists
+ * @property {(list: LoadedCore) => void} [restore] give a list the rows that it had before a reload
  * @property {(stream: string) => string} keyField
- * @property {(stream: string, row: Row) => Key} keyOf
  * @property {(stream: string, payload: Call["payload"], options?: CallOptions & { repeat?: boolean }) => Promise<any> & AsyncIterable<any>} call
  * @property {(stream: string, action: RolledBack["action"], pk: Key | undefined, data: any, options?: WriteOptions) => Promise<any>} write
  * @property {<C extends Core>(identity: unknown[], make: (forget: () => void) => C) => C} share
@@ -58,12 +60,10 @@ export function createClient(url, options) {
   const streams = new Map();
   /** Whether this user may give writes an idempotency key; strangers may not. */
   let hasKeys = true;
+  /** Shows optimistic writes, once a page has live lists. */
+  const overlay = () => kinds.live?.overlayOf(inner);
 
-  const lists = () => /** @type {[string, LiveCore][]} */ ([...cores].filter(([, core]) => "base" in core));
-  const listsOf = (/** @type {string} */ stream) =>
-    lists().flatMap(([, list]) => (list.stream === stream ? [list] : []));
   const keyField = (/** @type {string} */ stream) => keys[stream] ?? "id";
-  const writes = createWrites(listsOf, keyOf);
   const wire = createWire(
     {
       send: (text) => connection.send(text),
@@ -73,16 +73,6 @@ export function createClient(url, options) {
     options.limits,
   );
 
-  /** @param {string} stream @param {Row} row @returns {Key} */
-  function keyOf(stream, row) {
-    const name = keyField(stream);
-    const key = row[name];
-    if (key !== undefined) return key;
-    throw new TypeError(
-      `A row of '${stream}' must have '${name}', or connect(url, { keys: { ${stream}: ... } }) must name its key.`,
-    );
-  }
-
   /** Return a stream, also one with the name of a method of this. @param {string} name */
   function stream(name) {
     const known = streams.get(name) ?? createStream(inner, name);
@@ -90,38 +80,19 @@ export function createClient(url, options) {
     return known;
   }
 
-  const api = {
-    /** The connection: its name, when it tries again, and the last close code. */
-    get state() {
-      return connection.getState();
-    },
-
-    /** Writes without an answer: what is lost if the page is closed now. */
-    get pending() {
-      return wire.pending;
-    },
-
-    getSnapshot: () => connection.getState(),
-    stream,
-    subscribe: (/** @type {() => void} */ callback) => connection.subscribe(callback),
-    reconnect: () => connection.reconnect(),
-    close: () => connection.close(),
-  };
-
   /** @type {Client} */
   const inner = {
     wire,
-    writes,
     keyField,
-    keyOf,
+    lists: () => /** @type {any[]} */ ([...cores.values()]).filter(({ base }) => base),
 
     /** Send a frame. The promise is also an async iterator over the items of a generator action. */
     call(stream, payload, { lookups, headers = options.headers, ...how } = {}) {
-      const { reply, items } = request(wire, stream, { ...lookups, ...payload, headers }, how);
+      const reply = request(wire, stream, { ...lookups, ...payload, headers }, how);
       const data = reply.then(({ data }) => data);
       const iterate = () => {
         data.catch(() => {}); // the iterator throws it
-        return items();
+        return reply.items();
       };
       return Object.assign(data, { [Symbol.asyncIterator]: iterate });
     },
@@ -129,12 +100,25 @@ export function createClient(url, options) {
     /** Write once: with a key that lets it be repeated, shown at once, confirmed by a fence. */
     async write(stream, action, pk, data, how = {}) {
       const { signal, lookups, headers = options.headers } = how;
-      const isShown = (how.optimistic ?? optimistic) && !Array.isArray(data);
+      const key = pk ?? data?.[keyField(stream)] ?? `new-${++lastKey}`;
+      const what = { stream, action, key, data };
       const send = (/** @type {Key | undefined} */ pk) =>
         sendOnce(stream, { ...lookups, action, pk, data, headers }, signal);
-      const made = await writes.make({ stream, action, data }, pk, keyField(stream), isShown, send);
-      cores.forEach((core) => core.flush());
-      return made;
+      const reply = overlay()?.realKey(pk)?.then(send) ?? send(pk);
+      const isShown = (how.optimistic ?? optimistic) && !Array.isArray(data);
+      const show = () => overlay()?.show(what, reply);
+      reply.catch(() => {}); // it may come before anything waits for it
+      try {
+        // A write that is made while the first live list is loaded is shown after that.
+        const shown = isShown && (show() ?? loading.live?.then(show, () => {}));
+        const { data: made } = (await shown) || (await reply);
+        cores.forEach((core) => core.flush());
+        return made;
+      } catch (error) {
+        const { rolledBack } = /** @type {any} */ (error ?? {});
+        if (isShown && rolledBack === null) /** @type {any} */ (error).rolledBack = what;
+        throw error;
+      }
     },
 
     /** Return the subscription to what `identity` says: the one that there is, or a new one. */
@@ -143,35 +127,35 @@ export function createClient(url, options) {
       const known = cores.get(name);
       if (known) return /** @type {any} */ (known);
       const core = make(() => cores.delete(name));
+      core.name = name;
       cores.set(name, core);
-      if ("base" in core) restore?.(name, core);
       return core;
     },
   };
 
   /** @param {string} stream @param {Call["payload"]} frame @param {AbortSignal | undefined} signal */
   async function sendOnce(stream, frame, signal) {
-    const payload = { ...frame, fence: (fence && cores.size > 0) || undefined };
-    const bare = () => request(wire, stream, payload, { signal, isWrite: true }).reply;
-    if (!idempotency || !hasKeys) return bare();
+    const fenced = { ...frame, fence: (fence && cores.size > 0) || undefined };
+    const send = (/** @type {string | undefined} */ idempotency_key = undefined) => {
+      const how = { signal, repeat: !!idempotency_key, isWrite: true };
+      return request(wire, stream, { ...fenced, idempotency_key }, how);
+    };
+    if (!idempotency || !hasKeys) return send();
     try {
-      const keyed = { ...payload, idempotency_key: randomKey() };
-      return await request(wire, stream, keyed, { signal, repeat: true, isWrite: true }).reply;
+      return await send(randomKey());
     } catch (error) {
       if (!(error instanceof ApiError) || !refusesKey(error)) throw error;
-      const reply = await bare();
+      const reply = await send();
       hasKeys = error.codes[0] !== "not_authenticated";
       return reply;
     }
   }
 
-  /** Give a list the rows that it had before a reload. @type {((name: string, list: any) => void) | undefined} */
-  let restore;
   const isKept = options.persist && options.user !== undefined;
   const ready = isKept
     ? import("./session.js")
         .then(({ keepRows }) => {
-          restore = keepRows(address, options.user, api, lists);
+          inner.restore = keepRows(address, options.user, api, inner.lists);
         })
         .catch(console.error)
     : null;
@@ -193,6 +177,20 @@ export function createClient(url, options) {
     },
     ready,
   );
+  const { getState, subscribe, reconnect, close } = connection;
+  const api = {
+    /** The connection: its name, when it tries again, and the last close code. */
+    get state() {
+      return getState();
+    },
+
+    /** Writes without an answer: what is lost if the page is closed now. */
+    get pending() {
+      return wire.pending;
+    },
+
+    ...{ getSnapshot: getState, stream, subscribe, reconnect, close },
+  };
   return { api, inner, stream };
 }
 

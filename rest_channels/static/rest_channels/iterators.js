@@ -49,7 +49,7 @@ export async function* changes(list, core) {
   const queue = [];
   const reset = () => {
     queue.length = 0;
-    queue.push({ type: "reset", rows: core.base.list });
+    queue.push({ type: "reset", rows: core.base?.list ?? [] });
   };
   /** @type {Reader} */
   const read = (type, key, row, after) => {
@@ -58,7 +58,8 @@ export async function* changes(list, core) {
     else queue.push({ type, key, row, ...(after === undefined ? {} : { after }) });
     queue.wake?.();
   };
-  core.readers.add(read);
+  const readers = (core.readers ??= new Set());
+  readers.add(read);
   if (core.status !== "connecting") reset();
   let stopListening = () => {};
   const end = new Promise((resolve) => {
@@ -66,5 +67,5 @@ export async function* changes(list, core) {
     stopListening = list.subscribe(look);
     look();
   });
-  yield* drain(queue, end, () => (core.readers.delete(read), stopListening()));
+  yield* drain(queue, end, () => (readers.delete(read), stopListening()));
 }

@@ -1,86 +1,79 @@
-/* A list, or one row, kept up to date with what `list` and `retrieve` show. */
+/* A list, or one row, kept up to date with what `list` and `retrieve` show. Loaded with the first one. */
 
-import { ApiError } from "./errors.js";
 import { createRows } from "./rows.js";
-import { createCore, createHandle } from "./subscription.js";
+import { createOverlay } from "./writes.js";
 
 /** @import { Client } from "./client.js" */
+/** @import { List } from "./list.js" */
 /** @import { Rows } from "./rows.js" */
-/** @import { Core } from "./subscription.js" */
+/** @import { Shown } from "./subscription.js" */
+/** @import { Overlay } from "./writes.js" */
 /** @import { Change, Key, LiveOptions, Reply, Row } from "./types.js" */
 
 // Events that the server may send before the page has applied the first of them.
 const CREDIT = 256;
 
-
 /**
+ * The additions of this module to a subscription.
+ *
  * @typedef {object} Listing
+ * @property {LiveOptions<any>} options
+ * @property {(row: Row) => Key} keyOf
  * @property {Rows} base the rows as the server has sent them
- * @property {Row[]} rows what is shown: the rows of `base` with optimistic writes
  * @property {number} window how many rows to ask for; Infinity is all
- * @property {Set<Reader>} readers
  * @property {() => void} resize ask for as many rows as the largest window of all handles
- * @property {(row: Row) => boolean} includes whether a row belongs to the list
- * @property {(before: Row, after: Row) => boolean} wasMovedOut whether a change has moved a row out
- * @property {(row: Row, keys: Key[], byKey: Map<Key, Row>) => number} placeOf guess where the server will put a row
+ * @property {(row: Row) => Key} stableKey
+ * @property {(row: Row) => boolean} isPending
  */
 
-/** @typedef {Core & Listing} LiveCore */
+/** A list; `shown` has the rows of `base` with optimistic writes. @typedef {Shown<{ rows: Row[] }> & { readers?: Set<Reader> } & Partial<Listing>} LiveCore */
+/** @typedef {LiveCore & Listing} LoadedCore */
 /** A function that receives single changes. @typedef {(type: Change<any>["type"], key?: any, row?: any, after?: Key | null) => void} Reader */
 
-/**
- * @param {Client} client
- * @param {string} stream
- * @param {LiveOptions<any>} options
- * @param {() => void} forget
- */
-export function createLiveCore({ wire, writes, keyField, keyOf }, stream, options, forget) {
-  const { pk, query, headers, lookups, matches, compare } = options;
+/** Return what shows the optimistic writes of a client. @param {Client} client @returns {Overlay} */
+export function overlayOf(client) {
+  return (client.overlay ??= createOverlay(client));
+}
+
+/** Let a subscription follow a list. @param {LiveCore} unloaded @param {Client} client @param {LiveOptions<any>} options */
+export function become(unloaded, client, options) {
+  const { stream } = unloaded;
+  const { pk, query, headers, lookups } = options;
+  const { wire, keyField } = client;
+  const overlay = overlayOf(client);
   let { credit = CREDIT } = options;
   let unacknowledged = 0;
   let asked = 0; // the window that was last asked for,
   let granted = 0; // and the one that the server last agreed to
   const isRow = pk !== undefined;
-  const keyOfRow = (/** @type {Row} */ row) => keyOf(stream, row);
-  const base = createRows(keyOfRow);
+  const keyOf = (/** @type {Row} */ row) => overlay.keyOf(stream, row);
+  const base = createRows(keyOf);
 
-  /** The conditions that the options name for a row of the list. @type {((row: Row) => unknown)[]} */
-  const conditions = matches
-    ? [matches]
-    : Object.entries(query ?? {}).map(([name, wanted]) => (row) => meets(row, name, wanted));
-  if (isRow) conditions.splice(0, Infinity, (row) => keyOfRow(row) === pk);
-
-  /** @type {LiveCore} */
-  const core = Object.assign(createCore(wire, stream, forget), {
-    ...{ base, rows: [], window: 0, readers: new Set() },
+  /** @type {LoadedCore} */
+  const core = Object.assign(unloaded, {
+    ...{ options, keyOf, base, window: widest(), isPending: overlay.isPending },
+    stableKey: (/** @type {Row} */ row) => overlay.stableKey(stream, keyOf(row)),
 
     resize() {
-      const windows = [...core.handles].map((handle) => /** @type {LiveList} */ (handle).window);
-      const window = Math.max(0, ...windows);
-      if (window === core.window || !windows.length) return;
-      core.window = window;
+      if (widest() === core.window || !core.handles.size) return;
+      core.window = widest();
       core.refusal = null;
       core.ask();
-    },
-
-    includes: (/** @type {Row} */ row) => conditions.every((isMet) => isMet(row)),
-
-    wasMovedOut: (/** @type {Row} */ before, /** @type {Row} */ after) =>
-      conditions.some((isMet) => isMet(before) && !isMet(after)),
-
-    placeOf(/** @type {Row} */ row, /** @type {Key[]} */ keys, /** @type {Map<Key, Row>} */ byKey) {
-      const [first = 0, last = 0] = [base.keys[0], base.keys.at(-1)];
-      if (!compare) return first > last ? 0 : keys.length;
-      const at = keys.findIndex((key) => compare(row, byKey.get(key)) < 0);
-      return at < 0 ? keys.length : at;
     },
   });
   const { publish, leave, refuse } = core;
 
+  /** Return the window to ask for; the first handle is made after the first frame. */
+  function widest() {
+    const windows = [...unloaded.handles].map((handle) => /** @type {List} */ (handle).window);
+    return windows.length ? Math.max(...windows) : (options.window ?? Infinity);
+  }
+
   core.publish = () => {
-    const rows = writes.draw(core);
-    const isSame = rows.length === core.rows.length && rows.every((row, i) => row === core.rows[i]);
-    if (!isSame) core.rows = rows;
+    const rows = overlay.draw(core);
+    const before = core.shown.rows;
+    const isSame = rows.length === before.length && rows.every((row, i) => row === before[i]);
+    if (!isSame) core.shown = { rows };
     publish();
     // The page has applied them: the server may send more.
     if (!credit || unacknowledged < credit / 2) return;
@@ -101,16 +94,16 @@ export function createLiveCore({ wire, writes, keyField, keyOf }, stream, option
     } else if (granted && asked > granted && reply.response_status === 400) {
       // It may not grow. The former subscription goes on, but its events since were ignored: ask again.
       for (const list of core.handles)
-        /** @type {LiveList} */ (list).window = Math.min(/** @type {LiveList} */ (list).window, granted);
+        /** @type {List} */ (list).window = Math.min(/** @type {List} */ (list).window, granted);
       core.window = granted;
-      core.error = core.refusal = new ApiError(stream, reply);
+      core.error = core.refusal = core.errorOf(reply);
       core.schedule();
       core.ask();
     } else refuse(reply);
   };
 
   /** @type {Reader} */
-  const tell = (...change) => core.readers.forEach((read) => read(...change));
+  const tell = (...change) => core.readers?.forEach((read) => read(...change));
 
   /** @param {Row[]} rows */
   function replace(rows) {
@@ -145,87 +138,15 @@ export function createLiveCore({ wire, writes, keyField, keyOf }, stream, option
       if (action === "sync") return;
       unacknowledged++;
       const isGone = action === "delete";
-      const key = isGone ? (data[keyField(stream)] ?? data.pk) : keyOfRow(data);
+      const key = isGone ? (data[keyField(stream)] ?? data.pk) : keyOf(data);
       const type = isGone ? "delete" : base.byKey.has(key) ? "update" : "create";
       if (isGone) base.delete(key);
       else base.put(key, data, after);
-      writes.seen(stream, key, type === "create" && data);
+      overlay.seen(stream, key, type === "create" && data);
       tell(type, key, data, after);
     },
 
     clear: () => replace([]),
   });
-  return core;
-}
-
-/** Return whether a row meets one condition of a query. @param {Row} row @param {string} name @param {any} wanted */
-function meets(row, name, wanted) {
-  if (name === "ordering" || (wanted ?? "") === "") return true;
-  return name in row && [wanted].flat().some((value) => `${value}` === `${row[name]}`);
-}
-
-/** @typedef {ReturnType<typeof createLiveList>} LiveList */
-
-/** @param {Client} client @param {LiveCore} core @param {number} window */
-export function createLiveList({ writes, keyOf }, core, window) {
-  const { stream, readers } = core;
-  const keyOfRow = (/** @type {Row} */ row) => keyOf(stream, row);
-  const first = remember((/** @type {Row[]} */ rows, /** @type {number} */ window) =>
-    rows.length > window ? rows.slice(0, window) : rows,
-  );
-  const index = remember((/** @type {Row[]} */ rows) => new Map(rows.map((row) => [keyOfRow(row), row])));
-
-  const own = {
-    window,
-
-    get byKey() {
-      return index(list.rows);
-    },
-
-    /** Show `n` rows more. @param {number} n */
-    grow(n) {
-      own.window = Math.max(1, own.window + n);
-      core.resize();
-      list.update();
-    },
-
-    /** Return a row's key for a user interface; it stays when the real key comes. @param {Row} row */
-    keyOf: (row) => writes.stableKey(stream, keyOfRow(row)),
-
-    /** Return whether a row shows what the server has not confirmed yet. */
-    isPending: writes.isPending,
-
-    /** The server's changes, without optimistic writes; the first one is a `reset` with all rows. */
-    async *[Symbol.asyncIterator]() {
-      const { changes } = await import("./iterators.js");
-      yield* changes(list, core);
-    },
-  };
-  const take = () => {
-    const { status, error } = core;
-    const rows = first(core.rows, own.window);
-    const isGrowing = status === "live" && core.isAsking;
-    return { rows, status, error, hasMore: rows.length >= own.window || isGrowing };
-  };
-  const list = createHandle(core, take, own);
-  core.resize();
-  return list;
-}
-
-/**
- * Return a function that computes again only if its arguments have changed.
- *
- * @template {unknown[]} A @template R
- * @param {(...args: A) => R} compute
- * @returns {(...args: A) => R}
- */
-function remember(compute) {
-  /** @type {A | undefined} */
-  let last;
-  /** @type {R} */
-  let result;
-  return (...args) => {
-    if (!last?.every((value, i) => value === args[i])) result = compute(...(last = args));
-    return result;
-  };
+  client.restore?.(core);
 }

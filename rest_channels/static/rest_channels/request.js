@@ -7,7 +7,7 @@ import { ApiError } from "./errors.js";
 /** @import { Call, Wire } from "./wire.js" */
 
 /**
- * Send a frame; return a promise of its reply, and a function that iterates over replies with 206.
+ * Send a frame; return a promise of its reply, whose `items` iterates over replies with 206.
  *
  * The promise rejects with `ApiError`, `ConnectionLost`, or the reason of `signal`.
  *
@@ -54,5 +54,5 @@ export function request(wire, stream, payload, { signal, repeat, isWrite }) {
     const { drain } = await import("./iterators.js");
     yield* drain(queue, reply, () => stop(undefined));
   }
-  return { reply, items };
+  return Object.assign(reply, { items });
 }

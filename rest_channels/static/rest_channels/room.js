@@ -16,7 +16,7 @@ const identity = (user) => JSON.stringify(user?.id ?? user);
 /** @typedef {Shown<{ users: any[], typing: any[], messages: any[] }> & { report?(isTyping: boolean): void }} RoomCore */
 
 /** Let a subscription follow a room. @param {RoomCore} core @param {string} room @param {Wire} wire */
-export function becomeRoom(core, room, wire) {
+export function become(core, room, wire) {
   const { stream, receive } = core;
   /** By user: the timer that ends it. @type {Map<string, ReturnType<typeof setTimeout>>} */
   const timers = new Map();

@@ -3,15 +3,15 @@
  * for it.
  */
 
-/** @import { LiveCore } from "./live.js" */
+/** @import { LoadedCore } from "./live.js" */
 /** @import { Connected } from "./types.js" */
 
 /**
- * Keep the rows of live lists when the page is left. Return a function that gives a list, by its
- * name, the rows that it had before.
+ * Keep the rows of live lists when the page is left. Return a function that gives a list the rows
+ * that it had before.
  *
  * @param {string} url @param {unknown} user @param {Connected} api
- * @param {() => [string, LiveCore][]} lists the open ones, by name
+ * @param {() => LoadedCore[]} lists the open ones
  */
 export function keepRows(url, user, api, lists) {
   const site = `rest-channels ${url} `;
@@ -26,7 +26,7 @@ export function keepRows(url, user, api, lists) {
   }
 
   function save() {
-    for (const [name, { position, base }] of lists()) {
+    for (const { name, position, base } of lists()) {
       if (position === null) continue;
       try {
         sessionStorage.setItem(prefix + name, JSON.stringify({ position, rows: base.list }));
@@ -45,9 +45,9 @@ export function keepRows(url, user, api, lists) {
     else if (!listening) addEventListener("pagehide", save, (listening = new AbortController()));
   }
 
-  /** @param {string} name @param {LiveCore} list */
-  function restore(name, list) {
-    const stored = JSON.parse(sessionStorage.getItem(prefix + name) ?? "null");
+  /** @param {LoadedCore} list */
+  function restore(list) {
+    const stored = JSON.parse(sessionStorage.getItem(prefix + list.name) ?? "null");
     if (!stored || list.status !== "connecting") return;
     list.position = stored.position;
     list.base.replace(stored.rows);
@@ -58,6 +58,6 @@ export function keepRows(url, user, api, lists) {
   remove(prefix); // what other users have left
   api.subscribe(look);
   look();
-  for (const [name, list] of lists()) restore(name, list);
+  lists().forEach(restore);
   return restore;
 }

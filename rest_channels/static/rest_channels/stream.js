@@ -1,12 +1,28 @@
 /* One stream of an API, a viewset or a class of `RoomConsumers`: what the application calls. */
 
-import { createLiveCore, createLiveList } from "./live.js";
+import { createList } from "./list.js";
 import { createCore, createHandle } from "./subscription.js";
 
 /** @import { Client } from "./client.js" */
+/** @import { LiveCore } from "./live.js" */
 /** @import { RoomCore } from "./room.js" */
 /** @import { Shown } from "./subscription.js" */
 /** @import { CallOptions, Input, Key, LiveOptions, WriteOptions } from "./types.js" */
+
+/** Modules that know a kind of subscription: each is loaded with the first subscription of its kind. */
+const LOADERS = {
+  live: () => import("./live.js"),
+  watch: () => import("./watch.js"),
+  room: () => import("./room.js"),
+};
+
+/** @typedef {keyof typeof LOADERS} Kind */
+
+/** Those that are loaded. @type {{ live?: typeof import("./live.js"), [kind: string]: any }} */
+export const kinds = {};
+
+/** Promises of those that were asked for. @type {{ [kind in Kind]?: Promise<void> }} */
+export const loading = {};
 
 /** @param {Client} client @param {string} stream */
 export function createStream(client, stream) {
@@ -52,18 +68,14 @@ export function createStream(client, stream) {
     /** @param {LiveOptions<any>} [options] */
     live(options = {}) {
       const { query, pk, headers, lookups, window = Infinity } = options;
-      const core = share(["live", stream, query, pk, headers, lookups], (forget) =>
-        createLiveCore(client, stream, options, forget),
-      );
-      return createLiveList(client, core, window);
+      const core = open(["live", stream, query, pk, headers, lookups], { rows: [] }, client, options);
+      return createList(client, /** @type {LiveCore} */ (core), window);
     },
 
     /** @param {string} of an action that reads @param {Input} [input] */
     watch(of, input = {}) {
-      const [core, take] = other(["watch", stream, of, input], { data: undefined }, (core) =>
-        import("./watch.js").then(({ becomeWatch }) => becomeWatch(core, of, input)),
-      );
-      return createHandle(core, take, {});
+      const core = open(["watch", stream, of, input], { data: undefined }, of, input);
+      return createHandle(core, () => shownBy(core), {});
     },
 
     /** Join a room; with an object, call an action of this name. @param {any} name */
@@ -71,11 +83,9 @@ export function createStream(client, stream) {
       if (typeof name === "object") return own.action("join", name);
       const room = String(name);
       const shown = { users: [], typing: [], messages: [] };
-      const [core, take] = other(["room", stream, room], shown, (core) =>
-        import("./room.js").then(({ becomeRoom }) => becomeRoom(core, room, wire)),
-      );
+      const core = open(["room", stream, room], shown, room, wire);
       const report = (isTyping = true) => /** @type {RoomCore} */ (core).report?.(isTyping);
-      const joined = createHandle(core, take, {
+      const joined = createHandle(core, () => shownBy(core), {
         /** Send a message to all members. @param {any} data @param {CallOptions} [options] */
         say(data, options) {
           report(false);
@@ -92,24 +102,23 @@ export function createStream(client, stream) {
   };
 
   /**
-   * Subscribe to what another module knows, which is loaded when it is first used.
+   * Subscribe, or share the subscription.
    *
    * @template {object} S
-   * @param {unknown[]} identity @param {S} shown what is shown before an answer
-   * @param {(core: Shown<S>) => Promise<void>} load
+   * @param {[Kind, ...unknown[]]} identity @param {S} shown what is shown before an answer
+   * @param {any[]} args what its kind has to know
    */
-  function other(identity, shown, load) {
-    const core = share(identity, (forget) => {
+  function open(identity, shown, ...args) {
+    const [kind] = identity;
+    const load = () => LOADERS[kind]().then((module) => void (kinds[kind] = module));
+    return share(identity, (forget) => {
+      const start = () =>
+        kinds[kind] ? kinds[kind].become(core, ...args) : (loading[kind] = load());
       /** @type {Shown<S>} */
-      const made = Object.assign(
-        createCore(wire, stream, forget, () => load(made)),
-        { shown },
-      );
-      made.ask();
-      return made;
+      const core = Object.assign(createCore(wire, stream, forget, start), { shown });
+      core.ask();
+      return core;
     });
-    const take = () => ({ ...core.shown, status: core.status, error: core.error });
-    return /** @type {[Shown<S>, () => S & Pick<Shown<S>, "status" | "error">]} */ ([core, take]);
   }
 
   return withOthers(
@@ -118,6 +127,9 @@ export function createStream(client, stream) {
       own.action(action, input, options),
   );
 }
+
+/** @template {object} S @param {Shown<S>} core */
+const shownBy = ({ shown, status, error }) => ({ ...shown, status, error });
 
 /**
  * Return `object` with a member for every name that it does not have.

@@ -29,14 +29,15 @@ const LONGEST_RETRY = 60_000;
 /**
  * Make one subscription on the wire.
  *
- * Its kind is given to `become`; for kinds that few pages use, `load` fetches the module that does.
+ * Its kind is given to `become`: by the caller, or by `start` when it is first asked for. If `start`
+ * has to load a module, it returns a promise, and is called again.
  *
  * @param {Wire} wire
  * @param {string} stream
  * @param {() => void} forget
- * @param {() => Promise<void>} [load]
+ * @param {() => Promise<unknown> | void} [start]
  */
-export function createCore(wire, stream, forget, load) {
+export function createCore(wire, stream, forget, start) {
   /** @type {Set<Updated>} */
   const handles = new Set();
   /** For a connection or a retry, for an answer, or for events. @type {"nothing" | "answer" | "events" | "over"} */
@@ -52,9 +53,14 @@ export function createCore(wire, stream, forget, load) {
   /** @type {Kind} */
   let kind;
 
+  const errorOf = (/** @type {Reply} */ reply) => new ApiError(stream, reply);
+
   const core = {
     stream,
+    errorOf,
     handles,
+    /** What it subscribes to, as a text. */
+    name: "",
     /** @type {Status} */
     status: "connecting",
     /** @type {ApiError | null} */
@@ -77,7 +83,8 @@ export function createCore(wire, stream, forget, load) {
 
     ask() {
       clearTimeout(timer);
-      if (!kind) return void load?.().then(() => awaits === "nothing" && core.ask(), console.error);
+      if (!kind) start?.()?.then(() => kind || core.ask(), console.error);
+      if (!kind) return;
       mustAskAgain = awaits === "answer";
       if (!wire.isOpen || mustAskAgain || awaits === "over") return;
       awaits = "answer";
@@ -111,7 +118,7 @@ export function createCore(wire, stream, forget, load) {
       const { action, response_status, position, previous } = event;
       if (action === "revoke" && response_status >= 500) retry(1000);
       else if (action === "revoke") core.refuse(event);
-      else if (action === "reset") start(event);
+      else if (action === "reset") begin(event);
       else if (previous !== undefined && previous !== core.position) retry(0);
       else {
         failures = 0;
@@ -128,7 +135,7 @@ export function createCore(wire, stream, forget, load) {
       isHeld = false;
       awaits = "nothing";
       const isDenied = [401, 403, 404].includes(reply.response_status);
-      drop(isDenied ? "denied" : "ended", new ApiError(stream, reply));
+      drop(isDenied ? "denied" : "ended", errorOf(reply));
     },
 
     /** Publish soon: before the next frame is painted, or within a tenth of a second if none is. */
@@ -164,18 +171,18 @@ export function createCore(wire, stream, forget, load) {
     awaits = "events";
     const { response_status: status } = reply;
     if (status === 429 || status >= 500) {
-      core.error = new ApiError(stream, reply);
+      core.error = errorOf(reply);
       retry(retryAfter(reply) || 1000);
     } else if (status >= 400) core.refuse(reply);
     else {
       isHeld = true;
-      start(reply);
+      begin(reply);
       if (mustAskAgain) core.ask();
     }
   }
 
   /** @param {Reply} reply */
-  function start(reply) {
+  function begin(reply) {
     core.position = reply.position ?? null;
     if (kind.begin(reply)) set("live", core.refusal);
   }

@@ -4,7 +4,7 @@
 /** @import { Input } from "./types.js" */
 
 /** Let a subscription follow an answer. @param {Shown<{ data: any }>} core @param {string} of @param {Input} input */
-export function becomeWatch(core, of, { lookups, pk, query, headers }) {
+export function become(core, of, { lookups, pk, query, headers }) {
   core.become({
     frame: () => ({
       ...lookups,

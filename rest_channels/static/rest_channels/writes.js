@@ -1,11 +1,10 @@
 /*
  * Optimistic writes: shown in live lists from the moment they are made until the server's own rows
- * show them, or until they fail.
+ * show them, or until they fail. Loaded with the first live list.
  */
 
-import { ApiError, ConnectionLost } from "./errors.js";
-
-/** @import { LiveCore } from "./live.js" */
+/** @import { Client } from "./client.js" */
+/** @import { LoadedCore } from "./live.js" */
 /** @import { Key, Reply, RolledBack, Row } from "./types.js" */
 
 /**
@@ -24,15 +23,10 @@ const EVENT_PATIENCE = 10_000;
 // Temporary keys that are remembered.
 const MOST_KEYS = 1000;
 
-let lastKey = 0;
+/** @typedef {ReturnType<typeof createOverlay>} Overlay */
 
-/** @typedef {ReturnType<typeof createWrites>} Writes */
-
-/**
- * @param {(stream: string) => LiveCore[]} lists
- * @param {(stream: string, row: Row) => Key} keyOf
- */
-export function createWrites(lists, keyOf) {
+/** @param {Client} client */
+export function createOverlay({ lists, keyField }) {
   /** @type {Write[]} */
   let writes = [];
   /** Stable keys of created rows, by stream and key. @type {Map<string, Key>} */
@@ -42,7 +36,18 @@ export function createWrites(lists, keyOf) {
   /** @type {WeakSet<Row>} */
   const pending = new WeakSet();
 
-  const changed = (/** @type {Write} */ { stream }) => lists(stream).forEach((list) => list.publish());
+  const listsOf = (/** @type {string} */ stream) => lists().filter((list) => list.stream === stream);
+  const changed = (/** @type {Write} */ { stream }) => listsOf(stream).forEach((list) => list.publish());
+
+  /** @param {string} stream @param {Row} row @returns {Key} */
+  function keyOf(stream, row) {
+    const name = keyField(stream);
+    const key = row[name];
+    if (key !== undefined) return key;
+    throw new TypeError(
+      `A row of '${stream}' must have '${name}', or connect(url, { keys: { ${stream}: ... } }) must name its key.`,
+    );
+  }
 
   /** @param {Write} write @param {Reply} reply */
   function confirm(write, { data, fenced }) {
@@ -76,19 +81,21 @@ export function createWrites(lists, keyOf) {
     remember(stable, `${stream} ${real}`, key);
   }
 
-  /** @param {Write} write @param {LiveCore} list @param {Key[]} keys @param {Map<Key, Row>} byKey */
+  /** @param {Write} write @param {LoadedCore} list @param {Key[]} keys @param {Map<Key, Row>} byKey */
   function apply({ stream, action, key, real = key, data, merged, isConfirmed }, list, keys, byKey) {
+    const conditions = filtersOf(list);
     const remove = () => byKey.delete(key) && keys.splice(keys.indexOf(key), 1);
     const insert = (/** @type {Key} */ key, /** @type {Row} */ row) => {
-      const at = list.placeOf(row, keys, byKey);
+      const at = placeOf(list, row, keys, byKey);
       // Whether it belongs behind the end of a full window only the server knows.
-      if (byKey.has(key) || !list.includes(row) || (at === keys.length && at >= list.window)) return;
+      const mayBeBehind = at === keys.length && at >= list.window;
+      if (byKey.has(key) || mayBeBehind || !conditions.every((isMet) => isMet(row))) return;
       keys.splice(at, 0, key);
       byKey.set(key, row);
     };
     if (action === "destroy") return remove();
     if (action === "create") return insert(real, data);
-    const other = lists(stream).find(({ base }) => base.byKey.has(key));
+    const other = listsOf(stream).find(({ base }) => base.byKey.has(key));
     const before = byKey.get(key) ?? other?.base.byKey.get(key);
     if (!before) return;
     const after = merged.get(before) ?? { ...before, ...data };
@@ -96,47 +103,43 @@ export function createWrites(lists, keyOf) {
     if (!isConfirmed) pending.add(after);
     if (!byKey.has(key)) return insert(key, after);
     byKey.set(key, after);
-    if (list.wasMovedOut(before, after)) remove();
+    if (conditions.some((isMet) => isMet(before) && !isMet(after))) remove();
   }
 
   return {
+    keyOf,
+
     /**
-     * Show a write while `send` sends it, with the real key if `pk` was a temporary one.
+     * Show a write until `reply` has come, and its rows; return the reply.
      *
-     * @param {Pick<Write, "stream" | "action" | "data">} what
-     * @param {Key | undefined} pk
-     * @param {string} field the key's
-     * @param {boolean} isShown
-     * @param {(pk: Key | undefined) => Promise<Reply>} send
+     * @param {RolledBack} what
+     * @param {Promise<Reply>} reply
      */
-    async make({ stream, action, data }, pk, field, isShown, send) {
-      const key = pk ?? data?.[field] ?? `new-${++lastKey}`;
-      const isNew = action === "create";
+    async show(what, reply) {
+      const { stream, key, data } = what;
       /** @type {Write} */
-      const write = { stream, action, key, data, merged: new WeakMap() };
-      if (isShown) {
-        if (isNew) pending.add((write.data = { [field]: key, ...data }));
-        writes.push(write);
-        changed(write);
-      }
-      const real = created.get(pk);
-      const reply = real ? real.then(send) : send(pk);
-      if (isNew && isShown) {
+      const write = { ...what, merged: new WeakMap() };
+      if (write.action === "create") {
+        const field = keyField(stream);
+        pending.add((write.data = { [field]: key, ...data }));
         const known = reply.then(({ data }) => data[field]);
         known.catch(() => {}); // who waits for the key receives it
         remember(created, key, known);
       }
+      writes.push(write);
+      changed(write);
       try {
         const answer = await reply;
-        if (isShown) confirm(write, answer);
-        return answer.data;
+        confirm(write, answer);
+        return answer;
       } catch (error) {
-        if (isShown && (error instanceof ApiError || error instanceof ConnectionLost))
-          error.rolledBack = { stream, action, key, data };
         drop(write);
         throw error;
       }
     },
+
+    /** Return a promise of the key of a row that is being created. @param {unknown} key a temporary one */
+    realKey: (key) => created.get(key),
 
     /**
      * An event has come for this row; `row` is what it created.
@@ -161,7 +164,7 @@ export function createWrites(lists, keyOf) {
     /** Return whether a row shows what the server has not confirmed. @param {Row} row */
     isPending: (row) => pending.has(row),
 
-    /** Return what a list shows: its rows with the writes applied. @param {LiveCore} list */
+    /** Return what a list shows: its rows with the writes applied. @param {LoadedCore} list */
     draw(list) {
       const { base } = list;
       const ours = writes.filter(({ stream }) => stream === list.stream);
@@ -172,6 +175,27 @@ export function createWrites(lists, keyOf) {
       return keys.map((key) => /** @type {Row} */ (byKey.get(key)));
     },
   };
+}
+
+/** Return the conditions that the options of a list name for its rows. @param {LoadedCore} list @returns {((row: Row) => unknown)[]} */
+function filtersOf({ options: { pk, query, matches }, keyOf }) {
+  if (pk !== undefined) return [(row) => keyOf(row) === pk];
+  if (matches) return [matches];
+  return Object.entries(query ?? {}).map(([name, wanted]) => (row) => meets(row, name, wanted));
+}
+
+/** Return whether a row meets one condition of a query. @param {Row} row @param {string} name @param {any} wanted */
+function meets(row, name, wanted) {
+  if (name === "ordering" || (wanted ?? "") === "") return true;
+  return name in row && [wanted].flat().some((value) => `${value}` === `${row[name]}`);
+}
+
+/** Guess where the server will put a row. @param {LoadedCore} list @param {Row} row @param {Key[]} keys @param {Map<Key, Row>} byKey */
+function placeOf({ base, options: { compare } }, row, keys, byKey) {
+  const [first = 0, last = 0] = [base.keys[0], base.keys.at(-1)];
+  if (!compare) return first > last ? 0 : keys.length;
+  const at = keys.findIndex((key) => compare(row, byKey.get(key)) < 0);
+  return at < 0 ? keys.length : at;
 }
 
 /**

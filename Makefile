@@ -16,6 +16,9 @@ PYTHON_OF_python3.12 = $(shell .ci/python 3.12)
 PYTHON_OF_python3.13 = $(shell .ci/python 3.13)
 PYTHON_OF_newest = $(PYTHON_NEWEST)
 
+# A package of npm that holds the program and nothing else: no script has to fetch it.
+NODE_22 = node-$$(node -p '`$${process.platform}-$${process.arch}`')@22
+
 .PHONY: demo demo-kanban test $(VERSIONS) js-test bench instructions lint format docs docs-test clean
 
 demo: $(VENV)/demo.stamp
@@ -33,6 +36,7 @@ $(VERSIONS): %: .venv-%/test.stamp
 
 js-test: $(VENV)/test.stamp
 	cd js && npm install --no-audit --no-fund --loglevel=error && npm test
+	cd js && npm exec --yes --package=$(NODE_22) -- node --test tests/*.test.js
 	cd js && DEMO_PYTHON=../$(BIN)/python npm run integration
 
 bench: $(VENV)/test.stamp

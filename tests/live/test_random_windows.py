@@ -15,6 +15,7 @@ from rest_channels.live.log.store import Kind
 from rest_channels.live.visibility import total_order, window_edges, windows
 from tests.support.random_programs.stages import PROGRAMS, check, must_fail, stage
 from tests.support.random_programs.window_worlds import (
+    WindowEdges,
     WindowJoins,
     WindowNotes,
     WindowPolicies,
@@ -28,7 +29,7 @@ pytestmark = [
     pytest.mark.programs,
 ]
 
-KINDS = [WindowNotes(), WindowJoins(), WindowTenants()]
+KINDS = [WindowNotes(), WindowJoins(), WindowTenants(), WindowEdges()]
 if IS_POSTGRESQL:
     KINDS.append(WindowPolicies())
 # Each takes some four times as long as one without windows.
@@ -84,6 +85,16 @@ def with_all_rows_behind(patch):
     patch.setattr(window_edges, "is_behind", lambda values, edge, columns: True)
 
 
+def with_the_edge_of_the_beginning(patch):
+    """Compare rows with the last row that the window had at first."""
+    edge_now = window_update.WindowUpdate._edge_now
+
+    def edge(update):
+        return update.audience.edge or edge_now(update)
+
+    patch.setattr(window_update.WindowUpdate, "_edge_now", edge)
+
+
 def without_leaving_first(patch):
     """Let rows enter before others leave."""
 
@@ -107,6 +118,7 @@ def with_rows_that_are_held_already(patch):
         (with_after_of_before, WindowNotes(), [230199822]),
         (without_refills, WindowNotes(), [1174605012]),
         (with_all_rows_behind, WindowNotes(), [757499400]),
+        (with_the_edge_of_the_beginning, WindowEdges(), [34]),
         (without_leaving_first, WindowNotes(), [4064977483]),
         (with_rows_that_are_held_already, WindowNotes(), [4204042558]),
     ],

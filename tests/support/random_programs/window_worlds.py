@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar
 
+import pytest
 from django.db.models import Count
 from django_filters.rest_framework import DjangoFilterBackend
 from rest_framework.filters import OrderingFilter, SearchFilter
 from rest_framework.serializers import CharField, IntegerField, ModelSerializer
 
+from rest_channels.live.visibility import window_edges
 from tests.models import Club, Note
 from tests.support.random_programs.clients import Client, OrderedClient
 from tests.support.random_programs.note_world import (
@@ -28,6 +31,7 @@ from tests.support.random_programs.note_world import (
 )
 from tests.support.random_programs.tenant_worlds import PolicyNotes, TenantNotes
 from tests.support.random_programs.world_kind import USERS, Step, Stream, Subject
+from tests.support.stepped_processes import MOMENTS
 
 ORDERS = ["is_pinned", "-is_pinned", "-id", "-text", "text,is_pinned", "is_pinned,-id", ""]
 ORDERS_OF_TENANTS = ["-id", "text", "-text", ""]
@@ -131,6 +135,7 @@ class Windowed(Notes):
     """
 
     orders: ClassVar = ORDERS
+    sizes: ClassVar = SIZES
     unordered: ClassVar[tuple[str, ...]] = ()
 
     def client(self, user: str, subject: Subject) -> Client:
@@ -160,12 +165,12 @@ class Windowed(Notes):
         if stream not in self.unordered and (ordering := rng.choice(self.orders)):
             query.append(("ordering", ordering))
         if rng.random() < 0.85:
-            query.append(("window", rng.choice(SIZES)))
+            query.append(("window", rng.choice(self.sizes)))
         return stream, tuple(query), None
 
     def step(self, rng: random.Random) -> Step | None:
         if rng.random() < 0.15:
-            return ("grow", rng.randrange(10), rng.choice(SIZES))
+            return ("grow", rng.randrange(10), rng.choice(self.sizes))
         return None
 
 
@@ -205,6 +210,36 @@ class WindowJoins(WindowNotes):
 
     def write(self, rng: random.Random) -> Step:
         return ("rename", rng.randrange(10)) if rng.random() < 0.2 else super().write(rng)
+
+
+class WindowEdges(WindowNotes):
+    """Full windows whose last rows are compared with changed ones, even of a single window."""
+
+    name = "windows with edges"
+    orders: ClassVar = ["is_pinned", "-is_pinned", "is_pinned,-id"]
+    sizes: ClassVar = [1, 2, 3]
+    streams = {"all": Stream(OrderedViewSet, _see_plainly, has_rows=False)}
+
+    @contextmanager
+    def around(self, shared: Any) -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(window_edges, "_WORTH_COMPARING", 1)
+            yield
+
+    def start(self, rng: random.Random) -> list[Step]:
+        return [*super().start(rng), *[("create", 0, rng.random() < 0.5) for _ in range(3)]]
+
+    def write(self, rng: random.Random) -> Step:
+        number = rng.randrange(10)
+        steps = [("create", 0, rng.random() < 0.5), ("pin", number), ("delete", number)]
+        return rng.choices([*steps, super().write(rng)], [3, 4, 3, 2])[0]
+
+    def step(self, rng: random.Random) -> Step | None:
+        if rng.random() < 0.5:
+            # An edge that has moved matters for the next write that a pass reads.
+            meanwhile = rng.choice(MOMENTS), [self.write(rng)], rng.random() < 0.5
+            return ("look_while", rng.randrange(2), meanwhile, [self.write(rng)])
+        return super().step(rng)
 
 
 def ordered(streams: Mapping[str, Stream]) -> dict[str, Stream]:

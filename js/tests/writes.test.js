@@ -301,6 +301,23 @@ test(
   }),
 );
 
+test(
+  "fields beside the data are shown, and not sent",
+  talk(tables, async ({ server, clock, open }) => {
+    const api = open();
+    const list = api.messages.live({ query: { room: 1 } });
+    await clock.advance(20);
+    server.latency = () => 5;
+    const created = api.messages.create({ text: "new" }, { optimistic: { room: 1, by: "me" } });
+    assert.deepEqual([list.rows[2].text, list.rows[2].by], ["new", "me"]);
+    const changed = api.messages.patch(1, { text: "uno" }, { optimistic: { by: "me" } });
+    assert.deepEqual([list.rows[0].text, list.rows[0].by], ["uno", "me"]);
+    await clock.advance(20);
+    assert.equal((await created).room, undefined);
+    assert.equal((await changed).by, "server");
+  }),
+);
+
 // Once
 
 test(

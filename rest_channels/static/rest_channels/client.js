@@ -105,8 +105,9 @@ export function createClient(url, options) {
       const send = (/** @type {Key | undefined} */ pk) =>
         sendOnce(stream, { ...lookups, action, pk, data, headers }, signal);
       const reply = overlay()?.realKey(pk)?.then(send) ?? send(pk);
-      const isShown = (how.optimistic ?? optimistic) && !Array.isArray(data);
-      const show = () => overlay()?.show(what, reply);
+      const more = how.optimistic ?? optimistic;
+      const isShown = more && !Array.isArray(data);
+      const show = () => overlay()?.show(what, reply, more);
       reply.catch(() => {}); // it may come before anything waits for it
       try {
         // A write that is made while the first live list is loaded is shown after that.

@@ -88,8 +88,9 @@ export interface CallOptions<L = Lookups> {
   lookups?: L;
 }
 
-export interface WriteOptions<L = Lookups> extends CallOptions<L> {
-  optimistic?: boolean;
+export interface WriteOptions<L = Lookups, R = Row> extends CallOptions<L> {
+  /** false: lists show it once it is done. Fields: lists show these at once, beside those of the data. */
+  optimistic?: boolean | Partial<R>;
 }
 
 export interface Input<Q = Query, K = Key, L = Lookups> {
@@ -226,6 +227,8 @@ export interface ViewSetType {
   /** What `patch` takes, each field optional, if it is not that of `update`; `never`: nothing. */
   patch?: any;
   destroy?: boolean;
+  /** What lists have, and live lists, if it is not the `row` of `retrieve`. */
+  item?: any;
   /** What `list` answers, if it is not an array of rows: a page; `never`: there is no `list`. */
   list?: any;
   /** `never`: there is no `retrieve`. */
@@ -255,8 +258,9 @@ type KeyOf<T> = T extends { key: infer K extends Key }
     : Key;
 type FiltersOf<T> = T extends { filters: infer Q } ? Partial<Q> : Query;
 type LookupsOf<T> = T extends { lookups: infer L } ? Partial<L> : Lookups;
-type ListOf<T> = T extends { list: infer L } ? L : T extends { row: infer R } ? R[] : never;
 type RowOf<T> = T extends { row: infer R } ? R : never;
+type ItemOf<T> = T extends { item: infer I } ? I : RowOf<T>;
+type ListOf<T> = T extends { list: infer L } ? L : ItemOf<T>[];
 type ActionsOf<T> = T extends { actions: infer A } ? A : {};
 type OutputOf<A> = A extends { output: infer O } ? O : null;
 /** The names of the actions that GET reaches. */
@@ -284,8 +288,8 @@ export interface Typed<T> {
 interface Reads<T> extends Typed<T> {
   metadata(pk?: KeyOf<T>, options?: CallOptions<LookupsOf<T>>): Promise<any>;
   live(
-    options?: LiveOptions<RowOf<T>, FiltersOf<T>, KeyOf<T>, LookupsOf<T>>,
-  ): LiveRows<RowOf<T>, KeyOf<T>>;
+    options?: LiveOptions<ItemOf<T>, FiltersOf<T>, KeyOf<T>, LookupsOf<T>>,
+  ): LiveRows<ItemOf<T>, KeyOf<T>>;
   watch(
     of: Extract<ReadNames<T>, "list">,
     input?: Input<FiltersOf<T>, KeyOf<T>, LookupsOf<T>>,
@@ -315,10 +319,16 @@ type Retrieves<T> = "retrieve" extends ReadNames<T>
   ? { retrieve(pk: KeyOf<T>, options?: CallOptions<LookupsOf<T>>): Promise<RowOf<T>> }
   : {};
 type Creates<T> = T extends { create: infer C }
-  ? { create(data: C, options?: WriteOptions<LookupsOf<T>>): Promise<RowOf<T>> }
+  ? { create(data: C, options?: WriteOptions<LookupsOf<T>, ItemOf<T>>): Promise<RowOf<T>> }
   : {};
 type Updates<T> = T extends { update: infer U }
-  ? { update(pk: KeyOf<T>, data: U, options?: WriteOptions<LookupsOf<T>>): Promise<RowOf<T>> }
+  ? {
+      update(
+        pk: KeyOf<T>,
+        data: U,
+        options?: WriteOptions<LookupsOf<T>, ItemOf<T>>,
+      ): Promise<RowOf<T>>;
+    }
   : {};
 type PatchOf<T> = T extends { patch: infer P } ? P : T extends { update: infer U } ? U : never;
 type Patches<T> = [PatchOf<T>] extends [never]
@@ -327,7 +337,7 @@ type Patches<T> = [PatchOf<T>] extends [never]
       patch(
         pk: KeyOf<T>,
         data: Partial<PatchOf<T>>,
-        options?: WriteOptions<LookupsOf<T>>,
+        options?: WriteOptions<LookupsOf<T>, ItemOf<T>>,
       ): Promise<RowOf<T>>;
     };
 type Destroys<T> = T extends { destroy: true }
@@ -361,10 +371,10 @@ interface AnyViewSet {
 type Known<T> = unknown extends T ? AnyViewSet : T;
 type Any<T> = unknown extends T ? any : T;
 
-export type RowOfKnown<T> = RowOf<Known<T>>;
+export type RowOfKnown<T> = ItemOf<Known<T>>;
 export type KeyOfKnown<T> = KeyOf<Known<T>>;
 export type LiveOptionsOf<T> = LiveOptions<
-  RowOf<Known<T>>,
+  ItemOf<Known<T>>,
   FiltersOf<Known<T>>,
   KeyOf<Known<T>>,
   LookupsOf<Known<T>>
@@ -378,7 +388,7 @@ export type WatchAnswer<T, N> = N extends keyof ActionsOf<T>
   : N extends "list" ? ListOf<Known<T>> : RowOf<Known<T>>;
 
 /** What bindings to frameworks show of a list, a watch and a room. */
-export type LiveView<T, R = RowOf<Known<T>>> = LiveSnapshot<R> & Pick<LiveRows<R, KeyOf<Known<T>>>, "grow" | "keyOf" | "isPending">;
+export type LiveView<T, R = ItemOf<Known<T>>> = LiveSnapshot<R> & Pick<LiveRows<R, KeyOf<Known<T>>>, "grow" | "keyOf" | "isPending">;
 export type WatchView<T, N> = WatchSnapshot<WatchAnswer<T, N>>;
 export type RoomView<U, M> = RoomSnapshot<Any<U>, Any<M>> & Pick<JoinedRoom<U, M>, "say" | "setTyping">;
 
@@ -403,4 +413,7 @@ export interface Connected {
   close(): void;
 }
 
-export type Api<S> = Connected & { readonly [N in keyof S]: StreamOf<S[N]> };
+export type Api<S> = Connected & {
+  /** Return a stream, also one with the name of a property of this. */
+  stream<N extends keyof S>(name: N): StreamOf<S[N]>;
+} & { readonly [N in Exclude<keyof S, keyof Connected | "stream">]: StreamOf<S[N]> };

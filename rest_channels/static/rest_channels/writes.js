@@ -114,11 +114,13 @@ export function createOverlay({ lists, keyField }) {
      *
      * @param {RolledBack} what
      * @param {Promise<Reply>} reply
+     * @param {any} more fields that the rows show beside the data
      */
-    async show(what, reply) {
-      const { stream, key, data } = what;
+    async show(what, reply, more) {
+      const { stream, key } = what;
+      const data = { ...what.data, ...more };
       /** @type {Write} */
-      const write = { ...what, merged: new WeakMap() };
+      const write = { ...what, data, merged: new WeakMap() };
       if (write.action === "create") {
         const field = keyField(stream);
         pending.add((write.data = { [field]: key, ...data }));

@@ -59,4 +59,5 @@ def described_endpoints(stream: Stream) -> list[tuple[Endpoint, str]]:
         for endpoint in stream.endpoints
         for verb in endpoint.mapping
         if verb not in ("head", "options", "trace")
+        and verb in endpoint.pattern.callback.cls.http_method_names
     ]

@@ -198,6 +198,10 @@ def _own_doc(doc: str, stream: Stream) -> str:
 
 def _parameter(item: Mapping[str, Any]) -> Parameter:
     schema = as_json_schema(item.get("schema", {}))
+    if schema.get("type") == "array" and item.get("explode") is False:
+        # One text of all values, as filters such as `__in` read it.
+        doc = f"{item.get('description', '')} Values are separated by commas.".strip()
+        return Parameter(item["name"], {"type": "string"}, doc, bool(item.get("required")))
     return Parameter(
         item["name"],
         schema,

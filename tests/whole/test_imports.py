@@ -21,9 +21,11 @@ RANKS = [
     ],
     [
         "console.console_views",
+        "schema.typescript",
     ],
     [
         "console.described",
+        "schema.typescript_streams",
     ],
     [
         "schema.description",

@@ -24,6 +24,13 @@ class BoardSerializer(serializers.ModelSerializer):
         fields = ["id", "title", "members"]
 
 
+class CountsSerializer(serializers.Serializer):
+    """Numbers of cards by the ids of boards and columns."""
+
+    boards = serializers.DictField(child=serializers.IntegerField())
+    columns = serializers.DictField(child=serializers.IntegerField())
+
+
 class ColumnSerializer(serializers.ModelSerializer):
     board = VisibleBoardField()
 

@@ -13,7 +13,7 @@ from rest_framework.viewsets import ModelViewSet, ReadOnlyModelViewSet
 from kanban.filters import CardFilter, ColumnFilter
 from kanban.models import Board, Card, Column
 from kanban.permissions import DeletesOwn
-from kanban.serializers import BoardSerializer, CardSerializer, ColumnSerializer
+from kanban.serializers import BoardSerializer, CardSerializer, ColumnSerializer, CountsSerializer
 
 
 class BoardViewSet(ReadOnlyModelViewSet):
@@ -23,7 +23,7 @@ class BoardViewSet(ReadOnlyModelViewSet):
     def get_queryset(self):
         return super().get_queryset().visible_to(self.request.user)
 
-    @action(detail=False)
+    @action(detail=False, serializer_class=CountsSerializer)
     def counts(self, request):
         """Return the number of cards of each board and each column of the user."""
         cards = Card.objects.filter(column__board__in=self.get_queryset())

@@ -65,8 +65,9 @@ export function BoardView({ board, counts }: { board: Board; counts: Record<stri
     return there.toSpliced(after ? there.indexOf(after) : there.length, 0, ...([null] as never[]));
   }
 
+  // The server knows the board of a column; the list, which asks for the cards of a board, shows the card at once.
   const add = (column: Column, title: string) =>
-    attempt(api.cards.create({ board: board.id, column: column.id, title, position: between(cardsOf(column.id).at(-1)) }));
+    attempt(api.cards.create({ column: column.id, title, position: between(cardsOf(column.id).at(-1)) }, { optimistic: { board: board.id } }));
 
   return (
     <main onPointerDownCapture={() => (kept.current = null)}>

@@ -12,7 +12,9 @@ const dist = here("dist/");
 
 rmSync(dist, { recursive: true, force: true });
 mkdirSync(dist);
-for (const name of readdirSync(source)) cpSync(source + name, dist + name);
+// A folder belongs to a page of the Python package.
+for (const file of readdirSync(source, { withFileTypes: true }))
+  if (file.isFile()) cpSync(source + file.name, dist + file.name);
 cpSync(here("../LICENSE"), here("LICENSE"));
 const types = ["--declaration", "--emitDeclarationOnly", "--noEmit", "false", "--outDir", dist];
 execFileSync(here("node_modules/.bin/tsc"), ["--project", here("tsconfig.json"), ...types], {

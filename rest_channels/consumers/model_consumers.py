@@ -10,6 +10,7 @@ A viewset underneath answers as all viewsets do; docs/protocol.md is its contrac
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -65,8 +66,9 @@ class ModelStream(ConsumersStream):
     @property
     def path(self) -> str:
         """The path of its own socket, below the router's mount."""
-        path: str = resolved(self.consumers.path, self.consumers, self.consumers.table().initkwargs)
-        return path.removeprefix("^").removeprefix("/").removesuffix("$")
+        consumers: Any = self.consumers
+        path: str = consumers.get_path()
+        return path
 
     def may_subscribe(self, payload: Any) -> bool:
         """Return whether the payload subscribes to the viewset underneath, not a handler."""
@@ -171,7 +173,14 @@ class ModelConsumers(WebsocketConsumers):
         if not meta.keys() & {"fields", "exclude"}:
             meta["fields"] = "__all__"
         attributes = {"Meta": type("Meta", (), meta)}
-        return type(f"{model.__name__}Serializer", (serializers.ModelSerializer,), attributes)
+        name = f"{_words(cls.get_path())}{model.__name__}Serializer"
+        return type(name, (serializers.ModelSerializer,), attributes)
+
+    @classmethod
+    def get_path(cls) -> str:
+        """Return the path of the socket as a regular expression, without its anchors."""
+        path: str = resolved(cls.path, cls, cls.table().initkwargs)
+        return path.removeprefix("^").removeprefix("/").removesuffix("$")
 
     @classmethod
     def get_pagination_class(cls) -> Any:
@@ -210,6 +219,12 @@ class ModelConsumers(WebsocketConsumers):
 
     stream_class = ModelStream
     queue_class: type[ModelQueue] = ModelQueue
+
+
+def _words(path: str) -> str:
+    """Return the words of a path, joined as in a name of a class: it names schemas apart."""
+    literal = re.sub(r"\(\?P<(\w+)>[^)]*\)", r"\1", path)
+    return "".join(word.capitalize() for word in re.findall(r"[A-Za-z0-9]+", literal))
 
 
 class ListConsumers(ModelConsumers):

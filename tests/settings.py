@@ -32,7 +32,10 @@ MIGRATION_MODULES = dict.fromkeys(("auth", "contenttypes", "sessions", "authtoke
 CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 if "TEST_CHANNEL_LAYERS" in os.environ:
     CHANNEL_LAYERS = json.loads(os.environ["TEST_CHANNEL_LAYERS"])
-REST_FRAMEWORK = {"DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"]}
+REST_FRAMEWORK = {
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+}
 
 # Tests kill processes, not machines, so no commit has to wait for the disk.
 SQLITE_OPTIONS = {"timeout": 20, "init_command": "PRAGMA synchronous = OFF"}

@@ -17,6 +17,7 @@ from django.conf import settings
 from rest_channels.protocol import SUBPROTOCOL
 from rest_channels.schema.channel_operations import Exchanged, Message, exchanges_of
 from rest_channels.schema.description import ApiDescription, SocketDescription
+from rest_channels.schema.directions import Inputs, as_output
 from rest_channels.schema.json_schema import JsonSchema, component_name, reference
 from rest_channels.schema.wire_schemas import (
     bounds,
@@ -40,11 +41,14 @@ def asyncapi(description: ApiDescription, servers: Sequence[str] = ()) -> Docume
     settings count, and else a variable stands for the host.
     """
     components = _Components()
+    inputs = Inputs(description.components)
     channels: Document = {}
     operations: Document = {}
     root = next((socket.path for socket in description.sockets if socket.is_root), "/")
     for socket in description.sockets:
-        channel = _Channel(socket, _free(_slug(socket.path) or "root", channels), root, components)
+        channel = _Channel(
+            socket, _free(_slug(socket.path) or "root", channels), root, components, inputs
+        )
         channels[channel.name] = channel.document()
         operations |= channel.operations
     security = {name: _security(item) for name, item in description.security.items()}
@@ -57,7 +61,8 @@ def asyncapi(description: ApiDescription, servers: Sequence[str] = ()) -> Docume
         "operations": operations,
         "components": {
             "schemas": {
-                **{name: plain(item) for name, item in description.components.items()},
+                **{name: plain(as_output(item)) for name, item in description.components.items()},
+                **{name: plain(item) for name, item in inputs.schemas.items()},
                 **protocol_components(),
                 **components.schemas,
             },
@@ -104,12 +109,13 @@ class _Channel:
     name: str
     root: str
     components: _Components
+    inputs: Inputs
     messages: Document = field(default_factory=dict)
     operations: Document = field(default_factory=dict)
 
     def document(self) -> Document:
         """Return the channel; `operations` has its operations from then on."""
-        for exchange in exchanges_of(self.socket):
+        for exchange in exchanges_of(self.socket, self.inputs.of):
             self._add(exchange)
         document: Document = {"address": self.socket.path}
         if self.socket.lookups:

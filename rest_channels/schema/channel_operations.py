@@ -1,8 +1,8 @@
-"""What a client and the server exchange on one socket: frames with replies, and events."""
+"""The messages of a client and the server on one socket: frames with replies, and events."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -54,10 +54,16 @@ class Exchanged:
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
-def exchanges_of(socket: SocketDescription) -> Iterator[Exchanged]:
-    """Yield what is exchanged on `socket`, stream by stream, then with the connection itself."""
+def exchanges_of(
+    socket: SocketDescription, as_input: Callable[[JsonSchema], JsonSchema]
+) -> Iterator[Exchanged]:
+    """
+    Yield the exchanges on `socket`, stream by stream, then with the connection itself.
+
+    `as_input` returns the schema of a request as a client sends it.
+    """
     for stream in socket.streams:
-        yield from _Exchanges(stream).all()
+        yield from _Exchanges(stream, as_input).all()
     yield from _of_the_connection(socket)
 
 
@@ -67,6 +73,7 @@ _PLAIN: Final[JsonSchema] = reference("protocol.error")
 @dataclass(frozen=True)
 class _Exchanges:
     stream: StreamDescription
+    as_input: Callable[[JsonSchema], JsonSchema]
 
     def all(self) -> Iterator[Exchanged]:
         for action in self.stream.actions:
@@ -87,6 +94,7 @@ class _Exchanges:
     def _action(self, action: ActionDescription) -> Exchanged:
         words = (action.name, *action.aliases)
         name = action.name
+        request = None if action.request is None else self.as_input(action.request)
         replies: tuple[Message, ...]
         if action.is_streaming:
             replies = (
@@ -103,7 +111,7 @@ class _Exchanges:
             self._named(name),
             name,
             action.doc,
-            (self._message(f"{name}.frame", f"Frame {name}", frame(action)),),
+            (self._message(f"{name}.frame", f"Frame {name}", frame(action, request)),),
             (*replies, self._error()),
             tag=self.stream.name,
             more={
@@ -282,7 +290,9 @@ def _of_the_connection(socket: SocketDescription) -> Iterator[Exchanged]:
             # The viewset's own action takes precedence.
             continue
         to = (*streams, None) if name == "ping" else streams
-        sent = Message(f"connection.{name}", f"Frame {name}", connection_frame(name, data), to)
+        sent = Message(
+            f"connection.{name}.frame", f"Frame {name}", connection_frame(name, data), to
+        )
         replies: tuple[Message, ...] = ()
         if status is not None:
             schema = reply((name,), answer, status)

@@ -17,8 +17,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
+from rest_framework.exceptions import APIException
 from rest_framework.permissions import SAFE_METHODS, AllowAny
 from rest_framework.schemas.generators import EndpointEnumerator
+from rest_framework.views import APIView
 
 from rest_channels.consumers.consumer_streams import ConsumersStream
 from rest_channels.consumers.groups.rooms import RoomConsumers
@@ -134,12 +138,18 @@ def describe(application: Any, public: bool = True, request: Any = None) -> ApiD
     """
     Describe the sockets below an ASGI application, as `find_sockets` finds them.
 
-    Without `public`, describe only what the user of the DRF `request` may use.
+    Without `public`, describe only what the user of the DRF `request` may use; permissions of
+    hosted consumers are not known, so they are left out.
     """
     sockets = list(find_sockets(application))
     streams = {id(s): s for socket in sockets for s in map(_viewsets, socket.streams) if s}
     operations = operations_of(list(streams.values()), public=public, request=request)
-    described = tuple(_socket(socket, operations) for socket in sockets)
+    user = None if public else request
+    described = tuple(
+        socket
+        for socket in (_socket(socket, operations, user) for socket in sockets)
+        if socket.streams
+    )
     schemas = [
         schema
         for socket in described
@@ -166,8 +176,12 @@ def _viewsets(stream: Any) -> Stream | None:
     return stream if isinstance(stream, Stream) else None
 
 
-def _socket(socket: Socket, operations: Operations) -> SocketDescription:
-    streams = tuple(_stream(stream, socket, operations) for stream in socket.streams)
+def _socket(socket: Socket, operations: Operations, request: Any) -> SocketDescription:
+    streams = [
+        _stream(stream, socket, operations)
+        for stream in socket.streams
+        if request is None or _may_use(stream, request)
+    ]
     path = EndpointEnumerator(patterns=[]).get_path_from_regex(socket.path)
     known = {
         lookup.name: lookup
@@ -194,8 +208,25 @@ def _socket(socket: Socket, operations: Operations) -> SocketDescription:
                 ),
             )
             for stream in streams
+            # As over HTTP, something hidden leaves no trace.
+            if stream.actions
         ),
     )
+
+
+def _may_use(stream: Stream | HostedStream, request: Any) -> bool:
+    """Return whether the user may use a stream at all; operations decide about its actions."""
+    if isinstance(stream, HostedStream):
+        return False
+    if not isinstance(stream, ConsumersStream):
+        return True
+    view = stream.endpoints[0].pattern.callback.cls()
+    view.request = request
+    try:
+        APIView.check_permissions(view, request)
+    except (APIException, Http404, PermissionDenied):
+        return False
+    return True
 
 
 def _variables(path: str) -> list[str]:
@@ -302,7 +333,7 @@ def _action(
         lookups=first.lookups,
         query=first.query,
         request=with_data.request,
-        is_request_required=with_data.is_request_required,
+        is_request_required=all(operation.is_request_required for operation in found),
         response=first.response,
         status=first.status,
         is_many=page is not None or _is_list(first.response),

@@ -72,6 +72,7 @@ def as_json_schema(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     schema = {key: as_json_schema(item) for key, item in value.items()}
+    # Properties may have these names too, but their values are schemas.
     for bound in ("Minimum", "Maximum"):
         is_exclusive = schema.get(f"exclusive{bound}")
         if isinstance(is_exclusive, bool):
@@ -84,24 +85,33 @@ def as_json_schema(value: Any) -> Any:
     return schema
 
 
+#: Words that describe a property, not its values.
+_ABOUT: Final = ("title", "description", "readOnly", "writeOnly", "default", "deprecated")
+
+
 def or_null(schema: JsonSchema) -> JsonSchema:
     """Return a schema that also admits null."""
     kind = schema.get("type")
-    if isinstance(kind, str):
-        wider = {**schema, "type": [kind, "null"]}
-        if "enum" in schema and None not in schema["enum"]:
-            wider["enum"] = [*schema["enum"], None]
+    if isinstance(kind, (str, list)):
+        kinds = [kind] if isinstance(kind, str) else kind
+        wider = schema if "null" in kinds else {**schema, "type": [*kinds, "null"]}
+        if None not in schema.get("enum", [None]):
+            wider = {**wider, "enum": [*schema["enum"], None]}
         return wider
-    if isinstance(kind, list):
-        return schema if "null" in kind else {**schema, "type": [*kind, "null"]}
-    if not schema.keys() - set(_ABOUT):
-        # It admits everything.
-        return schema
-    about: JsonSchema = {key: schema[key] for key in _ABOUT if key in schema}
     rest = {key: item for key, item in schema.items() if key not in _ABOUT}
+    if not rest or _admits_null(rest):
+        return schema
+    if rest.keys() == {"allOf"} and len(rest["allOf"]) == 1:
+        # OpenAPI 3.0 has no other way to describe a reference.
+        [rest] = rest["allOf"]
+    about: JsonSchema = {key: schema[key] for key in _ABOUT if key in schema}
     alternatives = rest["anyOf"] if rest.keys() == {"anyOf"} else [rest]
     return {"anyOf": [*alternatives, {"type": "null"}], **about}
 
 
-#: Words that describe a property, not its values.
-_ABOUT: Final = ("title", "description", "readOnly", "writeOnly", "default", "deprecated")
+def _admits_null(schema: JsonSchema) -> bool:
+    """Return whether one of the alternatives is null: drf-spectacular has a component for it."""
+    alternatives = [*schema.get("oneOf", []), *schema.get("anyOf", [])]
+    return any(
+        component_name(item) == "NullEnum" or item.get("type") == "null" for item in alternatives
+    )

@@ -8,17 +8,21 @@ maps both APIs into one registry.
 from __future__ import annotations
 
 import inspect
+import json
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any, Final
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from drf_spectacular.drainage import GENERATOR_STATS
 from drf_spectacular.generators import EndpointEnumerator, SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
-from drf_spectacular.settings import patched_settings, spectacular_settings
+from drf_spectacular.settings import spectacular_settings
 from rest_framework.settings import api_settings
+from rest_framework.utils.encoders import JSONEncoder
 from rest_framework.versioning import NamespaceVersioning, URLPathVersioning
 
 from rest_channels.schema.json_schema import JsonSchema, as_json_schema
@@ -34,8 +38,8 @@ from rest_channels.sockets.streams import Stream
 # Marks an operation in a document, whatever a hook does to its path.
 _MARK: Final = "x-rest-channels"
 
-# Its schemas are JSON Schemas; those of 3.0, the default, have words of their own.
-_PATCHES: Final = {"OAS_VERSION": "3.1.0"}
+# drf-spectacular silences its warnings for the whole process.
+_lock: Final = Lock()
 
 
 def spectacular_operations(streams: Sequence[Stream], *, public: bool, request: Any) -> Operations:
@@ -46,8 +50,8 @@ def spectacular_operations(streams: Sequence[Stream], *, public: bool, request: 
     warnings.
     """
     generator = _SocketGenerator(streams, is_public=public)
-    with patched_settings(_PATCHES):
-        document = generator.get_schema(request=request, public=False)
+    with _lock:
+        document = _as_json(generator.get_schema(request=request, public=False))
     by_mark = {
         operation[_MARK]: operation
         for methods in document["paths"].values()
@@ -64,6 +68,11 @@ def spectacular_operations(streams: Sequence[Stream], *, public: bool, request: 
         as_json_schema(components.get("schemas", {})),
         components.get("securitySchemes", {}),
     )
+
+
+def _as_json(document: Any) -> Any:
+    """Return the document as its JSON renderer writes it: defaults may be of any class."""
+    return json.loads(json.dumps(document, cls=JSONEncoder))
 
 
 @dataclass(frozen=True)
@@ -120,6 +129,7 @@ class _SocketGenerator(SchemaGenerator):
         mark = self._marks[id(callback), method]
         found = view.schema
         base = found.__class__ if isinstance(found, AutoSchema) else AutoSchema
+        _require_order(base)
         schema = type(base.__name__, (_Marked, base), {"mark": mark})()
         self._schemas.append(schema)
         # As the generator does: REST framework would keep view and schema for ever.
@@ -145,6 +155,16 @@ class _SocketGenerator(SchemaGenerator):
                 over_http.registry = self.registry
                 over_http.parse(None, True)
         return result
+
+
+def _require_order(schema: type) -> None:
+    """Refuse a class that `extend_schema` has made of REST framework's own schema class."""
+    default = api_settings.DEFAULT_SCHEMA_CLASS
+    if default in schema.__mro__ and not issubclass(default, AutoSchema):
+        raise ImproperlyConfigured(
+            "extend_schema() requires REST_FRAMEWORK = {'DEFAULT_SCHEMA_CLASS': "
+            "'drf_spectacular.openapi.AutoSchema'} in the settings."
+        )
 
 
 class _Marked(AutoSchema):

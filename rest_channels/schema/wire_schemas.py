@@ -215,8 +215,8 @@ def protocol_components() -> dict[str, JsonSchema]:
     }
 
 
-def frame(action: ActionDescription) -> JsonSchema:
-    """Return the schema of a frame that calls `action`."""
+def frame(action: ActionDescription, request: JsonSchema | None) -> JsonSchema:
+    """Return the schema of a frame that calls `action`, with `request` as its data."""
     words = [action.name, *action.aliases]
     properties: dict[str, JsonSchema] = {
         "action": {"const": words[0]} if len(words) == 1 else {"enum": words}
@@ -224,8 +224,8 @@ def frame(action: ActionDescription) -> JsonSchema:
     properties |= {item.name: _described(item) for item in action.lookups}
     if action.query:
         properties["query"] = query(action.query)
-    if action.request is not None:
-        properties["data"] = action.request
+    if request is not None:
+        properties["data"] = request
     if len(action.verbs) > 1:
         properties["method"] = {"enum": list(action.verbs), "default": action.verbs[0]}
     required = ["action", *(item.name for item in action.lookups)]

@@ -51,6 +51,7 @@ ALLOWED = {
     ("live.visibility.row_loader", "row.__dict__"): (
         "the annotation by which one query reads for many, removed before the project sees the row"
     ),
+    ("schema.description", "view.request"): "as DRF's dispatch() sets it",
     ("schema.spectacular_operations", "request.version"): "as drf-spectacular sets it",
     ("schema.spectacular_operations", "view.schema"): "as drf-spectacular sets it",
     ("schema.spectacular_operations", "view.versioning_class"): (

@@ -28,6 +28,21 @@ RANKS = [
         "schema.typescript_streams",
     ],
     [
+        "schema.views",
+    ],
+    [
+        "schema.formats",
+    ],
+    [
+        "schema.asyncapi",
+    ],
+    [
+        "schema.channel_operations",
+    ],
+    [
+        "schema.wire_schemas",
+    ],
+    [
         "schema.description",
     ],
     [
@@ -51,6 +66,7 @@ RANKS = [
         "consumers.groups.group_consumers",
         "consumers.model_consumers",
         "consumers.user_mixins",
+        "schema.directions",
         "schema.routed_actions",
         "routers",
     ],

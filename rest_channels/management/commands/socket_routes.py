@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from channels.routing import get_default_application
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.utils.module_loading import import_string
+from django.core.management.base import BaseCommand, CommandParser
 
 from rest_channels.consumers.consumer_streams import ConsumersStream
 from rest_channels.contrib.dcrf.hosting import HostedStream
-from rest_channels.routers import Socket, find_sockets
+from rest_channels.management import applications
+from rest_channels.routers import Socket
 from rest_channels.schema.routed_actions import RoutedAction, routed_actions
 from rest_channels.sockets.queues import OWN_ACTIONS
 from rest_channels.sockets.streams import Stream
@@ -24,18 +23,12 @@ class Command(BaseCommand):
         parser.add_argument(
             "application",
             nargs="?",
-            help="Dotted path of an ASGI application or of a router's routes; ASGI_APPLICATION "
-            "unless given.",
+            help=applications.HELP,
         )
 
     def handle(self, *args: Any, application: str | None = None, **options: Any) -> None:
-        root = import_string(application) if application else get_default_application()
-        sockets = list(find_sockets(root))
-        if not sockets:
-            raise CommandError(
-                "No sockets found. Pass ProtocolTypeRouter {'websocket': router.as_asgi()}, or "
-                "name the application: manage.py socket_routes project.asgi.application"
-            )
+        root = applications.load(application)
+        sockets = applications.sockets_of(root, "socket_routes project.asgi.application")
         for socket in sockets:
             self.stdout.write(self.style.MIGRATE_HEADING(socket.path))
             for line in describe(socket):

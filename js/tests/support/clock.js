@@ -3,6 +3,7 @@
 // The client loads these when they are first used. From the disk, that would take real time.
 import "../../dist/iterators.js";
 import * as live from "../../dist/live.js";
+import "../../dist/observe.js";
 import * as room from "../../dist/room.js";
 import "../../dist/session.js";
 import { kinds } from "../../dist/stream.js";

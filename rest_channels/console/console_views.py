@@ -24,10 +24,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from rest_channels.console.access import ConsoleAccess
+from rest_channels.console.access import ConsoleAccess, IsStaff
 from rest_channels.console.described import described
 from rest_channels.console.page_headers import page_headers
+from rest_channels.console.process_report import process_report, why_not_shared
 from rest_channels.console.sign_in import sign_in_url
+from rest_channels.sockets.revalidation import leases
 
 # The reason for refusing a query string: servers and proxies log it.
 NO_QUERY = (
@@ -98,4 +100,37 @@ class SignOut(ConsoleView):
 
     def post(self, request: Request) -> Response:
         logout(request._request)
+        return Response(status=204)
+
+
+class StaffView(ConsoleView):
+    """A view for members of staff who may open the console."""
+
+    permission_classes = [IsStaff]
+
+
+class Process(StaffView):
+    """A report of the process that answers."""
+
+    def get(self, request: Request) -> Response:
+        return Response(process_report())
+
+
+class WhyNotShared(StaffView):
+    """The code that read the request for one audience of this process."""
+
+    def get(self, request: Request, number: str) -> Response:
+        report = why_not_shared(number)
+        if report is None:
+            raise Http404
+        return Response(report)
+
+
+class ExpireLease(ConsoleView):
+    """Lets the server read the user's own sessions again now, as it does when a lease is over."""
+
+    def post(self, request: Request) -> Response:
+        key = getattr(getattr(request, "session", None), "session_key", None)
+        if key is not None:
+            leases.expire(lambda credentials: credentials.session_key == key)
         return Response(status=204)

@@ -65,6 +65,13 @@ class Leases:
             if not loop.is_closed() and any(map(concerns, list(watched))):
                 loop.call_soon_threadsafe(self._review_soon, loop, concerns)
 
+    def expire(self, concerns: Callable[[Credentials], bool]) -> None:
+        """Rely on no reading of the credentials that `concerns` selects; from any thread."""
+        for watched in list(self._watched.values()):
+            for credentials in filter(concerns, list(watched)):
+                credentials.doubt()
+        self.hint(concerns)
+
     def end(self, concerns: Callable[[Credentials], bool]) -> None:
         """End the credentials that `concerns` selects at once; from any thread."""
         for watched in list(self._watched.values()):

@@ -126,6 +126,11 @@ def current_departures() -> Departures:
     return _departures[loop]
 
 
+def running_departures() -> list[Departures]:
+    """Return the departures of all running loops. From any thread."""
+    return [found for loop, found in list(_departures.items()) if loop.is_running()]
+
+
 class _Handler:
     """A handler in front of the server's own handler of a signal, which it calls afterwards."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from django.test import Client, override_settings
 from rest_framework.permissions import AllowAny, BasePermission, IsAdminUser, IsAuthenticated
 
 from rest_channels.console.access import may_open
+from rest_channels.sockets.counters import stats
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
@@ -197,3 +199,16 @@ def test_a_project_without_the_console_is_not_asked(settings):
 def test_the_rule_is_also_for_others_to_ask(rf, settings):
     settings.DEBUG = True
     assert may_open(rf.get("/"))
+
+
+
+def test_the_process_is_reported_to_staff_alone(settings):
+    assert signed_in("ann").get("/sockets/process/").status_code == 404
+    settings.DEBUG = True
+    assert signed_in("bob").get("/sockets/process/").status_code == 404
+    assert Client().get("/sockets/process/").status_code == 404
+    ann = Client()
+    ann.force_login(User.objects.get(username="ann"))
+    report = ann.get("/sockets/process/").json()
+    assert report["stats"].keys() == stats().keys() and report["pid"] == os.getpid()
+    assert ann.get("/sockets/process/7/").status_code == 404

@@ -25,6 +25,7 @@ RANKS = [
     ],
     [
         "console.described",
+        "console.process_report",
         "schema.typescript_streams",
     ],
     [

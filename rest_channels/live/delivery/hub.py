@@ -61,12 +61,16 @@ class Hub(doorbell.Listener):
         self._channel.handle(Look, self._on_look)
         watch(self)
 
-    def gauges(self) -> dict[str, int]:
-        """Return the numbers of subscriptions and audiences, over all databases."""
-        tracks = [
+    @property
+    def tracks(self) -> list[Track]:
+        """The tracks of all databases. In any thread."""
+        return [
             track for follower in list(self._followers.values()) for track in follower.all_tracks
         ]
-        audiences = [audience for track in tracks for audience in track.audiences]
+
+    def gauges(self) -> dict[str, int]:
+        """Return the numbers of subscriptions and audiences, over all databases."""
+        audiences = [audience for track in self.tracks for audience in track.audiences]
         return {
             "audiences": len(audiences),
             "subscriptions": sum(len(audience.subscriptions) for audience in audiences),
@@ -312,3 +316,8 @@ _hubs: PerLoop[Hub] = PerLoop(Hub)
 def current_hub() -> Hub:
     """Return the hub of the running loop."""
     return _hubs.current()
+
+
+def running_hubs() -> list[Hub]:
+    """Return the hubs of all running loops. From any thread."""
+    return _hubs.running()

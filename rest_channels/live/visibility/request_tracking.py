@@ -8,8 +8,10 @@ subscribers of a shared result have in common, because their topics have the sam
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 from rest_framework.request import Request
@@ -35,6 +37,9 @@ HARMLESS: Final = frozenset(
     }
 )
 
+_FRAMEWORKS: Final = ("rest_channels", "rest_framework", "django")
+_MOST_PLACES: Final = 8
+
 _OF_USER: Final = frozenset({"user", "_user", "auser"})
 
 
@@ -54,6 +59,62 @@ class _Watched:
             return super().__getattribute__(name)
         finally:
             state["_reads"] = reads
+
+
+#: The places that read a request, by the part that they read.
+Places = dict[str, list[str]]
+
+# For a person who looks for them: reviews themselves only need to know which parts were read.
+_places: ContextVar[Places | None] = ContextVar("rest_channels.places", default=None)
+
+
+class _PlacedReads(set[str]):
+    """Reads that note the places that read."""
+
+    def __init__(self, places: Places) -> None:
+        super().__init__()
+        self._places = places
+
+    def add(self, name: str) -> None:
+        super().add(name)
+        place = _place_of_reader()
+        known = self._places.setdefault(name, [])
+        if place is not None and place not in known and len(known) < _MOST_PLACES:
+            known.append(place)
+
+
+def _new_reads() -> set[str]:
+    places = _places.get()
+    return set() if places is None else _PlacedReads(places)
+
+
+def _place_of_reader() -> str | None:
+    """Return the place that reads, in the project if possible; None if it is of no interest."""
+    found = None
+    for frame, line in traceback.walk_stack(None):
+        module, name = str(frame.f_globals.get("__name__")), frame.f_code.co_qualname
+        package = module.partition(".")[0]
+        if name == "APIView.perform_authentication":
+            # DRF always reads the user there, whatever the answer.
+            return None
+        is_project = package not in _FRAMEWORKS
+        is_candidate = package == "rest_framework" and module != "rest_framework.views"
+        if is_project or (is_candidate and found is None):
+            found = f"{module}:{line} in {name}"
+        if is_project or name == "review":
+            break
+    return found
+
+
+@contextmanager
+def placing_reads() -> Iterator[Places]:
+    """Yield a dictionary of the places that read requests within this context."""
+    places: Places = {}
+    token = _places.set(places)
+    try:
+        yield places
+    finally:
+        _places.reset(token)
 
 
 class WatchedMessageRequest(_Watched, MessageRequest):
@@ -191,7 +252,7 @@ def run_body(
 
 def watch(request: Request) -> None:
     """Start to record the reads of DRF's `request` and of the Django request behind it."""
-    reads: set[str] = set()
+    reads = _new_reads()
     for watched in (request, request._request):
         object.__getattribute__(watched, "__dict__")["_reads"] = reads
 

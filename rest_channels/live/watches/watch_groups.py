@@ -95,6 +95,8 @@ class Group:
         self._hurry = asyncio.Event()
         # A run of a client's own counts: the next one follows it at the same distance.
         self._began_at = float("-inf") if answer is None else time.monotonic()
+        #: How long the last run took, with its wait for a thread (seconds); None before the first.
+        self.seconds: float | None = None
         # The numbers of runs that have begun and ended.
         self._begun = self._ended = 0
         self._has_ended = asyncio.Event()
@@ -195,6 +197,7 @@ class Group:
         except Exception as exc:
             self._fail(reply_to_fault(exc, "Server error while a watch ran", to=None), None)
         else:
+            self.seconds = time.monotonic() - self._began_at
             await self._take(watching, identity, answer)
         finally:
             self._ended += 1

@@ -66,6 +66,11 @@ class WatchHub:
         self._logs: dict[str, FollowedLog] = {}
         watch(self)
 
+    @property
+    def watch_groups(self) -> list[Group]:
+        """The groups that share runs. In any thread."""
+        return list(self._groups.values())
+
     def gauges(self) -> dict[str, int]:
         """Return the numbers of watches and of groups."""
         return {"watches": len(self._group_of), "watch_groups": len(self._groups)}
@@ -221,3 +226,8 @@ _hubs: PerLoop[WatchHub] = PerLoop(WatchHub)
 def current_watch_hub() -> WatchHub:
     """Return the hub of the running loop."""
     return _hubs.current()
+
+
+def running_watch_hubs() -> list[WatchHub]:
+    """Return the hubs of all running loops. From any thread."""
+    return _hubs.running()

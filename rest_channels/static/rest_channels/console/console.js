@@ -5,7 +5,8 @@ import { createCatalogue, openable } from "./catalogue.js";
 import { announce, button, fill, find, make } from "./dom.js";
 import { createEditor, socketUrl } from "./editor.js";
 import { readLink } from "./link.js";
-import { createLiveViews } from "./live-view.js";
+import { CREDIT, createLiveViews } from "./live-view.js";
+import { createProcess } from "./process.js";
 import { createRecord } from "./record.js";
 import { createSession } from "./session.js";
 import { createTabs } from "./tabs.js";
@@ -38,6 +39,12 @@ createTimeline(record, (stream, frame) => {
   tabs.show("frame");
 });
 createAccount(page, session);
+if (page.process) createProcess(page.process, tabs);
+
+find("#expire")?.addEventListener("click", async () => {
+  const answer = await fetch(page.lease, { method: "POST", headers: { "x-csrftoken": page.csrf } });
+  record.note(answer.ok ? "Lease expired: the session and its user are read again" : `The lease could not be expired: ${answer.status}`);
+});
 
 find("#cut").addEventListener("click", () => {
   session.tap.cut();
@@ -63,7 +70,8 @@ function drawHeld() {
   toggle.setAttribute("aria-pressed", String(tap.isPaused));
   fill(toggle, tap.isPaused ? "Read on" : "Pause reading");
   find("#held").hidden = !tap.isPaused;
-  fill(find("#held"), `${tap.held} held here`);
+  const isSpent = tap.held >= CREDIT;
+  fill(find("#held"), `${tap.held} of ${CREDIT} held here${isSpent ? ": the server merges what follows" : ""}`);
 }
 
 function drawState() {

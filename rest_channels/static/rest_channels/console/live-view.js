@@ -6,6 +6,9 @@ const MOST_ROWS = 200;
 const MOST_COLUMNS = 14;
 const MOST_EVENTS = 100;
 
+/** How many events the server sends before the first is acknowledged: few, so that one sees it. */
+export const CREDIT = 20;
+
 export function createLiveViews(openApi) {
   const panels = new Set();
   const box = find("#live-panels");
@@ -45,7 +48,6 @@ function createPanel(stream, frame, keyField, remove) {
   let before = new Map();
   let answer;
   let events = [];
-  let credit = 20;
   const isWatch = frame.action === "watch";
   const title = isWatch ? `${stream} · watch ${frame.of}` : `${stream} · ${frame.pk === undefined ? (frame.window ? `first ${frame.window}` : "list") : `row ${frame.pk}`}`;
   const status = make("span", { class: "live-status", role: "status" });
@@ -70,7 +72,7 @@ function createPanel(stream, frame, keyField, remove) {
     const lookups = Object.fromEntries(Object.entries(frame).filter(([name]) => !known.has(name)));
     const mine = isWatch
       ? api.stream(stream).watch(frame.of, { query, pk, headers, ...(Object.keys(lookups).length ? { lookups } : {}) })
-      : api.stream(stream).live({ query, pk, headers, credit, ...(window ? { window } : {}), ...(Object.keys(lookups).length ? { lookups } : {}) });
+      : api.stream(stream).live({ query, pk, headers, credit: CREDIT, ...(window ? { window } : {}), ...(Object.keys(lookups).length ? { lookups } : {}) });
     live = mine;
     mine.subscribe(() => live === mine && draw());
     if (!isWatch) readChanges(mine);

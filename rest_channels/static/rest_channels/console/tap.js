@@ -49,7 +49,8 @@ export function createTap(record, { stream } = {}) {
     receive(text) {
       const whole = stream === undefined ? text : wrapped(text, stream);
       record.received(text);
-      if (isPaused && isEvent(whole)) held.push(whole);
+      const name = isPaused ? eventName(whole) : null;
+      if (name !== null) held.push({ name, text: whole });
       else this.onmessage?.({ data: whole });
     }
 
@@ -71,9 +72,11 @@ export function createTap(record, { stream } = {}) {
       return isPaused;
     },
 
-    /** How many events have arrived that the client has not seen. */
+    /** How many events of the subscription that has most of them the client has not seen. */
     get held() {
-      return held.length;
+      const counts = {};
+      for (const { name } of held) counts[name] = (counts[name] ?? 0) + 1;
+      return Math.max(0, ...Object.values(counts));
     },
 
     /** Break the line, as a network would; it stays broken until `mend`. */
@@ -96,14 +99,15 @@ export function createTap(record, { stream } = {}) {
       isPaused = false;
       const waiting = held;
       held = [];
-      for (const text of waiting) current?.onmessage?.({ data: text });
+      for (const { text } of waiting) current?.onmessage?.({ data: text });
     },
   };
 }
 
-function isEvent(text) {
-  const { payload } = JSON.parse(text);
-  return payload?.previous !== undefined;
+/** Return the name of the subscription that an event is for; null for other messages. */
+function eventName(text) {
+  const { stream, payload } = JSON.parse(text);
+  return payload?.previous === undefined ? null : JSON.stringify([stream, payload.request_id]);
 }
 
 /* A socket of one viewset has frames without the name of a stream. */

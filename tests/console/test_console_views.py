@@ -201,7 +201,6 @@ def test_the_rule_is_also_for_others_to_ask(rf, settings):
     assert may_open(rf.get("/"))
 
 
-
 def test_the_process_is_reported_to_staff_alone(settings):
     assert signed_in("ann").get("/sockets/process/").status_code == 404
     settings.DEBUG = True

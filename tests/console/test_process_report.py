@@ -10,9 +10,7 @@ from rest_framework.decorators import action
 from rest_framework.response import Response
 
 from rest_channels.console.process_report import process_report, why_not_shared
-from rest_channels.live.delivery.hub import Hub
 from rest_channels.routers import DefaultRouter
-from rest_channels.sockets.claims import Reading
 from rest_channels.test import SocketClient
 from rest_channels.viewsets import ConsumerViewSet
 from tests.models import Room
@@ -53,7 +51,6 @@ def socket() -> Any:
     client = SocketClient(router.as_asgi())
     client.force_login(User.objects.create_user("ann", is_staff=True))
     with client:
-
         yield client
 
 

@@ -52,7 +52,7 @@ export function createEditor(owner) {
   /** Show an action; `given` is what its frame has already. */
   function open(streamName, actionName, given = {}) {
     stream = socket.streams.find(({ name }) => name === streamName) ?? { name: streamName, kind: "unknown", doc: "", actions: [] };
-    action = stream.actions.find(({ name, aliases }) => name === actionName || aliases.includes(actionName)) ?? unknown(actionName);
+    action = known(actionName);
     const { request_id, ...rest } = given;
     frame = { ...rest, action: actionName ?? "" };
     find("#frame").hidden = false;
@@ -61,6 +61,16 @@ export function createEditor(owner) {
     head();
     drawForm();
     json.value = JSON.stringify(frame, null, 2);
+    owner.chose(stream.name, action.name);
+  }
+
+  const known = (word) => stream.actions.find(({ name, aliases }) => name === word || aliases.includes(word)) ?? unknown(word);
+
+  /** The text may name another action than the one that was chosen. */
+  function change(word) {
+    if (word === action.name || action.aliases.includes(word)) return;
+    action = known(word);
+    head();
     owner.chose(stream.name, action.name);
   }
 
@@ -185,6 +195,7 @@ export function createEditor(owner) {
       const value = JSON.parse(json.value);
       if (value === null || typeof value !== "object" || Array.isArray(value)) throw new SyntaxError("A frame is an object.");
       frame = value;
+      change(String(value.action ?? ""));
       return true;
     } catch (error) {
       fill(jsonError, error.message);
@@ -195,6 +206,8 @@ export function createEditor(owner) {
 
   function suggest(path, isKey) {
     const [first, second] = path;
+    const written = json.value.match(/"action"\s*:\s*"(\w+)"/)?.[1];
+    if (written && first !== "action") change(written);
     const inData = () => fieldsOf(action.request ?? {}, description.components);
     if (isKey) {
       if (!path.length) return Object.entries({ action: "the operation", ...Object.fromEntries(action.lookups.map(({ name }) => [name, "lookup"])), ...OPTIONS, ...(action.isLive ? SUBSCRIBES : {}), ...Object.fromEntries(action.message ? messageFields().map(([name, schema]) => [name, typeText(schema, description.components)]) : []) });

@@ -137,7 +137,7 @@ class ChangePath:
                     outcome = looking.run(joining, asking, coming)
             except AskAgain:
                 # Close sessions that the rollback has not restored.
-                Handover().hand_on()
+                Handover(connections.all()).hand_on()
             except TooFarReaching as found:
                 self.state.evaluations.narrow(found.family, found.reach)
             except ReadingError as failure:

@@ -14,7 +14,7 @@ import inspect
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from importlib import import_module
@@ -267,8 +267,7 @@ def _harmful(connection: Any, names: set[str]) -> set[str]:
 def own_attributes(connection: Any) -> Retained:
     """Return the attributes of `connection` that are not Django's own, and its execute wrappers."""
     kind: Any = type(connection)
-    names = _names_of_django(kind, connection.alias)
-    return Retained(vars(connection), names)
+    return Retained(vars(connection), _names_of_django(kind, connection.alias), _WRAPPERS)
 
 
 @lru_cache(64)
@@ -280,7 +279,7 @@ def _names_of_django(kind: Any, alias: str) -> frozenset[str]:
     # Attributes cached or replaced on the instance.
     for base in bases:
         names.update(vars(base), *map(_stored_by, vars(base).values()))
-    return frozenset(names) - {"execute_wrappers"}
+    return frozenset(names)
 
 
 def _stored_by(member: Any) -> set[str]:
@@ -292,6 +291,7 @@ def _stored_by(member: Any) -> set[str]:
     return {step.argval for step in dis.get_instructions(code) if step.opname == "STORE_ATTR"}
 
 
+_WRAPPERS: Final = frozenset({"execute_wrappers"})
 _OF_DJANGO: Final = ("django.db.backends.", "django.contrib.gis.db.backends.")
 
 
@@ -299,14 +299,17 @@ _OF_DJANGO: Final = ("django.db.backends.", "django.contrib.gis.db.backends.")
 
 
 class Handover:
-    """The state of a thread's connections before it did something."""
+    """
+    The state of a thread's connections before it did something.
+
+    `begun` are all of them, also unused ones, because their first use may set attributes.
+    """
 
     __slots__ = ("_before",)
 
-    def __init__(self) -> None:
-        # Also unused connections, because their first use may set attributes.
+    def __init__(self, begun: Iterable[Any]) -> None:
         self._before = []
-        for connection in connections.all():
+        for connection in begun:
             noted(connection)
             self._before.append((connection, own_attributes(connection)))
 
@@ -339,7 +342,7 @@ def begin_afresh() -> None:
     For threads that other code uses as well, at unknown times.
     """
     if _seen.handover is None:
-        _seen.handover = Handover()
+        _seen.handover = Handover(connections.all())
     _seen.handover.hand_on()
 
 

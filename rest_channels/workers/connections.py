@@ -13,7 +13,7 @@ import logging
 import select
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 from weakref import WeakSet
@@ -54,19 +54,26 @@ _kept = _Kept()
 
 
 @contextmanager
-def kept_connections() -> Iterator[None]:
-    """Let connections made within outlive it; close those that are too old or broken."""
+def kept_connections(begun: Iterable[Any]) -> Iterator[None]:
+    """
+    Let connections made within outlive it; close those that are too old or broken.
+
+    `begun` are the thread's connections; the caller lists them, because a list takes longer than
+    what is done with it here.
+    """
     _kept.is_at_work = True
-    _renew()
-    for connection in _ours():
-        _expect_health(connection)
+    for connection in begun:
+        _close_if_old(connection)
+        if _is_ours(connection):
+            _expect_health(connection)
     try:
         yield
     finally:
-        for connection in _ours():
-            if connection.health_check_done:
+        # Not `begun`: meanwhile, code may have replaced one.
+        for connection in connections.all(initialized_only=True):
+            if _is_ours(connection) and connection.health_check_done:
                 _kept.checked_at.setdefault(connection.alias, time.monotonic())
-        _renew()
+            _close_if_old(connection)
         _kept.is_at_work = False
 
 
@@ -77,7 +84,8 @@ def close_old_connections() -> None:
     Django calls it at the beginning and end of a request (CONN_MAX_AGE, broken connections). Only a
     test runs within a transaction.
     """
-    _renew()
+    for connection in connections.all(initialized_only=True):
+        _close_if_old(connection)
 
 
 def close_idle_connections() -> float | None:
@@ -129,14 +137,13 @@ def _is_answering(connection: Any) -> bool:
     return status is not None and int(status) == _ACTIVE
 
 
-def _renew() -> None:
-    for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:
-            try:
-                connection.close_if_unusable_or_obsolete()
-            except Exception:
-                # A test runner may forbid the check. The next query makes another connection.
-                connection.close()
+def _close_if_old(connection: Any) -> None:
+    if not connection.in_atomic_block:
+        try:
+            connection.close_if_unusable_or_obsolete()
+        except Exception:
+            # A test runner may forbid the check. The next query makes another connection.
+            connection.close()
 
 
 def _opened_here() -> list[Any]:
@@ -152,13 +159,9 @@ def _opened_here() -> list[Any]:
     ]
 
 
-def _ours() -> list[Any]:
-    """Return this thread's open connections, outside a transaction."""
-    return [
-        connection
-        for connection in connections.all(initialized_only=True)
-        if connection.connection is not None and not connection.in_atomic_block
-    ]
+def _is_ours(connection: Any) -> bool:
+    """Return whether `connection`, one of this thread's, is open and outside a transaction."""
+    return connection.connection is not None and not connection.in_atomic_block
 
 
 def _on_created(sender: Any, connection: Any, **kwargs: Any) -> None:

@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import decimal
 from collections import deque
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Iterator, Mapping, Set
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import Context, ContextVar, copy_context
 from datetime import UTC
 from functools import lru_cache
@@ -31,21 +31,28 @@ from rest_channels.settings import socket_settings
 
 _ABSENT: Final = object()
 _COPIED: Final = (list, dict, set, deque)
+_NO_CONTEXT: Final = nullcontext()
 
 
 class Retained:
     """
-    The values of a `__dict__`, except for the names in `ignored`.
+    The values of a `__dict__`, except for the names in `usual` that are not in `watched`.
 
     Lists, sets and dictionaries are compared by their items, and so are plain objects, one level
     deep.
     """
 
-    __slots__ = ("_copies", "_ignored", "_namespace", "_values")
+    __slots__ = ("_copies", "_namespace", "_usual", "_values", "_watched")
 
-    def __init__(self, namespace: dict[Any, Any], ignored: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self,
+        namespace: dict[Any, Any],
+        usual: frozenset[str] = frozenset(),
+        watched: frozenset[str] = frozenset(),
+    ) -> None:
         self._namespace = namespace
-        self._ignored = ignored
+        self._usual = usual
+        self._watched = watched
         self._values = self._now()
         self._copies = {
             name: copied
@@ -72,8 +79,12 @@ class Retained:
             _fill(self._values[name], copied)
 
     def _now(self) -> dict[Any, Any]:
-        namespace = self._namespace
-        return {name: namespace[name] for name in namespace.keys() - self._ignored}
+        namespace, usual, watched = self._namespace, self._usual, self._watched
+        names: Set[Any] = watched & namespace.keys()
+        # Not `namespace.keys() - usual`, which looks at each usual name: a connection has 200.
+        if not usual.issuperset(namespace):
+            names = names | set(namespace).difference(usual)
+        return {name: namespace[name] for name in names}
 
 
 def _copy_of(value: Any) -> Any:
@@ -122,7 +133,8 @@ def around_frame(request: Any) -> AbstractContextManager[Any]:
     Each step of an answer enters them: the action, an async action's body, each thread's share of a
     generator.
     """
-    return _entered(socket_settings.FRAME_CONTEXTS, request)
+    managers = socket_settings.FRAME_CONTEXTS
+    return _entered(managers, request) if managers else _NO_CONTEXT
 
 
 @contextmanager

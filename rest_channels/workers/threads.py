@@ -16,13 +16,14 @@ import contextvars
 import functools
 import os
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from contextvars import ContextVar
 from typing import Any, Final, Generic, TypeVar
 from weakref import WeakKeyDictionary, WeakSet
 
 from asgiref.sync import SyncToAsync, _restore_context, sync_to_async
 from django.core.signals import setting_changed
+from django.db import connections
 from django.db.backends.base.creation import BaseDatabaseCreation
 
 from rest_channels.settings import socket_settings
@@ -165,8 +166,9 @@ class _Call(Job, Generic[T]):
 
     def _run_in_context(self) -> Any:
         _restore_context(self.context)
-        with kept_connections():
-            return _guarded(self._function)
+        begun = connections.all()
+        with kept_connections(begun):
+            return _guarded(begun, self._function)
 
 
 class _Returns:
@@ -214,8 +216,8 @@ class _Returns:
 _returns: WeakKeyDictionary[asyncio.AbstractEventLoop, _Returns] = WeakKeyDictionary()
 
 
-def _guarded(function: Callable[..., T], *args: Any) -> T:
-    handover = Handover()
+def _guarded(begun: Iterable[Any], function: Callable[..., T], *args: Any) -> T:
+    handover = Handover(begun)
     try:
         return function(*args)
     except (Exception, KeyboardInterrupt):
@@ -231,7 +233,7 @@ def _with_old_connections_closed(function: Callable[..., T], *args: Any) -> T:
     """Call `function` with old connections closed, in a thread that other code uses, too."""
     close_old_connections()
     try:
-        return _guarded(function, *args)
+        return _guarded(connections.all(), function, *args)
     finally:
         close_old_connections()
 

@@ -251,3 +251,13 @@ def test_the_connection_of_a_test_in_a_transaction_stays_open():
         close_old_connections()
         assert connection.connection is open_one
         assert Room.objects.exists()
+
+
+def test_a_job_lists_the_connections_of_its_thread_twice(keep, monkeypatch):
+    keep()
+    asking("connect")
+    count = mock.Mock(side_effect=connections.all)
+    monkeypatch.setattr(connections, "all", count)
+    asyncio.run(workers.run(int))
+    # Before it and after it: a list costs more than all that is done with a connection.
+    assert count.call_count == 2

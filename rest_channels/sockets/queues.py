@@ -104,25 +104,27 @@ class StreamQueue:
 
     def answers_at_once(self, frame: Frame) -> bool:
         """Return whether `frame` is the connection's own and does not wait for its turn."""
-        return any(self._is_own(action, frame) for action in AT_ONCE)
+        action = frame.action
+        return action in AT_ONCE and self._is_own(action, frame)
 
     def take(self, frame: Frame, payload: Any) -> None:
         """
         Answer `frame` in its turn; the connection does if the viewset does not have its action.
         """
-        if self.answers_at_once(frame):
+        action = frame.action
+        if action not in OWN_ACTIONS or not self._is_own(action, frame):
+            self._put(exchange_of(self.stream, frame, self.handshake, is_row=self.is_row))
+        elif action in AT_ONCE:
             self._take_at_once(frame)
-        elif any(self._is_own(action, frame) for action in (*ENDINGS, "unwatch")):
-            self._put(frame)
-        elif self._is_own("watch", frame):
+        elif action == "watch":
             self._take_watch(frame, self.stream, self.handshake)
-        elif any(self._is_own(action, frame) for action in EXCHANGED):
+        elif action in EXCHANGED:
             try:
-                self._put(EXCHANGED[str(frame.action)](self.stream, frame, self.handshake))
+                self._put(EXCHANGED[action](self.stream, frame, self.handshake))
             except FrameError as error:
                 self.answer(Reply.refusal(error))
         else:
-            self._put(exchange_of(self.stream, frame, self.handshake, is_row=self.is_row))
+            self._put(frame)
 
     def answer(self, reply: Reply) -> None:
         """Send a reply that is known already, in its turn."""
@@ -327,7 +329,7 @@ class Turns:
 
     def take(self, name: Hashable) -> Turn:
         """Take a turn for a frame about the subscription `name`; None for all of them."""
-        before = [turn for turn in self._open if None in (name, turn.name) or turn.name == name]
+        before = [turn for turn in self._open if turn.is_before(name)] if self._open else []
         turn = Turn(self._open, name, before)
         self._open.append(turn)
         return turn
@@ -340,19 +342,34 @@ class Turn:
         self.name = name
         self._turns = turns
         self._before = before
-        self._is_over = asyncio.Event()
+        self._is_over = False
+        # Made for the first turn that waits for this one; few do.
+        self._over: asyncio.Event | None = None
+
+    def is_before(self, name: Hashable) -> bool:
+        """Return whether a later turn of `name` waits for this one."""
+        return None in (name, self.name) or self.name == name
 
     async def come(self) -> None:
         """Wait until all turns taken before are over."""
         for turn in self._before:
-            await turn._is_over.wait()
+            await turn._end()
         self._before = []
 
     def leave(self) -> None:
         """Let the turns that wait continue."""
-        if not self._is_over.is_set():
-            self._is_over.set()
+        if not self._is_over:
+            self._is_over = True
             self._turns.remove(self)
+            if self._over is not None:
+                self._over.set()
+
+    async def _end(self) -> None:
+        if self._is_over:
+            return
+        if self._over is None:
+            self._over = asyncio.Event()
+        await self._over.wait()
 
     def __enter__(self) -> Self:
         return self

@@ -12,7 +12,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from django.conf import settings
@@ -74,24 +74,24 @@ class Handshake:
         return headers
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Call:
     """
-    A resolved frame: a view, and the arguments to call it with.
+    A resolved frame: a view, and the arguments to call it with. Not changed once it is made.
 
     `refusal` makes an exception, in the request's language, to raise after authentication,
     permissions and throttles; meanwhile the view's action is `refused_action`, or None. `own_match`
-    replaces Django's URLconf if that does not know `path`. `is_authentication` is for new
-    credentials, which need no permission. `seen_action` is the view's action if it is not its
-    handler's name: to the viewset, a subscription is a `list`. `is_review` is for asking again what
-    a subscription shows.
+    replaces Django's URLconf if that does not know `path`; few requests ask for it.
+    `is_authentication` is for new credentials, which need no permission. `seen_action` is the
+    view's action if it is not its handler's name: to the viewset, a subscription is a `list`.
+    `is_review` is for asking again what a subscription shows.
     """
 
     view: Callable[..., HttpResponseBase]
     method: str
     path: str
     kwargs: Mapping[str, Any]
-    own_match: ResolverMatch | None = None
+    own_match: Callable[[], ResolverMatch] | None = None
     refusal: Callable[[], Exception] | None = None
     refused_action: str | None = None
     is_authentication: bool = False
@@ -211,8 +211,9 @@ class MessageRequest(ASGIRequest):
     def resolver_match(self) -> ResolverMatch | None:
         """The match of the path by Django's URLconf, or by our own router if it has none."""
         if self._resolver_match is None:
+            find = self.call.own_match or partial(resolve, self.path_info)
             try:
-                self._resolver_match = self.call.own_match or resolve(self.path_info)
+                self._resolver_match = find()
             except Resolver404:
                 return None
         return self._resolver_match

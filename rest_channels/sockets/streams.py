@@ -147,10 +147,14 @@ class Stream:
 
     def verbs(self, action: str) -> list[str]:
         """Return the HTTP verbs that `action` declares, the default one first."""
-        endpoint = self.actions[action]
-        return [
-            verb for verb, name in endpoint.mapping.items() if name == action and verb != "head"
-        ]
+        return self._verbs[action]
+
+    @cached_property
+    def _verbs(self) -> dict[str, list[str]]:
+        return {
+            action: [v for v, name in endpoint.mapping.items() if name == action and v != "head"]
+            for action, endpoint in self.actions.items()
+        }
 
     def call(self, frame: Frame, handshake: Handshake, *, is_row: bool) -> Call:
         """
@@ -210,7 +214,7 @@ class Stream:
     def call_at_mount(self, endpoint: Endpoint, verb: str, handshake: Handshake) -> Call:
         """Return a call of `endpoint` without its lookups, at the router's mount."""
         kwargs = dict(handshake.kwargs)
-        match = self._own_match(endpoint, kwargs)
+        match = partial(_own_match, self.namespace, endpoint, kwargs)
         return Call(endpoint.view, verb, handshake.mount, kwargs, own_match=match)
 
     def own_path(self, endpoint: Endpoint, handshake: Handshake, path: str) -> str:
@@ -306,7 +310,7 @@ class Stream:
             verb,
             self.own_path(endpoint, handshake, own_path),
             kwargs,
-            own_match=self._own_match(endpoint, kwargs),
+            own_match=partial(_own_match, self.namespace, endpoint, kwargs),
             refusal=refusal,
             seen_action=endpoint.seen_action,
         )
@@ -353,16 +357,6 @@ class Stream:
         except NoReverseMatch:
             return None
 
-    def _own_match(self, endpoint: Endpoint, kwargs: Mapping[str, Any]) -> ResolverMatch:
-        return ResolverMatch(
-            endpoint.view,
-            (),
-            dict(kwargs),
-            url_name=endpoint.name,
-            namespaces=[self.namespace] if self.namespace else [],
-            route=str(endpoint.pattern.pattern),
-        )
-
     def _refuse(
         self,
         endpoint: Endpoint,
@@ -374,6 +368,19 @@ class Stream:
         if endpoint.lookups <= given.keys():
             return self._located(endpoint, verb, given, handshake, refusal)
         return replace(self.call_at_mount(endpoint, verb, handshake), refusal=refusal)
+
+
+def _own_match(
+    namespace: str | None, endpoint: Endpoint, kwargs: Mapping[str, Any]
+) -> ResolverMatch:
+    return ResolverMatch(
+        endpoint.view,
+        (),
+        dict(kwargs),
+        url_name=endpoint.name,
+        namespaces=[namespace] if namespace else [],
+        route=str(endpoint.pattern.pattern),
+    )
 
 
 def _is_worth_keeping(lookups: tuple[tuple[str, Any], ...]) -> bool:

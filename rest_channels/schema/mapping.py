@@ -7,18 +7,20 @@ from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
-
 from rest_channels.schema.operations import Operations
+from rest_channels.schema.plain_operations import plain_operations
 from rest_channels.sockets.streams import Stream
 
 
 def operations_of(streams: Sequence[Stream], *, public: bool, request: Any) -> Operations:
     """Return the operations of `streams`; see `spectacular_operations`."""
-    if find_spec("drf_spectacular") is None:
-        raise ImproperlyConfigured(
-            "Install drf-spectacular: pip install django-rest-channels[schema]"
-        )
+    if not has_spectacular():
+        return plain_operations(streams, public=public, request=request)
     module = import_module("rest_channels.schema.spectacular_operations")
     operations: Operations = module.spectacular_operations(streams, public=public, request=request)
     return operations
+
+
+def has_spectacular() -> bool:
+    """Return whether drf-spectacular is installed."""
+    return find_spec("drf_spectacular") is not None

@@ -23,7 +23,6 @@ from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.settings import spectacular_settings
 from rest_framework.settings import api_settings
 from rest_framework.utils.encoders import JSONEncoder
-from rest_framework.versioning import NamespaceVersioning, URLPathVersioning
 
 from rest_channels.schema.json_schema import JsonSchema, as_json_schema
 from rest_channels.schema.operations import (
@@ -32,6 +31,7 @@ from rest_channels.schema.operations import (
     Parameter,
     described_endpoints,
 )
+from rest_channels.schema.socket_versions import version_of
 from rest_channels.sockets.endpoints import Endpoint
 from rest_channels.sockets.streams import Stream
 
@@ -140,7 +140,7 @@ class _SocketGenerator(SchemaGenerator):
     def has_view_permissions(self, path: str, method: str, view: Any) -> bool:
         """Give the view its version first, because the path of a socket does not tell."""
         if view.versioning_class is not None:
-            view.request.version = _version(view.versioning_class, self._streams[id(view)])
+            view.request.version = version_of(view.versioning_class, self._streams[id(view)])
             view.versioning_class = None
         return self.is_public or super().has_view_permissions(path, method, view)
 
@@ -172,19 +172,6 @@ class _Marked(AutoSchema):
 
     def get_extensions(self) -> dict[str, Any]:
         return {**super().get_extensions(), _MARK: self.mark}
-
-
-def _version(versioning: Any, stream: Stream) -> str | None:
-    """Return the version that a frame to `stream` has, unless its headers or query name one."""
-    allowed = [version for version in versioning.allowed_versions or () if version is not None]
-    if issubclass(versioning, NamespaceVersioning) and stream.namespace is not None:
-        found = [part for part in stream.namespace.split(":") if not allowed or part in allowed]
-        if found:
-            return found[0]
-    if versioning.default_version is None and issubclass(versioning, URLPathVersioning):
-        return allowed[0] if allowed else None
-    version: str | None = versioning.default_version
-    return version
 
 
 def _operation(operation: Mapping[str, Any], stream: Stream) -> Operation:
@@ -220,7 +207,7 @@ def _parameter(item: Mapping[str, Any]) -> Parameter:
     schema = as_json_schema(item.get("schema", {}))
     if schema.get("type") == "array" and item.get("explode") is False:
         # One text of all values, as filters such as `__in` read it.
-        doc = f"{item.get('description', '')} Values are separated by commas.".strip()
+        doc = item.get("description") or "Multiple values may be separated by commas."
         return Parameter(item["name"], {"type": "string"}, doc, bool(item.get("required")))
     return Parameter(
         item["name"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 from rest_framework import serializers, viewsets
 from rest_framework.decorators import action
@@ -88,9 +90,13 @@ router.register("chat", Chat)
 router.register("greetings", Greetings)
 
 
-@pytest.fixture(scope="module")
-def api():
-    return describe(router.as_asgi("ws/"))
+@pytest.fixture(scope="module", params=["by drf-spectacular", "plain"])
+def api(request):
+    """The description, also in a project without drf-spectacular."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        if request.param == "plain":
+            monkeypatch.setitem(sys.modules, "drf_spectacular", None)
+        yield describe(router.as_asgi("ws/"))
 
 
 def stream_of(api, path, name=None):

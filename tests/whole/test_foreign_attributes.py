@@ -52,6 +52,11 @@ ALLOWED = {
         "the annotation by which one query reads for many, removed before the project sees the row"
     ),
     ("schema.description", "view.request"): "as DRF's dispatch() sets it",
+    ("schema.plain_operations", "request.version"): "as DRF's initial() sets it",
+    ("schema.plain_operations", "view.request"): "as DRF's dispatch() sets it",
+    ("schema.plain_operations", "view.swagger_fake_view"): (
+        "the name by which projects know that a schema is made"
+    ),
     ("schema.spectacular_operations", "request.version"): "as drf-spectacular sets it",
     ("schema.spectacular_operations", "view.schema"): "as drf-spectacular sets it",
     ("schema.spectacular_operations", "view.versioning_class"): (

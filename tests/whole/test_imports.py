@@ -54,6 +54,7 @@ RANKS = [
     ],
     [
         "checks",
+        "schema.plain_operations",
         "schema.spectacular_operations",
     ],
     [
@@ -61,6 +62,8 @@ RANKS = [
         "consumers.groups.rooms",
         "consumers.subscription_consumers",
         "schema.operations",
+        "schema.plain_components",
+        "schema.socket_versions",
     ],
     [
         "checks.settings_checks",

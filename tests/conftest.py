@@ -182,6 +182,12 @@ def require_chromium() -> None:
 
 
 @pytest.fixture
+def require_postgresql() -> None:
+    """Skips where there is no PostgreSQL; fails instead with REQUIRE_SERVICES=1."""
+    _require(available_services.has_postgresql(), "PostgreSQL does not answer")
+
+
+@pytest.fixture
 def require_redis() -> None:
     """Skips where there is no Redis; fails instead with REQUIRE_SERVICES=1."""
     _require(available_services.has_redis(), "Redis does not answer at 127.0.0.1:6379")

@@ -9,9 +9,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from socket import socket
 from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
@@ -82,6 +83,13 @@ class Demo:
         """End it as a crash would, without a word to its clients."""
         self.process.kill()
         self.process.wait(timeout=20)
+
+
+# `serving`, or another server of the same application.
+Serving = Callable[..., AbstractContextManager[Demo]]
+
+# Serves the demo by other servers, and on other databases.
+SERVE = ROOT / "js" / "tests" / "support" / "serve.py"
 
 
 @contextmanager
@@ -852,11 +860,48 @@ chess.save()
 """
 
 
-def test_no_row_flickers_while_two_users_write_and_the_server_is_killed(
+@contextmanager
+def serving_with_daphne(directory: Path, port: str, database: str) -> Iterator[Demo]:
+    """Serve the demo as it is not shipped: by daphne, from a database of PostgreSQL."""
+    command = [sys.executable, str(SERVE), "daphne", port, database]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            assert server.stdout is not None
+            lines = iter(server.stdout.readline, "")
+            url = next((line.strip() for line in lines if line.startswith("http://")), "")
+            yield Demo(url, directory, server)
+        finally:
+            server.terminate()
+            server.wait(timeout=20)
+
+
+@pytest.fixture
+def serving_on_postgresql(require_postgresql: None) -> Iterator[Serving]:
+    database = f"rest_channels_demo_{os.getpid()}"
+    with socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    yield lambda directory, _port="0": serving_with_daphne(directory, port, database)
+    subprocess.run([sys.executable, str(SERVE), "drop", database], check=True)
+
+
+def test_no_row_flickers_while_two_users_write_and_uvicorn_is_killed(
     away: tuple[Browser, Browser], tmp_path: Path
 ) -> None:
+    write_while_it_is_killed(away, tmp_path, serving)
+
+
+def test_no_row_flickers_while_daphne_on_postgresql_is_killed(
+    away: tuple[Browser, Browser], tmp_path: Path, serving_on_postgresql: Serving
+) -> None:
+    write_while_it_is_killed(away, tmp_path, serving_on_postgresql)
+
+
+def write_while_it_is_killed(
+    away: tuple[Browser, Browser], directory: Path, serving: Serving
+) -> None:
     ann, bob = away
-    with serving(tmp_path) as demo:
+    with serving(directory) as demo:
         for browser, name in ((ann, "ann"), (bob, "bob")):
             sign_in(browser, demo.elsewhere, name)
             browser.execute_script(OBSERVE)
@@ -866,7 +911,7 @@ def test_no_row_flickers_while_two_users_write_and_the_server_is_killed(
         demo.kill()
         for browser in away:
             browser.execute_script("void write('meanwhile', 1)")  # it is shown before it is sent
-    with serving(tmp_path, demo.port):
+    with serving(directory, demo.port):
         for browser in away:
             browser.execute_script("api.reconnect()")
             until(browser, lambda browser=browser: is_live(browser))

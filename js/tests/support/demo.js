@@ -24,7 +24,7 @@ export class Demo {
   /** @param {{ server?: "uvicorn" | "daphne", isOnPostgreSQL?: boolean }} [options] */
   constructor({ server = "uvicorn", isOnPostgreSQL = false } = {}) {
     this.#server = server;
-    this.#database = isOnPostgreSQL ? [`rest_channels_js_${process.pid}`] : [];
+    this.#database = isOnPostgreSQL ? [`rest_channels_js_${server}_${process.pid}`] : [];
   }
 
   async start() {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 
 import pytest
 import yaml
@@ -12,7 +13,7 @@ from django.core.management import CommandError, call_command
 from rest_framework import serializers, viewsets
 from rest_framework.permissions import AllowAny
 
-from rest_channels.routers import DefaultRouter
+from rest_channels.routers import DefaultRouter, SimpleRouter
 from tests.models import Room
 
 pytestmark = pytest.mark.once
@@ -34,19 +35,20 @@ class LoudRoomSerializer(RoomSerializer):
         return True
 
 
-def application_with(serializer):
+def application_with(serializer, router_class=DefaultRouter):
     attributes = {
         "queryset": Room.objects.all(),
         "serializer_class": serializer,
         "permission_classes": [AllowAny],
     }
-    router = DefaultRouter()
+    router = router_class()
     router.register("rooms", type("RoomViewSet", (viewsets.ModelViewSet,), attributes))
     return ProtocolTypeRouter({"websocket": router.as_asgi()})
 
 
 quiet = application_with(RoomSerializer)
 loud = application_with(LoudRoomSerializer)
+rootless = application_with(RoomSerializer, SimpleRouter)
 nothing = ProtocolTypeRouter({})
 
 
@@ -67,7 +69,7 @@ def test_it_writes_json_and_the_same_as_yaml():
     assert "&id" not in written
 
 
-@pytest.mark.parametrize(("suffix", "kind"), [(".json", "json"), (".yaml", "yaml")])
+@pytest.mark.parametrize(("suffix", "kind"), [(".json", "json"), (".yaml", "yaml"), (".ts", "ts")])
 def test_check_passes_while_nothing_has_changed(tmp_path, suffix, kind):
     file = tmp_path / f"sockets{suffix}"
     file.write_text(socket_schema("quiet", "--format", kind))
@@ -86,7 +88,7 @@ def test_check_fails_with_the_difference_and_the_command_to_type(tmp_path, capsy
     assert '+          "loud": {' in difference.splitlines()
     assert str(caught.value) == (
         f"{file} is out of date. Write it again: python manage.py socket_schema --format json "
-        f"--application {__name__}.loud > {file}"
+        f"--application {__name__}.loud --output {file}"
     )
     # drf-spectacular's own warning about the method without a type.
     assert "unable to resolve type hint for function" in capsys.readouterr().err
@@ -95,6 +97,34 @@ def test_check_fails_with_the_difference_and_the_command_to_type(tmp_path, capsy
 def test_check_of_no_file_fails_with_the_command_to_type(tmp_path):
     with pytest.raises(CommandError, match=r"does not exist\. Write it: python manage\.py"):
         socket_schema("quiet", "--check", str(tmp_path / "sockets.json"))
+
+
+def test_output_is_written_as_its_suffix_says_once(tmp_path):
+    file = tmp_path / "sockets.ts"
+    assert socket_schema("quiet", "--output", str(file)) == f"Wrote {file}\n"
+    assert file.read_text() == socket_schema("quiet", "--format", "ts")
+    assert "export interface Streams {" in file.read_text()
+    os.utime(file, (1, 1))
+    assert socket_schema("quiet", "--output", str(file)) == f"{file} is up to date.\n"
+    assert file.stat().st_mtime == 1
+    socket_schema("loud", "--output", str(file))
+    assert "  loud: " in file.read_text()
+    assert [path.name for path in tmp_path.iterdir()] == ["sockets.ts"]
+
+
+def test_output_needs_its_folder(tmp_path):
+    with pytest.raises(CommandError, match=r"front is not a folder\. Make it"):
+        socket_schema("quiet", "--output", str(tmp_path / "front" / "sockets.ts"))
+
+
+def test_types_need_a_root():
+    with pytest.raises(CommandError, match=r"rest_channels\.routers\.DefaultRouter"):
+        socket_schema("rootless", "--format", "ts")
+
+
+def test_watching_needs_a_file():
+    with pytest.raises(CommandError, match="add --output FILE"):
+        socket_schema("quiet", "--watch")
 
 
 def test_it_tells_what_to_do_where_there_are_no_sockets():

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+import subprocess
+from argparse import SUPPRESS
+from collections.abc import Mapping
 from difflib import unified_diff
 from pathlib import Path
 from typing import Any, Final
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils.autoreload import get_child_arguments, iter_all_python_module_files
 
 from rest_channels.management import applications
+from rest_channels.management.code_changes import follow_code
 from rest_channels.schema.asyncapi import asyncapi
 from rest_channels.schema.description import describe
 from rest_channels.schema.formats import WRITERS
 from rest_channels.schema.typescript import typescript
+from rest_channels.schema.typescript_components import UnknownComponent
 
 _BY_SUFFIX: Final = {".json": "json", ".yaml": "yaml", ".yml": "yaml", ".ts": "ts"}
 
@@ -22,14 +28,14 @@ _BY_SUFFIX: Final = {".json": "json", ".yaml": "yaml", ".yml": "yaml", ".ts": "t
 class Command(BaseCommand):
     help = (
         "Write the project's sockets as an AsyncAPI document or as types of TypeScript. With "
-        "--check, compare them with a file."
+        "--check, compare them with a file; with --watch, follow the code."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "--format",
             choices=[*WRITERS, "ts"],
-            help="json unless given, or what the suffix of the file to check stands for.",
+            help="json unless given, or what the suffix of FILE stands for.",
         )
         parser.add_argument("--application", metavar="PATH", help=applications.HELP)
         parser.add_argument(
@@ -39,31 +45,45 @@ class Command(BaseCommand):
             metavar="URL",
             help="The URL of a server, such as wss://example.com; may be given several times.",
         )
-        parser.add_argument(
+        files = parser.add_mutually_exclusive_group()
+        files.add_argument(
             "--check",
             metavar="FILE",
             type=Path,
             help="Write nothing, and fail if FILE differs from what would be written.",
         )
+        files.add_argument(
+            "--output",
+            metavar="FILE",
+            type=Path,
+            help="Write to FILE, unless it has the same text already.",
+        )
+        parser.add_argument(
+            "--watch",
+            action="store_true",
+            help="Write --output again after each change of the code, until interrupted.",
+        )
+        # --watch starts a process of its own for each change.
+        parser.add_argument("--list-modules", action="store_true", help=SUPPRESS)
 
-    def handle(
-        self,
-        *args: Any,
-        application: str | None = None,
-        server: Sequence[str] = (),
-        check: Path | None = None,
-        **options: Any,
-    ) -> None:
-        kind = options["format"] or (check and _BY_SUFFIX.get(check.suffix)) or "json"
-        text = _text(kind, application, server)
-        if check is None:
-            self.stdout.write(text, ending="")
+    def handle(self, *args: Any, **options: Any) -> None:
+        check, output = options["check"], options["output"]
+        if options["watch"] and output is None:
+            raise CommandError("--watch needs a file to write: add --output FILE")
+        if options["list_modules"]:
+            self._write_and_list_modules(options)
+        elif options["watch"]:
+            self._follow(output)
+        elif check is not None:
+            self._compare(check, _text(options), f"{_command(options)} --output {check}")
+        elif output is not None:
+            self.stdout.write(_write(output, _text(options)))
         else:
-            self._compare(check, text, _command(kind, application, server))
+            self.stdout.write(_text(options), ending="")
 
     def _compare(self, path: Path, text: str, command: str) -> None:
         if not path.exists():
-            raise CommandError(f"{path} does not exist. Write it: {command} > {path}")
+            raise CommandError(f"{path} does not exist. Write it: {command}")
         found = path.read_text(encoding="utf-8")
         if found == text:
             return
@@ -74,23 +94,68 @@ class Command(BaseCommand):
             "the project's sockets",
         )
         self.stderr.write("".join(lines), ending="")
-        raise CommandError(f"{path} is out of date. Write it again: {command} > {path}")
+        raise CommandError(f"{path} is out of date. Write it again: {command}")
+
+    def _follow(self, output: Path) -> None:
+        command = [*get_child_arguments(), "--list-modules"]
+
+        def generate() -> list[Path]:
+            # Its stderr, such as a traceback, is that of this process.
+            run = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+            if run.returncode:
+                self.stderr.write(f"{output} stays as it is until that is mended.")
+            return [Path(line) for line in run.stdout.splitlines()]
+
+        follow_code(generate)
+
+    def _write_and_list_modules(self, options: Mapping[str, Any]) -> None:
+        try:
+            self.stderr.write(_write(options["output"], _text(options)), self.style.SUCCESS)
+        finally:
+            self.stdout.write("\n".join(map(str, iter_all_python_module_files())))
 
 
-def _text(kind: str, application: str | None, servers: Sequence[str]) -> str:
-    root = applications.load(application)
+def _text(options: Mapping[str, Any]) -> str:
+    root = applications.load(options["application"])
     applications.sockets_of(root, "socket_schema --application project.asgi.application")
     description = describe(root)
-    if kind == "ts":
+    kind = _kind(options)
+    if kind != "ts":
+        return WRITERS[kind](asyncapi(description, options["server"]))
+    try:
         return typescript(description)
-    return WRITERS[kind](asyncapi(description, servers))
+    except (ImproperlyConfigured, UnknownComponent) as error:
+        raise CommandError(str(error)) from error
 
 
-def _command(kind: str, application: str | None, servers: Sequence[str]) -> str:
+def _kind(options: Mapping[str, Any]) -> str:
+    file = options["check"] or options["output"]
+    found: str | None = options["format"] or (file and _BY_SUFFIX.get(file.suffix))
+    return found or "json"
+
+
+def _write(path: Path, text: str) -> str:
+    """
+    Write `text`, and return a message about it.
+
+    A file that has it already keeps its time, so that no front end is built again.
+    """
+    if path.exists() and path.read_text(encoding="utf-8") == text:
+        return f"{path} is up to date."
+    if not path.parent.is_dir():
+        raise CommandError(f"{path.parent} is not a folder. Make it, or name another --output.")
+    # A reader finds the whole text or the former one.
+    new = path.with_name(f"{path.name}.new")
+    new.write_text(text, encoding="utf-8", newline="\n")
+    new.replace(path)
+    return f"Wrote {path}"
+
+
+def _command(options: Mapping[str, Any]) -> str:
     """Return the command that writes what is checked."""
-    words = ["python", "manage.py", "socket_schema", "--format", kind]
-    if application:
-        words += ["--application", application]
-    for server in servers:
+    words = ["python", "manage.py", "socket_schema", "--format", _kind(options)]
+    if options["application"]:
+        words += ["--application", options["application"]]
+    for server in options["server"]:
         words += ["--server", server]
     return shlex.join(words)

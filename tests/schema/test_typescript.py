@@ -22,46 +22,39 @@ from rest_channels.schema.operations import Parameter
 from rest_channels.schema.typescript import named_roots, typescript
 from tests.support.distribution import ROOT
 from tests.support.typescript_programs import compiler, errors
+from tests.support.walkthrough import blocks
 
 pytestmark = pytest.mark.once
 
 PROGRAMS = Path(__file__).parent / "programs"
 DEMO_TYPES = ROOT / "demo" / "kanban" / "front" / "src" / "socket-api.ts"
 
-WRITE = """
-import django
-django.setup()
-from channels.routing import get_default_application
-from rest_channels.schema.description import describe
-from rest_channels.schema.typescript import typescript
-print(typescript(describe(get_default_application())), end="")
-"""
 
-
-def types_of(settings: str, *paths: Path) -> str:
-    """Return the types of the project with these settings, made by a process of its own."""
-    path = os.pathsep.join(map(str, (ROOT, *paths)))
-    env = {**os.environ, "DJANGO_SETTINGS_MODULE": settings, "PYTHONPATH": path}
-    command = [sys.executable, "-c", WRITE]
-    run = subprocess.run(command, env=env, stdout=subprocess.PIPE, text=True, check=True, cwd=ROOT)
+def socket_schema(settings: str, *arguments: str | Path, path: Path = ROOT) -> str:
+    """Return the output of the command in the project with these settings; it must succeed."""
+    python_path = os.pathsep.join([str(ROOT), str(path)])
+    env = {**os.environ, "DJANGO_SETTINGS_MODULE": settings, "PYTHONPATH": python_path}
+    command = [sys.executable, "-m", "django", "socket_schema", *arguments]
+    run = subprocess.run(command, env=env, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert run.returncode == 0, run.stderr
     return run.stdout
 
 
-@pytest.fixture(scope="module")
-def demo_types() -> str:
-    return types_of("multichat.settings", ROOT / "demo")
+def test_the_front_end_of_the_demo_has_the_types_of_its_serializers() -> None:
+    socket_schema("multichat.settings", "--check", DEMO_TYPES, path=ROOT / "demo")
 
 
-def test_the_types_of_the_demo_are_those_of_its_front_end(demo_types: str) -> None:
-    assert demo_types == DEMO_TYPES.read_text()
-
-
-def test_programs_compile_or_not_as_they_should(demo_types: str, tmp_path: Path) -> None:
-    """The programs say themselves which of their lines have errors."""
+def test_programs_compile_or_not_as_they_should(tmp_path: Path) -> None:
+    """The programs say themselves which of their lines have errors; so do those of the docs."""
     programs = tmp_path / "programs"
     shutil.copytree(PROGRAMS, programs)
-    (programs / "demo.ts").write_text(demo_types)
-    (programs / "odd.ts").write_text(types_of("tests.support.projects.odd_project"))
+    shutil.copy(DEMO_TYPES, programs / "demo.ts")
+    socket_schema("tests.support.projects.odd_project", "--output", programs / "odd.ts")
+    examples = [block.text for block in blocks(ROOT / "docs" / "types.md")]
+    examples = [text for text in examples if 'from "./socket-api"' in text]
+    assert len(examples) == 2
+    for number, text in enumerate(examples):
+        (programs / "tutorial" / f"example{number}.ts").write_text(text)
     assert errors(compiler(tmp_path / "compiler"), programs) == []
 
 

@@ -27,7 +27,7 @@ _CONFIG = {
         "allowJs": True,
         "paths": {"rest-channels": [str(CLIENT)]},
     },
-    "include": ["*.ts"],
+    "include": ["**/*.ts"],
 }
 
 

@@ -23,6 +23,8 @@ TEXTS = [
 ]
 PACKAGE = ROOT / "rest_channels"
 
+TUTORIAL_TYPES = ROOT / "tests" / "schema" / "programs" / "tutorial" / "socket-api.ts"
+
 # The build makes it: see docs/.imports.py.
 BUILT = DOCS / "diagrams" / "imports-after.svg"
 
@@ -41,6 +43,8 @@ for name in sys.argv[1:]:
 def test_the_tutorial_the_protocols_examples_and_every_pages_code(tmp_path):
     with Walkthrough(tmp_path) as walkthrough:
         walkthrough.follow(DOCS / "tutorial.md")
+        # They are compiled with the examples of types.md.
+        assert (walkthrough.directory / "socket-api.ts").read_text() == TUTORIAL_TYPES.read_text()
         styles = re.findall(rb'href="(/static/[^"]+)"', walkthrough.fetch("/admin/login/"))
         assert all(map(walkthrough.fetch, (path.decode() for path in styles))) and styles
         walkthrough.follow(DOCS / "protocol.md")

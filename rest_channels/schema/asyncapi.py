@@ -159,7 +159,8 @@ class _Channel:
             payload = self.components.refer(message.schema, *self._component_names(name))
             if self.socket.is_root:
                 payload = in_envelope(payload, message.streams)
-            self.messages[name] = {"title": message.title, "payload": payload}
+            title = {"title": message.title} if message.title else {}
+            self.messages[name] = {**title, "payload": payload}
         return {"$ref": f"#/channels/{self.name}/messages/{name}"}
 
     def _component_names(self, name: str) -> list[str]:

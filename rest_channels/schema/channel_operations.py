@@ -28,7 +28,9 @@ from rest_channels.schema.wire_schemas import (
 
 @dataclass(frozen=True)
 class Message:
-    """A message; on a root, to or from one of `streams`."""
+    """
+    A message; on a root, to or from one of `streams`. The title is empty if the name tells all.
+    """
 
     name: str
     title: str
@@ -98,20 +100,20 @@ class _Exchanges:
         replies: tuple[Message, ...]
         if action.is_streaming:
             replies = (
-                self._message(f"{name}.item", f"An item of {name}", reply(words, {}, 206)),
-                self._message(f"{name}.end", f"The end of {name}", reply(words, None, 200)),
+                self._message(f"{name}.item", "An item; more follow", reply(words, {}, 206)),
+                self._message(f"{name}.end", "No more items follow", reply(words, None, 200)),
             )
         else:
             data = action.response
             if action.subscribes and data is not None:
                 data = either([data, NULL])
             schema = reply(words, data, action.status, begins=action.subscribes)
-            replies = (self._message(f"{name}.reply", f"Reply to {name}", schema),)
+            replies = (self._message(f"{name}.reply", "", schema),)
         return Exchanged(
             self._named(name),
             name,
             action.doc,
-            (self._message(f"{name}.frame", f"Frame {name}", frame(action, request)),),
+            (self._message(f"{name}.frame", "", frame(action, request)),),
             (*replies, self._error()),
             tag=self.stream.name,
             more={
@@ -154,8 +156,8 @@ class _Exchanges:
             self._named("watch"),
             "watch",
             "Keep the answer of another action up to date.",
-            (self._message("watch.frame", "Frame watch", watch_frame(actions)),),
-            (self._message("watch.reply", "Reply to watch", answer), self._error()),
+            (self._message("watch.frame", "", watch_frame(actions)),),
+            (self._message("watch.reply", "", answer), self._error()),
             tag=self.stream.name,
         )
         kinds = {
@@ -170,12 +172,12 @@ class _Exchanges:
         replies: tuple[Message, ...] = ()
         if action.response is not None:
             schema = reply((name,), action.response, action.status)
-            replies = (self._message(f"{name}.reply", f"Reply to {name}", schema), self._error())
+            replies = (self._message(f"{name}.reply", "", schema), self._error())
         return Exchanged(
             self._named(name),
             name,
             action.doc,
-            (self._message(f"{name}.message", f"Message {name}", action.message),),
+            (self._message(f"{name}.message", "", action.message),),
             replies,
             tag=self.stream.name,
             more={
@@ -193,8 +195,8 @@ class _Exchanges:
             self._named(name),
             name,
             action.doc,
-            (self._message(f"{name}.frame", f"Frame {name}", sent),),
-            (self._message(f"{name}.reply", f"Reply to {name}", replied), self._error()),
+            (self._message(f"{name}.frame", "", sent),),
+            (self._message(f"{name}.reply", "", replied), self._error()),
             tag=self.stream.name,
         )
 
@@ -253,7 +255,7 @@ class _Exchanges:
         return Message(self._named(name), title, schema, (self.stream.name,))
 
     def _error(self) -> Message:
-        return self._message("error", "A refusal", _PLAIN)
+        return self._message("error", "", _PLAIN)
 
 
 def _of_the_connection(socket: SocketDescription) -> Iterator[Exchanged]:
@@ -284,19 +286,17 @@ def _of_the_connection(socket: SocketDescription) -> Iterator[Exchanged]:
             200,
         ),
     ]
-    error = Message("connection.error", "A refusal", _PLAIN, (*streams, None))
+    error = Message("connection.error", "", _PLAIN, (*streams, None))
     for name, doc, data, answer, status in known:
         if len(viewsets) == 1 and name in own:
             # The viewset's own action takes precedence.
             continue
         to = (*streams, None) if name == "ping" else streams
-        sent = Message(
-            f"connection.{name}.frame", f"Frame {name}", connection_frame(name, data), to
-        )
+        sent = Message(f"connection.{name}.frame", "", connection_frame(name, data), to)
         replies: tuple[Message, ...] = ()
         if status is not None:
             schema = reply((name,), answer, status)
-            replies = (Message(f"connection.{name}.reply", f"Reply to {name}", schema, to), error)
+            replies = (Message(f"connection.{name}.reply", "", schema, to), error)
         yield Exchanged(f"connection.{name}", name, doc, (sent,), replies, tag="connection")
     alive = Message(
         "connection.alive",

@@ -7,10 +7,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
-
-from tests.support import available_services
 from tests.support.distribution import ROOT
+from tests.support.node_packages import node_modules
 
 CLIENT = ROOT / "rest_channels" / "static" / "rest_channels" / "client.js"
 
@@ -33,19 +31,7 @@ _CONFIG = {
 
 def compiler(directory: Path) -> Path:
     """Return the compiler of the client's own tests, or install it in `directory`."""
-    known = ROOT / "js" / "node_modules" / ".bin" / "tsc"
-    if known.exists():
-        return known
-    if not available_services.has_node():
-        reason = "node and npm are not on this machine"
-        pytest.fail(reason) if available_services.are_required() else pytest.skip(reason)
-    package = json.loads((ROOT / "js" / "package.json").read_text())
-    wanted = {"devDependencies": {"typescript": package["devDependencies"]["typescript"]}}
-    directory.mkdir()
-    (directory / "package.json").write_text(json.dumps(wanted))
-    command = ["npm", "install", "--no-audit", "--no-fund", "--no-package-lock"]
-    subprocess.run(command, cwd=directory, check=True, stdout=subprocess.DEVNULL)
-    return directory / "node_modules" / ".bin" / "tsc"
+    return node_modules("typescript", directory) / ".bin" / "tsc"
 
 
 def errors(tsc: Path, programs: Path) -> list[str]:

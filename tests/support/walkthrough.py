@@ -108,6 +108,15 @@ class Walkthrough:
             elif block.language == "python":
                 self._write(block)
 
+    def build(self, page: Path) -> None:
+        """Make the project of `page`, as far as commands and files make it; serve nothing."""
+        for block in blocks(page):
+            if block.language == "python":
+                self._write(block)
+            for line in block.lines if block.language == "console" else ():
+                if re.match(r"\$ (cd|django-admin startproject|python manage.py startapp) ", line):
+                    self._command(line.removeprefix("$ "))
+
     def fetch(self, path: str) -> bytes:
         """Return the answer of the last command's server to a GET, which has to succeed."""
         if self._server is None:

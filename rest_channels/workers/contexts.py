@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from asgiref.sync import AsyncToSync, SyncToAsync
 from django.apps import apps
+from django.core.signals import setting_changed
 from django.db import connections
 from django.urls import set_script_prefix, set_urlconf
 from django.utils import timezone, translation
@@ -32,6 +33,9 @@ from rest_channels.settings import socket_settings
 _ABSENT: Final = object()
 _COPIED: Final = (list, dict, set, deque)
 _NO_CONTEXT: Final = nullcontext()
+
+# Variables that were Django's before a test changed settings.
+_usual_before: frozenset[ContextVar[Any]] = frozenset()
 
 
 class Retained:
@@ -239,7 +243,20 @@ def _usual() -> frozenset[ContextVar[Any]]:
     context = Context()
     context.run(set_all)
     of_asgiref = [v for owner in (AsyncToSync, SyncToAsync) for v in vars(owner).values()]
-    return frozenset([*context, *(v for v in of_asgiref if isinstance(v, ContextVar))])
+    found = [*context, *(v for v in of_asgiref if isinstance(v, ContextVar))]
+    return _usual_before.union(found)
+
+
+def _forget_language(*, setting: str, **kwargs: Any) -> None:
+    """Find the variables again: Django replaces that of the language if a test changes these."""
+    global _usual_before
+    if setting in ("LANGUAGES", "LANGUAGE_CODE", "LOCALE_PATHS"):
+        # Contexts still have the former one.
+        _usual_before |= _usual()
+        _usual.cache_clear()
+
+
+setting_changed.connect(_forget_language)
 
 
 class Variables:

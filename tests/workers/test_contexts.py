@@ -7,15 +7,19 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from contextvars import Context
 
 import pytest
 from channels.routing import URLRouter
+from django.test import override_settings
+from django.utils import translation
 from rest_framework.response import Response
 from rest_framework.serializers import ModelSerializer
 
 from rest_channels.consumers import WebsocketConsumers, consumer
 from rest_channels.test import SocketClient
 from rest_channels.viewsets import ModelConsumerViewSet
+from rest_channels.workers.contexts import variables_here
 from tests.models import Room
 from tests.support.talk import OpenViewSet
 
@@ -132,3 +136,15 @@ def test_a_pass_runs_within_its_contexts(settings):
         assert passes == ["reads"]
         socket.request("subscribe", snapshot=True)
     assert passes[1:4] == ["begins", "reads", "ends"]
+
+
+def test_a_language_is_not_a_projects_own_variable_after_a_change_of_settings():
+    def german():
+        translation.activate("de")
+        return variables_here()
+
+    context = Context()
+    assert context.run(german) == {}
+    with override_settings(LANGUAGES=[("en", "English"), ("de", "German")]):
+        assert Context().run(german) == context.run(german) == {}
+    assert Context().run(german) == {}

@@ -464,6 +464,11 @@ def blind_before_the_action(monkeypatch):
     monkeypatch.setattr(watch_exchange.WatchExchange, "_enter_body", entered)
 
 
+def blind_for_languages(monkeypatch):
+    monkeypatch.setattr("rest_channels.live.watches.answer_sharing.ways_of_django", lambda: ())
+    monkeypatch.setattr("rest_channels.sockets.dispatch.get_language", lambda: None)
+
+
 @pytest.mark.parametrize(
     ("mutate", "viewset"),
     [
@@ -474,6 +479,7 @@ def blind_before_the_action(monkeypatch):
         (blind_for_state, ByThread),
         (blind_for_state, ByContext),
         (blind_before_the_action, ByDispatch),
+        (blind_for_languages, ByLanguage),
     ],
 )
 def test_a_broken_rule_is_found(mutate, viewset, monkeypatch):

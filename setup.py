@@ -3,7 +3,7 @@ The long description of the package: README.md with links that work outside of t
 
 A package index shows the README without the files beside it. A relative link becomes an absolute
 one below the `Source` of `project_urls` in setup.cfg; while the project has no public address, its
-text is left. Everything else is in setup.cfg.
+text is left, and pictures are left out. Everything else is in setup.cfg.
 """
 
 from __future__ import annotations
@@ -21,10 +21,14 @@ def long_description(readme: str, source: str | None) -> str:
     """Return `readme` with links that work elsewhere; `source` is the address of its repository."""
 
     def outside(link: re.Match[str]) -> str:
-        text, target = link[1], link[2]
-        return text if source is None else f"[{text}]({source.rstrip('/')}/blob/main/{target})"
+        is_picture, text, target = bool(link[1]), link[2], link[3]
+        if source is None:
+            return "" if is_picture else text
+        # A page about a picture is not a picture.
+        kind = "raw" if is_picture else "blob"
+        return f"{link[1]}[{text}]({source.rstrip('/')}/{kind}/main/{target})"
 
-    return re.sub(r"\[([^\]]+)\]\((?!\w+:|#)([^)]+)\)", outside, readme)
+    return re.sub(r"(!?)\[([^\]]+)\]\((?!\w+:|#)([^)]+)\)", outside, readme)
 
 
 def project_url(name: str) -> str | None:

@@ -85,6 +85,11 @@ REST_FRAMEWORK = {
         "django_filters.rest_framework.DjangoFilterBackend",
         "rest_framework.filters.SearchFilter",
     ],
+    # The pages of the API have a button "Live" that opens the console.
+    "DEFAULT_RENDERER_CLASSES": [
+        "rest_framework.renderers.JSONRenderer",
+        "rest_channels.console.renderers.LiveBrowsableAPIRenderer",
+    ],
 }
 
 LOGIN_URL = "sign-in"

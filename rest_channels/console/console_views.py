@@ -11,6 +11,7 @@ from typing import Any
 
 from channels.routing import get_default_application
 from django.contrib.auth import logout
+from django.core.exceptions import ImproperlyConfigured
 from django.http import Http404, HttpResponse, HttpResponseBadRequest, HttpResponseBase
 from django.middleware.csrf import get_token
 from django.shortcuts import render
@@ -92,7 +93,11 @@ class Description(ConsoleView):
     """The project's sockets, streams and actions."""
 
     def get(self, request: Request) -> Response:
-        return Response(described(get_default_application()))
+        try:
+            return Response(described(get_default_application()))
+        except ImproperlyConfigured as exc:
+            # The page shows it to a person who can do something about it.
+            return Response({"detail": str(exc)}, status=503)
 
 
 class SignOut(ConsoleView):

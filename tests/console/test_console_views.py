@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 from django.core.checks import run_checks
+from django.core.exceptions import ImproperlyConfigured
 from django.test import Client, override_settings
 from rest_framework.permissions import AllowAny, BasePermission, IsAdminUser, IsAuthenticated
 
@@ -151,8 +152,19 @@ def test_the_description_names_actions_as_the_sockets_serve_them(settings):
     assert actions["partial_update"]["verbs"] == ["patch"]
     assert actions["retrieve"]["http"] == "/api/rooms/{pk}/"
     assert actions["list"]["permissions"] == ["AllowAny"]
-    assert [item["name"] for item in actions["list"]["query"]] == ["name"]
+    assert {"name", "page"} <= {item["name"] for item in actions["list"]["query"]}
     assert actions["subscribe"]["isLive"] and not actions["list"]["isLive"]
+
+
+def test_a_description_that_cannot_be_made_says_why(settings, monkeypatch):
+    settings.DEBUG = True
+
+    def fail(application: Any) -> Any:
+        raise ImproperlyConfigured("Install drf-spectacular.")
+
+    monkeypatch.setattr("rest_channels.console.console_views.described", fail)
+    answer = Client().get("/sockets/description/")
+    assert (answer.status_code, answer.json()) == (503, {"detail": "Install drf-spectacular."})
 
 
 def test_it_is_the_description_of_what_there_is_not_of_what_the_user_may(settings):

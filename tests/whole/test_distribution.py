@@ -24,12 +24,14 @@ def test_without_a_public_address_no_link_of_the_readme_is_left_that_leads_nowhe
     shown = SETUP["long_description"](README, None)
     assert relative_links(README) and relative_links(shown) == []
     assert "Wire protocol: frames, replies" in shown
+    assert "![" not in shown and "\n!" not in shown
 
 
 def test_with_one_every_link_is_absolute():
     shown = SETUP["long_description"](README, "https://code.example/rest-channels/")
     assert relative_links(shown) == []
     assert "(https://code.example/rest-channels/blob/main/docs/live.md)" in shown
+    assert "(https://code.example/rest-channels/raw/main/docs/assets/console-live.png)" in shown
 
 
 def test_what_is_installed_has_the_long_description():

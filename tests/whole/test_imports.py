@@ -21,10 +21,12 @@ RANKS = [
     ],
     [
         "console.console_views",
+        "console.renderers",
         "schema.typescript",
     ],
     [
         "console.described",
+        "console.live_links",
         "console.process_report",
         "schema.typescript_streams",
     ],
@@ -333,8 +335,8 @@ HEIGHT = {module: -depth for depth, rank in enumerate(RANKS) for module in rank}
 #: Found by Django itself: nothing imports them.
 NAMED_BY_DJANGO = ("management", "migrations")
 
-# Django and pytest load them before there are settings or apps: they import when called.
-LOADED_EARLY = {"apps", "pytest_plugin"}
+# Django, DRF and pytest load them before there are settings, apps or views: they import later.
+LOADED_EARLY = {"apps", "console.renderers", "pytest_plugin"}
 
 MODELS = ("rest_channels.models", "rest_channels.migrations.")
 

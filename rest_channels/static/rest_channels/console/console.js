@@ -120,8 +120,9 @@ let description;
 
 async function start() {
   const answer = await fetch(page.description, { headers: { accept: "application/json" } });
-  if (!answer.ok) throw new Error(`The description of the sockets could not be read: ${answer.status}.`);
+  if (!answer.ok && answer.status !== 503) throw new Error(`The description of the sockets could not be read: ${answer.status}.`);
   description = await answer.json();
+  if (!answer.ok) throw new Error(description.detail);
   sockets = openable(description);
   if (!sockets.length) throw new Error("No sockets were found in ASGI_APPLICATION.");
   const choice = find("#socket");

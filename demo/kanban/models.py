@@ -5,8 +5,22 @@ from itertools import pairwise
 from django.conf import settings
 from django.db import models
 
-# The distance of new neighbours. A card between two others gets the mean of their positions.
+# The distance of new neighbours. One between two others gets the mean of their positions.
 STEP = 1024.0
+
+
+def spread(rows):
+    """
+    Renumber `rows` if two of them have come too close for a third between them.
+
+    Halving a distance gives about 50 places before floats are equal.
+    """
+    rows = list(rows)
+    if all(after.position - before.position > 1e-6 for before, after in pairwise(rows)):
+        return
+    for number, row in enumerate(rows, start=1):
+        row.position = number * STEP
+    type(rows[0]).objects.bulk_update(rows, ["position"])
 
 
 class BoardQuerySet(models.QuerySet):
@@ -38,19 +52,6 @@ class Column(models.Model):
 
     def __str__(self):
         return self.title
-
-    def spread(self):
-        """
-        Renumber the cards if two of them have come too close for a third between them.
-
-        Halving a distance gives about 50 places before floats are equal.
-        """
-        cards = list(self.cards.all())
-        if all(after.position - before.position > 1e-6 for before, after in pairwise(cards)):
-            return
-        for number, card in enumerate(cards, start=1):
-            card.position = number * STEP
-        Card.objects.bulk_update(cards, ["position"])
 
 
 class Card(models.Model):

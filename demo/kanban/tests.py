@@ -124,6 +124,14 @@ class KanbanTests(SocketTestCase):
         positions = list(column.cards.values_list("position", flat=True))
         assert positions == [STEP, 2 * STEP, 3 * STEP]
 
+    def test_columns_that_are_too_close_are_renumbered(self):
+        first, second, *others = self.launch.columns.all()
+        ann = self.as_(self.ann)
+        ann.partial_update("columns", others[-1].pk, {"position": first.position + 1e-9})
+        columns = list(self.launch.columns.all())
+        assert columns == [first, others[-1], second, *others[:-1]]
+        assert [column.position for column in columns] == [STEP * n for n in range(1, 5)]
+
     def test_http_has_the_same_rows(self):
         client = APIClient()
         client.force_authenticate(self.bob)

@@ -11,7 +11,7 @@ from rest_framework.response import Response
 from rest_framework.viewsets import ModelViewSet, ReadOnlyModelViewSet
 
 from kanban.filters import CardFilter, ColumnFilter
-from kanban.models import Board, Card, Column
+from kanban.models import Board, Card, Column, spread
 from kanban.permissions import DeletesOwn
 from kanban.serializers import BoardSerializer, CardSerializer, ColumnSerializer, CountsSerializer
 
@@ -43,6 +43,11 @@ class ColumnViewSet(ModelViewSet):
         boards = Board.objects.visible_to(self.request.user)
         return super().get_queryset().filter(board__in=boards)
 
+    def perform_create(self, serializer):
+        spread(serializer.save().board.columns.all())
+
+    perform_update = perform_create
+
 
 class CardViewSet(ModelViewSet):
     queryset = Card.objects.select_related("author", "column")
@@ -55,10 +60,10 @@ class CardViewSet(ModelViewSet):
         return super().get_queryset().filter(column__board__in=boards)
 
     def perform_create(self, serializer):
-        serializer.save(author=self.request.user).column.spread()
+        spread(serializer.save(author=self.request.user).column.cards.all())
 
     def perform_update(self, serializer):
-        serializer.save().column.spread()
+        spread(serializer.save().column.cards.all())
 
 
 class Page(LoginRequiredMixin, View):

@@ -19,9 +19,13 @@ FRONT = ROOT / "demo" / "kanban" / "front"
 
 
 def test_the_page_needs_few_lines_of_its_own() -> None:
-    """Everything but components is in one file."""
+    """Everything but components is in one file: no other one uses the client."""
     lines = (FRONT / "src" / "api.ts").read_text().splitlines()
     assert len([line for line in lines if line.strip()]) <= 20
+    others = {path.name: path.read_text() for path in (FRONT / "src").glob("*.ts")}
+    del others["socket-api.ts"]  # made by `manage.py socket_schema`
+    users = [name for name, text in others.items() if "rest-channels" in text or "./api" in text]
+    assert users == ["api.ts"]
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +112,71 @@ def test_cards_are_moved_added_and_changed_by_keys(users: tuple[Browser, Browser
     field = column(ann, "To do").find_element(By.CSS_SELECTOR, ".add input")
     field.send_keys("Tea for everybody", Keys.ENTER)
     both(users, lambda browser: cards(browser, "To do")[-1] == "Tea for everybody")
+
+
+def test_a_column_is_dragged_and_moved_by_keys(users: tuple[Browser, Browser]) -> None:
+    ann, bob = users
+    assert titles(ann) == ["Ideas", "To do", "In progress", "Done"]
+    mouse = ActionChains(ann).click_and_hold(column(ann, "To do").find_element(By.TAG_NAME, "h2"))
+    mouse.move_by_offset(20, 5).move_to_element_with_offset(column(ann, "Done"), -20, 0).perform()
+    assert titles(ann) == ["Ideas", "In progress", "To do", "Done"]
+    [lifted] = texts(ann, ".lifted h2")
+    assert lifted.startswith("To do")
+    assert titles(bob) == ["Ideas", "To do", "In progress", "Done"]
+    ActionChains(ann).release().perform()
+    both(users, lambda browser: titles(browser) == ["Ideas", "In progress", "To do", "Done"])
+    grip = column(bob, "To do").find_element(By.CSS_SELECTOR, "h2 .grip")
+    grip.send_keys(Keys.SHIFT, Keys.ARROW_LEFT)
+    both(users, lambda browser: titles(browser) == ["Ideas", "To do", "In progress", "Done"])
+    focused = bob.switch_to.active_element
+    assert focused.get_attribute("aria-label") == "Move To do"
+    focused.send_keys(Keys.SHIFT, Keys.ARROW_LEFT, Keys.ARROW_LEFT)
+    both(users, lambda browser: titles(browser) == ["To do", "Ideas", "In progress", "Done"])
+    grip = column(ann, "To do").find_element(By.CSS_SELECTOR, "h2 .grip")
+    grip.send_keys(Keys.SHIFT, Keys.ARROW_RIGHT)
+    both(users, lambda browser: titles(browser) == ["Ideas", "To do", "In progress", "Done"])
+
+
+def test_a_finger_drags_by_the_grip_and_scrolls_elsewhere(users: tuple[Browser, Browser]) -> None:
+    ann, _ = users
+    ann.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    try:
+        moved = cards(ann, "In progress")[0]
+        swipe(ann, card(ann, moved), column(ann, "Done"))
+        assert moved in cards(ann, "In progress")
+        swipe(ann, card(ann, moved).find_element(By.CLASS_NAME, "grip"), column(ann, "Done"))
+        both(users, lambda browser: moved in cards(browser, "Done"))
+        grip = column(ann, "In progress").find_element(By.CSS_SELECTOR, "h2 .grip")
+        swipe(ann, grip, column(ann, "Ideas"))
+        both(users, lambda browser: titles(browser) == ["Ideas", "In progress", "To do", "Done"])
+    finally:
+        ann.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": False})
+
+
+def titles(browser: Browser) -> list[str]:
+    """Return the titles of the columns, from left to right."""
+    script = """
+        const headings = [...document.querySelectorAll("section h2")];
+        return headings.map(({ firstChild }) => firstChild.textContent);
+    """
+    return browser.execute_script(script)
+
+
+def swipe(browser: Browser, start: WebElement, end: WebElement) -> None:
+    """Drag a finger, as Chromium gets it from a touch screen."""
+    script = """
+        return [...arguments].map((element) => {
+            const { left, top, width } = element.getBoundingClientRect();
+            return [left + width / 2, top + 10];
+        });
+    """
+    (x, y), (to_x, to_y) = browser.execute_script(script, start, end)
+    points = [(x + (to_x - x) * part / 5, y + (to_y - y) * part / 5) for part in range(6)]
+    for number, (left, top) in enumerate(points):
+        kind = "touchMove" if number else "touchStart"
+        touch = {"type": kind, "touchPoints": [{"x": left, "y": top}]}
+        browser.execute_cdp_cmd("Input.dispatchTouchEvent", touch)
+    browser.execute_cdp_cmd("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
 
 
 def test_a_refused_change_is_taken_back_with_the_reason(users: tuple[Browser, Browser]) -> None:

@@ -1,9 +1,10 @@
 /* A board: columns of cards, and who looks at it. */
-import { type FormEvent, useEffect, useMemo, useRef, useState } from "react";
+import { type FormEvent, type KeyboardEvent, useEffect, useMemo, useRef, useState } from "react";
 import { useLive, useRoom } from "rest-channels/react";
 import { type Board, type Card, type Column, api, between } from "./api";
 import { CardView } from "./CardView";
-import { type Place, useDrag } from "./useDrag";
+import { type Place, placeOfCard, placeOfColumn } from "./places";
+import { useDrag } from "./useDrag";
 
 const byPosition = (a: Card | Column, b: Card | Column) => a.position - b.position || (a.id > b.id ? 1 : -1);
 
@@ -21,7 +22,7 @@ export function BoardView({ board, counts }: { board: Board; counts: Record<stri
       () => setTrouble(""),
       (error) => setTrouble(error.fields?.title?.[0] ?? error.errors?.[0] ?? "That could not be saved, and was taken back."),
     );
-  const ordered = useMemo(() => columns.rows.toSorted(byPosition), [columns.rows]);
+  const inOrder = useMemo(() => columns.rows.toSorted(byPosition), [columns.rows]);
   const cardsOf = useMemo(() => {
     const sorted = Map.groupBy(cards.rows.toSorted(byPosition), ({ column }) => column);
     return (column: number) => sorted.get(column) ?? [];
@@ -35,7 +36,14 @@ export function BoardView({ board, counts }: { board: Board; counts: Record<stri
     attempt(api.cards.patch(card.id, { column, position }));
   }
 
-  // A card that keys have moved is drawn elsewhere, and keeps the focus until it goes to something else.
+  /** Put a column between others: `index` counts them without it. */
+  function moveColumn(column: Column, { index }: { index: number }) {
+    const others = inOrder.filter(({ id }) => id !== column.id);
+    say(`${column.title}: ${index + 1} of ${inOrder.length}`);
+    if (inOrder[index]?.id !== column.id) attempt(api.columns.patch(column.id, { position: between(others[index - 1], others[index]) }));
+  }
+
+  // What keys have moved is drawn elsewhere, and keeps the focus until it goes to something else.
   const kept = useRef<string | null>(null);
   useEffect(() => {
     if (document.activeElement === document.body && kept.current) document.getElementById(kept.current)?.focus();
@@ -56,12 +64,27 @@ export function BoardView({ board, counts }: { board: Board; counts: Record<stri
     } else if (there[place]) document.getElementById(`card-${cards.keyOf(there[place])}`)?.focus();
   }
 
-  const { drag, grab } = useDrag(move);
+  /** Shift and an arrow move a column. */
+  function pressColumn(column: Column, { key, shiftKey, currentTarget }: KeyboardEvent) {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[key];
+    const index = inOrder.indexOf(column) + (step ?? 0);
+    if (!step || !shiftKey || !inOrder[index]) return;
+    kept.current = currentTarget.id;
+    moveColumn(column, { index });
+  }
+
+  /** The color of a column, which it keeps wherever it goes. */
+  const hueOf = (column: Column) => 250 + 65 * inOrder.filter(({ id }) => id !== column.id && !(id > column.id)).length;
+
+  const { drag, grab } = useDrag(placeOfCard, move);
+  const { drag: columnDrag, grab: grabColumn } = useDrag(placeOfColumn, moveColumn);
+  // A dragged column is drawn where it would go.
+  const ordered = columnDrag?.place ? inOrder.filter(({ id }) => id !== columnDrag.item.id).toSpliced(columnDrag.place.index, 0, columnDrag.item) : inOrder;
   /** The cards of a column, and null where the dragged one would go. */
   function withGap(column: number): (Card | null)[] {
     const there = cardsOf(column);
     if (drag?.place?.column !== column) return there;
-    const after = there.filter(({ id }) => id !== drag.card.id)[drag.place.index];
+    const after = there.filter(({ id }) => id !== drag.item.id)[drag.place.index];
     return there.toSpliced(after ? there.indexOf(after) : there.length, 0, ...([null] as never[]));
   }
 
@@ -81,7 +104,7 @@ export function BoardView({ board, counts }: { board: Board; counts: Record<stri
           ))}
         </ul>
         <p className="hint">
-          Drag a card, or press <kbd>Shift</kbd> and an arrow
+          Drag cards and columns, or press <kbd>Shift</kbd> and an arrow
         </p>
       </div>
       {trouble && (
@@ -90,15 +113,22 @@ export function BoardView({ board, counts }: { board: Board; counts: Record<stri
         </p>
       )}
       <div className="columns">
-        {ordered.map((column, number) => (
-          <section key={columns.keyOf(column)} className="column" data-column={column.id} aria-labelledby={`column-${column.id}`} style={{ "--hue": 250 + 65 * number } as object}>
-            <h2 id={`column-${column.id}`}>
+        {ordered.map((column) => (
+          <section
+            key={columns.keyOf(column)}
+            className={columnDrag?.item.id === column.id ? "column lifted" : "column"}
+            data-column={column.id}
+            aria-labelledby={`column-${column.id}`}
+            style={{ "--hue": hueOf(column) } as object}
+          >
+            <h2 id={`column-${column.id}`} onPointerDown={(event) => grabColumn(event, column)}>
               {column.title} <span className="count">{counts[column.id] ?? 0}</span>
+              <button id={`grip-${columns.keyOf(column)}`} className="grip" aria-label={`Move ${column.title}`} aria-keyshortcuts="Shift+ArrowLeft Shift+ArrowRight" onKeyDown={(event) => pressColumn(column, event)} />
             </h2>
             <ol>
               {withGap(column.id).map((card) =>
                 card ? (
-                  <CardView key={cards.keyOf(card)} id={`card-${cards.keyOf(card)}`} card={card} isPending={cards.isPending(card)} isDragged={drag?.card.id === card.id} onGrab={grab} onPress={press} onAttempt={attempt} />
+                  <CardView key={cards.keyOf(card)} id={`card-${cards.keyOf(card)}`} card={card} isPending={cards.isPending(card)} isDragged={drag?.item.id === card.id} onGrab={grab} onPress={press} onAttempt={attempt} />
                 ) : (
                   <li key="gap" className="gap" aria-hidden="true" />
                 ),
@@ -115,9 +145,9 @@ export function BoardView({ board, counts }: { board: Board; counts: Record<stri
       </div>
       {drag?.place && (
         <div className="card ghost" style={{ left: drag.x, top: drag.y, width: drag.width }} aria-hidden="true">
-          <span>{drag.card.title}</span>
+          <span>{drag.item.title}</span>
           <span className="foot">
-            <Face name={drag.card.author} />
+            <Face name={drag.item.author} />
           </span>
         </div>
       )}

@@ -17,6 +17,7 @@ from benchmarks import (
     news,
     processes,
     requests,
+    schema,
     storms,
 )
 
@@ -30,6 +31,7 @@ PARTS = {
     "storms": storms.run,
     "neighbours": neighbours.run,
     "instructions": instructions.run,
+    "schema": schema.run,
 }
 
 # The smallest sizes: they show whether the benchmarks run, not how fast.
@@ -52,6 +54,7 @@ QUICK = {
     "levers": False,
     "neighbours": ["slow"],
     "growth": False,
+    "viewsets": 3,
 }
 
 
@@ -77,6 +80,7 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", type=int, default=[10, 100, 1000])
     parser.add_argument("--storm", type=int, default=10_000, help="clients that resume")
     parser.add_argument("--neighbours", nargs="*", default=neighbours.KINDS)
+    parser.add_argument("--viewsets", type=int, default=200, help="of the schema")
     parser.add_argument("--quick", action="store_true", help="the smallest sizes")
     parser.add_argument("--no-memory", dest="memory", action="store_false")
     parser.add_argument("--no-levers", dest="levers", action="store_false")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -17,7 +18,7 @@ from django.conf import settings
 from rest_channels.protocol import SUBPROTOCOL
 from rest_channels.schema.channel_operations import Exchanged, Message, exchanges_of
 from rest_channels.schema.description import ApiDescription, SocketDescription
-from rest_channels.schema.directions import Inputs, as_output
+from rest_channels.schema.directions import Inputs, as_output, plain
 from rest_channels.schema.json_schema import JsonSchema, component_name, reference
 from rest_channels.schema.wire_schemas import (
     bounds,
@@ -71,20 +72,6 @@ def asyncapi(description: ApiDescription, servers: Sequence[str] = ()) -> Docume
     }
 
 
-def plain(value: Any) -> Any:
-    """Return a JSON Schema without the words that OpenAPI alone has."""
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    schema = {key: plain(item) for key, item in value.items()}
-    # A property may have one of these names; then its value is a schema or not of this type.
-    discriminator = schema.get("discriminator")
-    if isinstance(discriminator, dict) and isinstance(discriminator.get("propertyName"), str):
-        schema["discriminator"] = discriminator["propertyName"]
-    return schema
-
-
 class _Components:
     """Schemas of messages, by name; equal ones are shared."""
 
@@ -95,9 +82,11 @@ class _Components:
         """Return a reference to `schema`, under the first of `names` that is free or has it."""
         if component_name(schema) is not None:
             return schema
-        schema = plain(schema)
-        names = (*names, _free(names[-1], self.schemas))
-        name = next(name for name in names if self.schemas.setdefault(name, schema) == schema)
+        for name in names:
+            if self.schemas.setdefault(name, schema) == schema:
+                return reference(name)
+        name = _free(names[-1], self.schemas)
+        self.schemas[name] = schema
         return reference(name)
 
 
@@ -232,6 +221,7 @@ def _security(scheme: Mapping[str, Any]) -> Document:
     return dict(scheme)
 
 
+@lru_cache(maxsize=1024)
 def _slug(text: str) -> str:
     return re.sub(r"[^\w.]+", "_", text).strip("_")
 

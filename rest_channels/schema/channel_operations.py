@@ -11,6 +11,7 @@ from rest_channels.schema.description import (
     SocketDescription,
     StreamDescription,
 )
+from rest_channels.schema.directions import plain
 from rest_channels.schema.json_schema import JsonSchema, reference
 from rest_channels.schema.wire_schemas import (
     NULL,
@@ -96,7 +97,8 @@ class _Exchanges:
     def _action(self, action: ActionDescription) -> Exchanged:
         words = (action.name, *action.aliases)
         name = action.name
-        request = None if action.request is None else self.as_input(action.request)
+        request = None if action.request is None else plain(self.as_input(action.request))
+        response = None if action.response is None else plain(action.response)
         replies: tuple[Message, ...]
         if action.is_streaming:
             replies = (
@@ -104,7 +106,7 @@ class _Exchanges:
                 self._message(f"{name}.end", "No more items follow", reply(words, None, 200)),
             )
         else:
-            data = action.response
+            data = response
             if action.subscribes and data is not None:
                 data = either([data, NULL])
             schema = reply(words, data, action.status, begins=action.subscribes)
@@ -128,7 +130,7 @@ class _Exchanges:
 
     def _events(self, action: ActionDescription) -> Exchanged:
         """Return the events of a subscription."""
-        rows = action.response or {"type": "array", "items": {}}
+        rows = plain(action.response or {"type": "array", "items": {}})
         row = rows.get("items", {}) if action.is_many else rows
         placed = {"after": ROW_NAME} if action.is_windowed else {}
         kinds = {
@@ -150,7 +152,7 @@ class _Exchanges:
         actions = [action for action in self.stream.actions if action.is_watchable]
         if not actions:
             return
-        answers = either(action.response or {} for action in actions)
+        answers = either(plain(action.response or {}) for action in actions)
         answer = reply(("watch",), either([answers, NULL]), 201, begins=True)
         yield Exchanged(
             self._named("watch"),
@@ -274,7 +276,7 @@ def _of_the_connection(socket: SocketDescription) -> Iterator[Exchanged]:
         ("unsubscribe", "End a subscription.", None, None, 204),
         ("unsubscribe_instance", "End the subscription to a row.", None, None, 204),
         ("unwatch", "End a watch.", None, None, 204),
-        ("ack", "Acknowledge events up to a position. Has no reply.", position, None, None),
+        ("ack", "Acknowledge events up to a position; without a reply.", position, None, None),
         ("cancel", "Stop another frame.", request, None, 204),
         ("fence", "Wait for the events of a write over HTTP.", token, None, 200),
         ("ping", "Test the line.", None, time, 200),
@@ -286,18 +288,21 @@ def _of_the_connection(socket: SocketDescription) -> Iterator[Exchanged]:
             200,
         ),
     ]
-    error = Message("connection.error", "", _PLAIN, (*streams, None))
+    frames, replies = [], []
     for name, doc, data, answer, status in known:
         if len(viewsets) == 1 and name in own:
             # The viewset's own action takes precedence.
             continue
         to = (*streams, None) if name == "ping" else streams
-        sent = Message(f"connection.{name}.frame", "", connection_frame(name, data), to)
-        replies: tuple[Message, ...] = ()
+        frames.append(Message(f"connection.{name}.frame", doc, connection_frame(name, data), to))
         if status is not None:
             schema = reply((name,), answer, status)
-            replies = (Message(f"connection.{name}.reply", "", schema, to), error)
-        yield Exchanged(f"connection.{name}", name, doc, (sent,), replies, tag="connection")
+            replies.append(Message(f"connection.{name}.reply", "", schema, to))
+    replies.append(Message("connection.error", "", _PLAIN, (*streams, None)))
+    doc = "Actions that the connection itself answers."
+    yield Exchanged(
+        "connection", "connection", doc, tuple(frames), tuple(replies), tag="connection"
+    )
     alive = Message(
         "connection.alive",
         "The connection is alive",

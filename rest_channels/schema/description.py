@@ -31,7 +31,12 @@ from rest_channels.routers import Socket, find_sockets
 from rest_channels.schema.handler_messages import handler_messages
 from rest_channels.schema.json_schema import JsonSchema, component_name, reachable, resolved
 from rest_channels.schema.mapping import operations_of
-from rest_channels.schema.operations import Operation, Operations, Parameter
+from rest_channels.schema.operations import (
+    Operation,
+    Operations,
+    Parameter,
+    described_endpoints,
+)
 from rest_channels.schema.routed_actions import (
     RoutedAction,
     class_names,
@@ -144,11 +149,9 @@ def describe(application: Any, public: bool = True, request: Any = None) -> ApiD
     sockets = list(find_sockets(application))
     streams = {id(s): s for socket in sockets for s in map(_viewsets, socket.streams) if s}
     operations = operations_of(list(streams.values()), public=public, request=request)
-    user = None if public else request
+    found = _Streams(operations, None if public else request)
     described = tuple(
-        socket
-        for socket in (_socket(socket, operations, user) for socket in sockets)
-        if socket.streams
+        described for socket in sockets if (described := _socket(socket, found)).streams
     )
     schemas = [
         schema
@@ -176,12 +179,35 @@ def _viewsets(stream: Any) -> Stream | None:
     return stream if isinstance(stream, Stream) else None
 
 
-def _socket(socket: Socket, operations: Operations, request: Any) -> SocketDescription:
-    streams = [
-        _stream(stream, socket, operations)
-        for stream in socket.streams
-        if request is None or _may_use(stream, request)
-    ]
+class _Streams:
+    """The streams of all sockets, each described once. `request` is the user's, if it counts."""
+
+    def __init__(self, operations: Operations, request: Any) -> None:
+        self._operations = operations
+        self._request = request
+        self._known: dict[tuple[int, bool], StreamDescription | None] = {}
+
+    def of(self, socket: Socket) -> Iterator[StreamDescription]:
+        """Yield the streams of `socket`, without those that are hidden from the user."""
+        for stream in socket.streams:
+            key = (id(stream), socket.is_row)
+            if key not in self._known:
+                self._known[key] = self._described(stream, is_row=socket.is_row)
+            if (known := self._known[key]) is not None:
+                yield replace(known, name=stream.prefix) if socket.is_root else known
+
+    def _described(
+        self, stream: Stream | HostedStream, *, is_row: bool
+    ) -> StreamDescription | None:
+        if self._request is not None and not _may_use(stream, self._request):
+            return None
+        described = _stream(stream, self._operations, is_row=is_row)
+        # As over HTTP, something hidden leaves no trace.
+        return described if described.actions else None
+
+
+def _socket(socket: Socket, found: _Streams) -> SocketDescription:
+    streams = list(found.of(socket))
     path = EndpointEnumerator(patterns=[]).get_path_from_regex(socket.path)
     known = {
         lookup.name: lookup
@@ -208,8 +234,6 @@ def _socket(socket: Socket, operations: Operations, request: Any) -> SocketDescr
                 ),
             )
             for stream in streams
-            # As over HTTP, something hidden leaves no trace.
-            if stream.actions
         ),
     )
 
@@ -234,15 +258,14 @@ def _variables(path: str) -> list[str]:
 
 
 def _stream(
-    stream: Stream | HostedStream, socket: Socket, operations: Operations
+    stream: Stream | HostedStream, operations: Operations, *, is_row: bool
 ) -> StreamDescription:
-    name = stream.prefix if socket.is_root else None
     if isinstance(stream, HostedStream):
         actions = tuple(_hosted(stream))
-        return StreamDescription(name, "hosted", _doc(stream.consumer), None, None, actions)
+        return StreamDescription(None, "hosted", _doc(stream.consumer), None, None, actions)
     if isinstance(stream, ConsumersStream):
-        return _consumers(stream, name, operations)
-    return _viewset(stream, name, operations, is_row=socket.is_row)
+        return _consumers(stream, operations)
+    return _viewset(stream, operations, is_row=is_row)
 
 
 def _hosted(stream: HostedStream) -> Iterator[ActionDescription]:
@@ -250,9 +273,7 @@ def _hosted(stream: HostedStream) -> Iterator[ActionDescription]:
         yield ActionDescription(name, doc=_doc(getattr(stream.consumer, method)))
 
 
-def _consumers(
-    stream: ConsumersStream, name: str | None, operations: Operations
-) -> StreamDescription:
+def _consumers(stream: ConsumersStream, operations: Operations) -> StreamDescription:
     kind: Kind = "rooms" if issubclass(stream.consumers, RoomConsumers) else "consumers"
     policy: Any = stream.consumers
     handlers = tuple(
@@ -268,16 +289,14 @@ def _consumers(
         for message in handler_messages(stream)
     )
     authentication = class_names(policy.authentication_classes)
-    described = StreamDescription(name, kind, _doc(policy), None, None, handlers, authentication)
+    described = StreamDescription(None, kind, _doc(policy), None, None, handlers, authentication)
     if stream.viewsets is not None:
-        below = _viewset(stream.viewsets, name, operations, is_row=False)
+        below = _viewset(stream.viewsets, operations, is_row=False)
         described = replace(below, kind=kind, doc=_doc(policy), actions=handlers + below.actions)
     return described
 
 
-def _viewset(
-    stream: Stream, name: str | None, operations: Operations, *, is_row: bool
-) -> StreamDescription:
+def _viewset(stream: Stream, operations: Operations, *, is_row: bool) -> StreamDescription:
     actions = [
         action
         for routed in routed_actions(stream, is_row=is_row)
@@ -286,7 +305,7 @@ def _viewset(
     if [action.name for action in actions] == ["metadata"]:
         actions = []
     return StreamDescription(
-        name,
+        None,
         "viewset",
         _doc(stream.viewset),
         _row(stream, operations),
@@ -434,11 +453,11 @@ def _row(stream: Stream, operations: Operations) -> JsonSchema | None:
 def _lookup(stream: Stream, operations: Operations) -> Parameter | None:
     viewset: Any = stream.viewset
     name = getattr(viewset, "lookup_url_kwarg", None) or getattr(viewset, "lookup_field", None)
-    for (endpoint, _), operation in operations.by_verb.items():
-        if endpoint in stream.endpoints:
-            for lookup in operation.lookups:
-                if lookup.name == name:
-                    return lookup
+    for key in described_endpoints(stream):
+        operation = operations.by_verb.get(key)
+        for lookup in operation.lookups if operation is not None else ():
+            if lookup.name == name:
+                return lookup
     return None
 
 

@@ -47,6 +47,20 @@ def as_output(schema: JsonSchema) -> JsonSchema:
     return found
 
 
+def plain(value: Any) -> Any:
+    """Return a JSON Schema without the words that OpenAPI alone has."""
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    schema = {key: plain(item) for key, item in value.items()}
+    # A property may have this name too; then its value has no text of that name.
+    discriminator = schema.get("discriminator")
+    if isinstance(discriminator, dict) and isinstance(discriminator.get("propertyName"), str):
+        schema["discriminator"] = discriminator["propertyName"]
+    return schema
+
+
 def _required(value: Any, not_if: str) -> Any:
     """Return a schema that does not require properties with the mark `not_if`."""
     if isinstance(value, list):

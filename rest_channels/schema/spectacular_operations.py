@@ -12,6 +12,7 @@ import json
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from threading import Lock
 from typing import Any, Final
 
@@ -199,8 +200,13 @@ def _operation(operation: Mapping[str, Any], stream: Stream) -> Operation:
 
 def _own_doc(doc: str, stream: Stream) -> str:
     """Return the documentation of the action itself, not that of its viewset or of a library."""
-    others = {inspect.cleandoc(cls.__doc__) for cls in stream.viewset.__mro__ if cls.__doc__}
-    return "" if doc.strip() in others else doc
+    viewset: Any = stream.viewset
+    return "" if doc.strip() in _docs_of(viewset) else doc
+
+
+@lru_cache(maxsize=64)
+def _docs_of(viewset: Any) -> frozenset[str]:
+    return frozenset(inspect.cleandoc(cls.__doc__) for cls in viewset.__mro__ if cls.__doc__)
 
 
 def _parameter(item: Mapping[str, Any]) -> Parameter:

@@ -80,6 +80,18 @@ def test_watches_beside_polling(tmp_path):
     assert 0 < shared < apart
 
 
+def test_the_schema_of_many_viewsets():
+    run = subprocess.run(
+        [sys.executable, "-m", "benchmarks.schema", "--viewsets", "2", "--rounds", "1"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    title, *lines = run.stdout.splitlines()
+    assert title.startswith("schema of 2 viewsets, ")
+    assert [line.split()[0] for line in lines] == ["description", "document", "JSON", "both"]
+
+
 def test_medians_of_turns():
     given = iter([1, 5, 6, 2, 3, 7])
     asked = []

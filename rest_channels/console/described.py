@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from django.urls import URLResolver, get_resolver, get_script_prefix
+from django.utils.translation import get_language
 
 from rest_channels.consumers.consumer_streams import ConsumersStream
 from rest_channels.routers import Socket, find_sockets
@@ -24,7 +26,17 @@ Json = dict[str, Any]
 
 
 def described(application: Any) -> Json:
-    """Return the sockets below `application`, their streams and actions."""
+    """
+    Return the sockets below `application`, their streams and actions.
+
+    The text of docstrings and fields depends on the language, and paths on the script's prefix.
+    """
+    return _described(application, get_language(), get_script_prefix())
+
+
+# Hundreds of viewsets take a second, and change only with the process.
+@lru_cache(maxsize=16)
+def _described(application: Any, language: str | None, prefix: str) -> Json:
     api = describe(application)
     pairs = zip(find_sockets(application), api.sockets, strict=True)
     return {

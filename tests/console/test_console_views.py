@@ -213,6 +213,17 @@ def test_the_rule_is_also_for_others_to_ask(rf, settings):
     assert may_open(rf.get("/"))
 
 
+def test_only_the_user_expires_the_own_lease(settings):
+    settings.DEBUG = True
+    client = signed_in("ann", enforce_csrf_checks=True)
+    assert client.post("/sockets/lease/").status_code == 404
+    token = client.get("/sockets/").context["csrf"]
+    assert client.post("/sockets/lease/", headers={"x-csrftoken": token}).status_code == 204
+    assert client.get("/sockets/lease/").status_code == 405
+    settings.DEBUG = False
+    assert client.post("/sockets/lease/", headers={"x-csrftoken": token}).status_code == 404
+
+
 def test_the_process_is_reported_to_staff_alone(settings):
     assert signed_in("ann").get("/sockets/process/").status_code == 404
     settings.DEBUG = True

@@ -187,6 +187,95 @@ def test_from_a_wrong_frame_to_a_live_list_that_survives_a_cut(console: Browser,
     assert texts(console, "#gaps") == []
 
 
+# The page's own WebSocket, which loses one event if `window.losesOne` is set.
+LOSSY = """
+    window.WebSocket = class extends WebSocket {
+        set onmessage(call) {
+            super.onmessage = call && ((message) => {
+                const isEvent = JSON.parse(message.data).payload.previous !== undefined;
+                if (!(window.losesOne && isEvent)) return call(message);
+                window.losesOne = false;
+            });
+        }
+    };
+"""
+
+
+def test_an_event_that_is_lost_leaves_a_gap_in_the_chain(console: Browser, demo: Demo):
+    added = console.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": LOSSY})
+    try:
+        enter(console, demo)
+        choose(console, "messages subscribe")
+        write(console, "room", "1")
+        press(console, "Follow live")
+        until(console, lambda: statuses(console) == ["live"])
+        console.execute_script("window.losesOne = true")
+        for text in ("Lost", "Found"):
+            create = f"Message.objects.create(room_id=1, author_id=1, text={text!r})"
+            shell(demo.directory, create)
+            until(console, lambda: not console.execute_script("return window.losesOne"))
+        until(console, lambda: texts(console, "#gaps") == ["1 gap"])
+        assert len(texts(console, ".entry.gap")) == 1
+        # The client has noticed too, and has asked for the missing event.
+        for text in ("Lost", "Found"):
+            until(console, lambda text=text: any(text in row for row in rows(console)))
+    finally:
+        console.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+        shell(demo.directory, "Message.objects.filter(text__in=['Lost', 'Found']).delete()")
+
+
+def test_a_room_takes_messages_with_fields_of_their_own(console: Browser):
+    choose(console, "here join")
+    write(console, "room", "1")
+    assert send(console) == "200"
+    choose(console, "here send")
+    assert send(console) == "400"
+    write(console, "room", "1")
+    write(console, "data", '{"text": "An aside"}')
+    assert send(console) == "201"
+
+
+def test_the_socket_of_one_viewset_has_frames_without_a_stream(console: Browser):
+    story = """
+        const done = arguments[0];
+        const path = "/static/rest_channels/console/";
+        const [{ createRecord }, { createSession }] = await Promise.all(
+            ["record.js", "session.js"].map((name) => import(path + name)));
+        const record = createRecord();
+        const session = createSession(record, { changed() {}, replaced() {} });
+        const socket = { isRoot: false, streams: [{ name: "rooms", key: "id" }] };
+        session.choose(socket, location.origin.replace("http", "ws") + "/rooms/");
+        const frame = { action: "retrieve", pk: 1 };
+        const { reply } = await session.send("rooms", frame, new AbortController().signal);
+        session.api.close();
+        const [sent] = record.entries.filter(({ payload }) => payload?.action === "retrieve");
+        done([reply.response_status, reply.data.name, sent.stream]);
+    """
+    assert console.execute_async_script(story) == [200, "lobby", "rooms"]
+
+
+def test_the_timeline_is_downloaded_without_credentials(console: Browser):
+    choose(console, "rooms list")
+    press(console, "JSON")
+    text = console.find_element(By.ID, "frame-json")
+    text.send_keys(Keys.CONTROL, "a")
+    text.send_keys('{"action": "list", "headers": {"authorization": "Bearer s3cret"}}')
+    assert send(console) == "200"
+    kept = """
+        const done = arguments[0];
+        const make = URL.createObjectURL;
+        URL.createObjectURL = (blob) => (blob.text().then(done), make.call(URL, blob));
+        document.querySelector("#timeline-download").click();
+    """
+    downloaded = console.execute_async_script(kept)
+    frames = [entry for entry in json.loads(downloaded) if entry["kind"] == "out"]
+    assert [frame["payload"]["headers"] for frame in frames] == [{"authorization": "(hidden)"}]
+    copy = Select(console.find_element(By.ID, "copy"))
+    for option in [option.text for option in copy.options][1:]:
+        copy.select_by_visible_text(option)
+        assert "s3cret" not in console.find_element(By.ID, "copied").text
+
+
 def test_a_link_fills_a_frame_in_and_sends_nothing(console: Browser, demo: Demo):
     frame = quote(json.dumps({"action": "create", "data": {"room": 1, "text": "From a link"}}))
     enter(console, demo, f"#stream=messages&frame={frame}")
@@ -294,6 +383,8 @@ def test_a_frame_as_json_with_completion_history_and_copies(console: Browser):
 
     console.find_element(By.CSS_SELECTOR, "#history-box summary").click()
     assert texts(console, "#history .what") == ["messages · create"]
+    press(console, "Send again")
+    until(console, lambda: texts(console, "#history .status") == ["400", "400"])
     copy = Select(console.find_element(By.ID, "copy"))
     copied = {}
     for option in [option.text for option in copy.options][1:]:
@@ -302,6 +393,8 @@ def test_a_frame_as_json_with_completion_history_and_copies(console: Browser):
     assert 'api.messages.create({"text":"Typed"});' in copied["JavaScript"]
     assert '{"stream": "messages", "payload": {"action": "create", ' in copied["Python"]
     assert '{"stream":"messages","payload":{"action":"create",' in copied["websockets"]
+    assert copied["curl"].startswith("curl -X POST 'http://127.0.0.1:")
+    assert "/api/messages/' \\" in copied["curl"]
     assert "/sockets/#stream=messages&frame=" in copied["Link, filled in"]
     ast.parse(copied["Python"])
 

@@ -11,7 +11,8 @@ from rest_framework.response import Response
 
 from rest_channels.console.process_report import process_report, why_not_shared
 from rest_channels.routers import DefaultRouter
-from rest_channels.test import SocketClient
+from rest_channels.sockets.revalidation import leases
+from rest_channels.test import SocketClient, SocketClosed
 from rest_channels.viewsets import ConsumerViewSet
 from tests.models import Room
 from tests.support.console_urls import RoomSerializer, RoomViewSet
@@ -110,6 +111,17 @@ def test_watches_are_listed_with_the_tables_they_read(socket):
     found = only(process_report()["watches"])
     assert found["clients"] == 1 and found["tables"] == ["tests.Room"]
     assert "CountViewSet" in found["title"]
+
+
+def test_a_lease_that_expires_is_noticed_without_a_signal(socket, settings):
+    settings.REST_CHANNELS = {"LEASE_SECONDS": 3600}
+    assert socket.list("rooms").status_code == 200
+    # Unlike save(), it sends none.
+    User.objects.update(is_active=False)
+    assert socket.list("rooms").status_code == 200
+    leases.expire(lambda credentials: True)
+    with pytest.raises(SocketClosed, match="4401"):
+        socket.receive()
 
 
 def test_an_unknown_audience_has_no_reason():

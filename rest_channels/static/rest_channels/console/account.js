@@ -21,7 +21,10 @@ export function createAccount(page, session) {
     draw("The token is forgotten.");
   });
   find("#sign-out")?.addEventListener("click", async () => {
-    const answer = await fetch(page.signOut, { method: "POST", headers: { "x-csrftoken": page.csrf } });
+    const answer = await fetch(page.signOut, {
+      method: "POST",
+      headers: { "x-csrftoken": page.csrf },
+    });
     if (!answer.ok) return announce(`Signing out failed: ${answer.status}.`);
     find("#who").textContent = "signed out";
     find("#sign-out").hidden = true;

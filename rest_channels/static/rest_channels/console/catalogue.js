@@ -6,8 +6,9 @@ import { fill, find, make } from "./dom.js";
 export function openable({ sockets }) {
   const roots = sockets.filter(({ isRoot }) => isRoot);
   const known = new Set(roots.flatMap(({ streams }) => streams.map(({ name }) => name)));
-  const single = ({ isRoot, isRow, streams }) => !isRoot && !isRow && streams.some(({ name }) => !known.has(name));
-  return [...roots, ...sockets.filter(single)].filter(({ path }) => !/[()<>\\]/.test(path));
+  const single = ({ isRoot, isRow, streams }) =>
+    !isRoot && !isRow && streams.some(({ name }) => !known.has(name));
+  return [...roots, ...sockets.filter(single)].filter(({ path }) => !/[{}()<>\\]/.test(path));
 }
 
 export function createCatalogue(choose) {
@@ -44,13 +45,20 @@ export function createCatalogue(choose) {
     const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     let found = 0;
     const elements = streams.flatMap((stream) => {
-      const actions = stream.actions.filter((action) => words.every((word) => textOf(stream, action).includes(word)));
+      const actions = stream.actions.filter((action) =>
+        words.every((word) => textOf(stream, action).includes(word)),
+      );
       if (!actions.length && words.length) return [];
       found += actions.length;
       const isOpen = words.length > 0 || open.has(stream.name) || chosen?.stream === stream.name;
       const head = make(
         "button",
-        { type: "button", class: "stream", "aria-expanded": String(isOpen), on: { click: () => toggle(stream.name) } },
+        {
+          type: "button",
+          class: "stream",
+          "aria-expanded": String(isOpen),
+          on: { click: () => toggle(stream.name) },
+        },
         make("span", {}, stream.name),
         make("span", { class: "kind" }, KINDS[stream.kind] ?? stream.kind),
       );
@@ -61,13 +69,20 @@ export function createCatalogue(choose) {
           {},
           make(
             "button",
-            { type: "button", class: "action", "aria-current": isChosen ? "true" : null, on: { click: () => choose(stream.name, action.name) } },
+            {
+              type: "button",
+              class: "action",
+              "aria-current": isChosen ? "true" : null,
+              on: { click: () => choose(stream.name, action.name) },
+            },
             make("span", { class: `verb ${action.isSafe ? "safe" : "unsafe"}` }, verbOf(action)),
             make("span", { class: "name" }, action.name),
           ),
         );
       });
-      return [make("li", { class: "group" }, head, isOpen ? make("ul", { class: "actions" }, items) : "")];
+      return [
+        make("li", { class: "group" }, head, isOpen ? make("ul", { class: "actions" }, items) : ""),
+      ];
     });
     fill(list, elements);
     fill(count, words.length ? `${found} ${found === 1 ? "action" : "actions"}` : "");
@@ -95,9 +110,18 @@ export function createCatalogue(choose) {
 
 const KINDS = { viewset: "viewset", consumers: "consumers", hosted: "hosted", rooms: "rooms" };
 
-export const verbOf = ({ verbs, isLive }) => (isLive ? "LIVE" : (verbs[0] ?? "").toUpperCase() || "CALL");
+export const verbOf = ({ verbs, isLive }) =>
+  isLive ? "LIVE" : (verbs[0] ?? "").toUpperCase() || "CALL";
 
 function textOf(stream, action) {
-  const parts = [stream.name, stream.doc, action.name, ...action.aliases, action.doc, ...action.verbs, ...action.permissions];
+  const parts = [
+    stream.name,
+    stream.doc,
+    action.name,
+    ...action.aliases,
+    action.doc,
+    ...action.verbs,
+    ...action.permissions,
+  ];
   return parts.join(" ").toLowerCase();
 }

@@ -14,7 +14,16 @@ export function placeOf(text, caret) {
     const sign = text[at];
     if (sign === '"') {
       const end = endOfString(text, at);
-      if (end >= caret) return { path: [...path.slice(0, levels.length - 1), ...(isKey ? [] : path.slice(levels.length - 1))], typed: text.slice(at + 1, caret), start: at + 1, isKey };
+      if (end >= caret)
+        return {
+          path: [
+            ...path.slice(0, levels.length - 1),
+            ...(isKey ? [] : path.slice(levels.length - 1)),
+          ],
+          typed: text.slice(at + 1, caret),
+          start: at + 1,
+          isKey,
+        };
       if (isKey) path[levels.length - 1] = text.slice(at + 1, end);
       at = end;
     } else if (sign === "{" || sign === "[") {
@@ -55,7 +64,8 @@ export function complete(input, list, suggest) {
     if (event.key === " " && event.ctrlKey) open();
     else if (list.hidden) return;
     else if (event.key === "Escape") close();
-    else if (event.key === "ArrowDown" || event.key === "ArrowUp") move(event.key === "ArrowDown" ? 1 : -1);
+    else if (event.key === "ArrowDown" || event.key === "ArrowUp")
+      move(event.key === "ArrowDown" ? 1 : -1);
     else if (event.key === "Enter" || event.key === "Tab") accept(found[chosen]);
     else return;
     event.preventDefault();
@@ -65,7 +75,11 @@ export function complete(input, list, suggest) {
   function open() {
     place = placeOf(input.value, input.selectionStart);
     const typed = place?.typed.toLowerCase();
-    found = place ? suggest(place.path, place.isKey).filter(([word]) => word.toLowerCase().startsWith(typed) && word !== place.typed) : [];
+    found = place
+      ? suggest(place.path, place.isKey).filter(
+          ([word]) => word.toLowerCase().startsWith(typed) && word !== place.typed,
+        )
+      : [];
     chosen = 0;
     if (found.length) draw();
     else close();
@@ -77,7 +91,12 @@ export function complete(input, list, suggest) {
     const options = found.slice(0, 12).map(([word, meaning], at) =>
       make(
         "li",
-        { id: `${list.id}-${at}`, role: "option", "aria-selected": String(at === chosen), on: { mousedown: (event) => (event.preventDefault(), accept(found[at])) } },
+        {
+          id: `${list.id}-${at}`,
+          role: "option",
+          "aria-selected": String(at === chosen),
+          on: { mousedown: (event) => (event.preventDefault(), accept(found[at])) },
+        },
         make("span", {}, word),
         make("span", { class: "meaning" }, meaning ?? ""),
       ),

@@ -29,7 +29,11 @@ const catalogue = createCatalogue((stream, action) => {
 const editor = createEditor({
   send: session.send,
   follow(stream, frame) {
-    live.follow(stream, frame, session.socket.streams.find(({ name }) => name === stream)?.key ?? "id");
+    live.follow(
+      stream,
+      frame,
+      session.socket.streams.find(({ name }) => name === stream)?.key ?? "id",
+    );
     tabs.show("live");
   },
   chose: catalogue.mark,
@@ -43,7 +47,11 @@ if (page.process) createProcess(page.process, tabs);
 
 find("#expire")?.addEventListener("click", async () => {
   const answer = await fetch(page.lease, { method: "POST", headers: { "x-csrftoken": page.csrf } });
-  record.note(answer.ok ? "Lease expired: the session and its user are read again" : `The lease could not be expired: ${answer.status}`);
+  record.note(
+    answer.ok
+      ? "Lease expired: the session and its user are read again"
+      : `The lease could not be expired: ${answer.status}`,
+  );
 });
 
 find("#cut").addEventListener("click", () => {
@@ -71,7 +79,10 @@ function drawHeld() {
   fill(toggle, tap.isPaused ? "Read on" : "Pause reading");
   find("#held").hidden = !tap.isPaused;
   const isSpent = tap.held >= CREDIT;
-  fill(find("#held"), `${tap.held} of ${CREDIT} held here${isSpent ? ": the server merges what follows" : ""}`);
+  fill(
+    find("#held"),
+    `${tap.held} of ${CREDIT} held here${isSpent ? ": the server merges what follows" : ""}`,
+  );
 }
 
 function drawState() {
@@ -81,10 +92,18 @@ function drawState() {
   fill(state, TEXTS[name] ?? name, code && name !== "connected" ? ` (${code})` : "");
   find("#reconnect").hidden = !["waiting", "signed-out", "closed"].includes(name);
   find("#cut").disabled = name !== "connected";
-  state.title = retryAt ? `The next attempt is in ${Math.max(0, Math.ceil((retryAt - Date.now()) / 1000))} s.` : "";
+  state.title = retryAt
+    ? `The next attempt is in ${Math.max(0, Math.ceil((retryAt - Date.now()) / 1000))} s.`
+    : "";
 }
 
-const TEXTS = { connecting: "connecting", connected: "connected", waiting: "line lost", "signed-out": "signed out", closed: "closed" };
+const TEXTS = {
+  connecting: "connecting",
+  connected: "connected",
+  waiting: "line lost",
+  "signed-out": "signed out",
+  closed: "closed",
+};
 
 function chooseSocket(socket) {
   session.choose(socket, socketUrl(socket.path));
@@ -104,7 +123,9 @@ function followLink() {
     history.replaceState(null, "", location.pathname);
     return;
   }
-  const socket = sockets.find(({ path }) => path === link.socket) ?? sockets.find(({ streams }) => streams.some(({ name }) => name === link.stream));
+  const socket =
+    sockets.find(({ path }) => path === link.socket) ??
+    sockets.find(({ streams }) => streams.some(({ name }) => name === link.stream));
   if (!socket || !socket.streams.some(({ name }) => name === link.stream)) {
     refusal.hidden = false;
     fill(refusal, "The link names a stream that is not here.");
@@ -120,13 +141,17 @@ let description;
 
 async function start() {
   const answer = await fetch(page.description, { headers: { accept: "application/json" } });
-  if (!answer.ok && answer.status !== 503) throw new Error(`The description of the sockets could not be read: ${answer.status}.`);
+  if (!answer.ok && answer.status !== 503)
+    throw new Error(`The description of the sockets could not be read: ${answer.status}.`);
   description = await answer.json();
   if (!answer.ok) throw new Error(description.detail);
   sockets = openable(description);
   if (!sockets.length) throw new Error("No sockets were found in ASGI_APPLICATION.");
   const choice = find("#socket");
-  fill(choice, sockets.map(({ path }, at) => make("option", { value: String(at) }, path)));
+  fill(
+    choice,
+    sockets.map(({ path }, at) => make("option", { value: String(at) }, path)),
+  );
   find("#socket-box").hidden = sockets.length < 2;
   choice.addEventListener("change", () => chooseSocket(sockets[Number(choice.value)]));
   chooseSocket(sockets[0]);
@@ -136,5 +161,10 @@ async function start() {
 
 start().catch((error) => {
   find("#link-refusal").hidden = false;
-  fill(find("#link-refusal"), error.message, " ", button("Try again", () => location.reload()));
+  fill(
+    find("#link-refusal"),
+    error.message,
+    " ",
+    button("Try again", () => location.reload()),
+  );
 });

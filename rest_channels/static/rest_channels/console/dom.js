@@ -7,12 +7,16 @@
 export function make(tag, options = {}, ...children) {
   const element = document.createElement(tag);
   for (const [name, value] of Object.entries(options)) {
-    if (name === "on") for (const [type, call] of Object.entries(value)) element.addEventListener(type, call);
+    if (name === "on")
+      for (const [type, call] of Object.entries(value)) element.addEventListener(type, call);
     else if (value === undefined || value === null) continue;
-    else if (name === "class" || name === "for" || name === "role" || name.includes("-")) element.setAttribute(name, value);
+    else if (name === "class" || name === "for" || name === "role" || name.includes("-"))
+      element.setAttribute(name, value);
     else element[name] = value;
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== ""));
+  element.append(
+    ...children.flat().filter((child) => child !== null && child !== undefined && child !== ""),
+  );
   return element;
 }
 
@@ -20,7 +24,9 @@ export const find = (selector) => document.querySelector(selector);
 
 /** Replace what an element contains. */
 export function fill(element, ...children) {
-  element.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined && child !== ""));
+  element.replaceChildren(
+    ...children.flat().filter((child) => child !== null && child !== undefined && child !== ""),
+  );
   return element;
 }
 
@@ -45,7 +51,11 @@ export function brief(value, most = 120) {
 }
 
 export function sizeText(bytes) {
-  return bytes < 1000 ? `${bytes} B` : bytes < 1e6 ? `${(bytes / 1e3).toFixed(1)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+  return bytes < 1000
+    ? `${bytes} B`
+    : bytes < 1e6
+      ? `${(bytes / 1e3).toFixed(1)} kB`
+      : `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
 export function timeText(at) {

@@ -5,7 +5,8 @@
 
 const LONGEST = 20_000;
 // The keys that a frame in a link may have.
-const KEYS = /^(?!headers$|idempotency_key$|since$|held$|__proto__$)[A-Za-z_][A-Za-z0-9_.-]{0,127}$/;
+const KEYS =
+  /^(?!headers$|idempotency_key$|since$|held$|__proto__$)[A-Za-z_][A-Za-z0-9_.-]{0,127}$/;
 const SECRET = /^(authorization|password|token|access_token|api_?key|secret|jwt|credentials)$/i;
 
 /**
@@ -32,7 +33,12 @@ export function readLink(fragment) {
   if (frame.action === "authenticate" || holdsSecret(frame))
     return { refusal: "The link carries credentials. It is ignored: links are logged and shared." };
   const kept = Object.entries(frame).filter(([name]) => KEYS.test(name));
-  return { stream, frame: Object.fromEntries(kept), live: fields.get("live") === "1", socket: fields.get("socket") };
+  return {
+    stream,
+    frame: Object.fromEntries(kept),
+    live: fields.get("live") === "1",
+    socket: fields.get("socket"),
+  };
 }
 
 /** Return the fragment that fills in `frame`, without credentials. */

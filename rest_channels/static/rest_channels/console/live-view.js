@@ -49,7 +49,9 @@ function createPanel(stream, frame, keyField, remove) {
   let answer;
   let events = [];
   const isWatch = frame.action === "watch";
-  const title = isWatch ? `${stream} · watch ${frame.of}` : `${stream} · ${frame.pk === undefined ? (frame.window ? `first ${frame.window}` : "list") : `row ${frame.pk}`}`;
+  const title = isWatch
+    ? `${stream} · watch ${frame.of}`
+    : `${stream} · ${frame.pk === undefined ? (frame.window ? `first ${frame.window}` : "list") : `row ${frame.pk}`}`;
   const status = make("span", { class: "live-status", role: "status" });
   const table = make("table", {});
   const log = make("ol", { class: "events", "aria-label": `Events of ${title}`, tabIndex: 0 });
@@ -58,9 +60,26 @@ function createPanel(stream, frame, keyField, remove) {
   const element = make(
     "article",
     { class: "panel", "aria-label": title },
-    make("header", {}, make("h3", {}, title), make("code", {}, brief(frame.query ?? {}, 80)), status, more, button("Stop", () => (live?.stop(), remove()))),
+    make(
+      "header",
+      {},
+      make("h3", {}, title),
+      make("code", {}, brief(frame.query ?? {}, 80)),
+      status,
+      more,
+      button("Stop", () => (live?.stop(), remove())),
+    ),
     note,
-    make("div", { class: "live-body" }, make("div", { class: "table-box", tabIndex: 0, role: "region", "aria-label": `Rows of ${title}` }, table), log),
+    make(
+      "div",
+      { class: "live-body" },
+      make(
+        "div",
+        { class: "table-box", tabIndex: 0, role: "region", "aria-label": `Rows of ${title}` },
+        table,
+      ),
+      log,
+    ),
   );
 
   function open(api) {
@@ -68,11 +87,39 @@ function createPanel(stream, frame, keyField, remove) {
     before = new Map();
     answer = undefined;
     const { query, pk, headers, window } = frame;
-    const known = new Set(["action", "of", "query", "pk", "headers", "window", "data", "fence", "method", "request_id", "snapshot", "credit", "ordered", "since", "held"]);
+    const known = new Set([
+      "action",
+      "of",
+      "query",
+      "pk",
+      "headers",
+      "window",
+      "data",
+      "fence",
+      "method",
+      "request_id",
+      "snapshot",
+      "credit",
+      "ordered",
+      "since",
+      "held",
+    ]);
     const lookups = Object.fromEntries(Object.entries(frame).filter(([name]) => !known.has(name)));
     const mine = isWatch
-      ? api.stream(stream).watch(frame.of, { query, pk, headers, ...(Object.keys(lookups).length ? { lookups } : {}) })
-      : api.stream(stream).live({ query, pk, headers, credit: CREDIT, ...(window ? { window } : {}), ...(Object.keys(lookups).length ? { lookups } : {}) });
+      ? api.stream(stream).watch(frame.of, {
+          query,
+          pk,
+          headers,
+          ...(Object.keys(lookups).length ? { lookups } : {}),
+        })
+      : api.stream(stream).live({
+          query,
+          pk,
+          headers,
+          credit: CREDIT,
+          ...(window ? { window } : {}),
+          ...(Object.keys(lookups).length ? { lookups } : {}),
+        });
     live = mine;
     mine.subscribe(() => live === mine && draw());
     if (!isWatch) readChanges(mine);
@@ -89,10 +136,24 @@ function createPanel(stream, frame, keyField, remove) {
   }
 
   function tell({ type, key, rows, after }) {
-    const what = type === "reset" ? `${rows.length} rows` : `row ${brief(key, 40)}${after === undefined ? "" : after === null ? ", first" : `, after ${brief(after, 40)}`}`;
+    const what =
+      type === "reset"
+        ? `${rows.length} rows`
+        : `row ${brief(key, 40)}${after === undefined ? "" : after === null ? ", first" : `, after ${brief(after, 40)}`}`;
     events.unshift([Date.now(), type, what]);
     events.length = Math.min(events.length, MOST_EVENTS);
-    fill(log, events.map(([at, type, what]) => make("li", {}, make("time", {}, timeText(at)), make("span", { class: `event ${type}` }, type), make("span", {}, what))));
+    fill(
+      log,
+      events.map(([at, type, what]) =>
+        make(
+          "li",
+          {},
+          make("time", {}, timeText(at)),
+          make("span", { class: `event ${type}` }, type),
+          make("span", {}, what),
+        ),
+      ),
+    );
     if (type !== "reset") announce(`${stream}: ${type} of row ${brief(key, 40)}`);
   }
 
@@ -111,7 +172,18 @@ function createPanel(stream, frame, keyField, remove) {
     if (answer !== undefined && data !== answer) {
       events.unshift([Date.now(), "change", brief(data, 60)]);
       events.length = Math.min(events.length, MOST_EVENTS);
-      fill(log, events.map(([at, type, what]) => make("li", {}, make("time", {}, timeText(at)), make("span", { class: `event ${type}` }, type), make("span", {}, what))));
+      fill(
+        log,
+        events.map(([at, type, what]) =>
+          make(
+            "li",
+            {},
+            make("time", {}, timeText(at)),
+            make("span", { class: `event ${type}` }, type),
+            make("span", {}, what),
+          ),
+        ),
+      );
       announce(`${stream}: the watched answer changed`);
     }
     answer = data;
@@ -131,20 +203,44 @@ function createPanel(stream, frame, keyField, remove) {
       const isNew = !former && !isFirst;
       return make(
         "tr",
-        { class: isNew ? "new" : "" , "data-key": String(key) },
-        columns.map((name) => make("td", { class: former && former[name] !== cells[name] ? "changed" : "" }, cells[name])),
+        { class: isNew ? "new" : "", "data-key": String(key) },
+        columns.map((name) =>
+          make(
+            "td",
+            { class: former && former[name] !== cells[name] ? "changed" : "" },
+            cells[name],
+          ),
+        ),
       );
     });
     before = now;
     fill(
       table,
-      make("caption", {}, `${rows.length} ${rows.length === 1 ? "row" : "rows"}${rows.length > MOST_ROWS ? `, the first ${MOST_ROWS} shown` : ""}`),
-      make("thead", {}, make("tr", {}, columns.map((name) => make("th", { scope: "col" }, name)))),
+      make(
+        "caption",
+        {},
+        `${rows.length} ${rows.length === 1 ? "row" : "rows"}${rows.length > MOST_ROWS ? `, the first ${MOST_ROWS} shown` : ""}`,
+      ),
+      make(
+        "thead",
+        {},
+        make(
+          "tr",
+          {},
+          columns.map((name) => make("th", { scope: "col" }, name)),
+        ),
+      ),
       make("tbody", {}, lines),
     );
   }
 
-  return { element, open, get status() { return live?.getSnapshot().status; } };
+  return {
+    element,
+    open,
+    get status() {
+      return live?.getSnapshot().status;
+    },
+  };
 }
 
 /** Return what a watched answer shows as rows: those of a page, of a list, or the answer itself. */

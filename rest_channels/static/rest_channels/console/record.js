@@ -65,7 +65,12 @@ export function createRecord(now = () => performance.now()) {
     sent(text, stream) {
       const { name, payload } = parts(text, stream);
       sent.set(nameOf(name, payload?.request_id), now());
-      add({ kind: "out", stream: name, payload: hidden(payload), bytes: encoder.encode(text).length });
+      add({
+        kind: "out",
+        stream: name,
+        payload: hidden(payload),
+        bytes: encoder.encode(text).length,
+      });
     },
 
     received(text, stream) {
@@ -92,7 +97,9 @@ export function createRecord(now = () => performance.now()) {
 /** Return the stream and the payload of a message; on a viewset's own socket there is no envelope. */
 function parts(text, stream) {
   const message = JSON.parse(text);
-  return stream === undefined ? { name: message.stream, payload: message.payload } : { name: stream, payload: message };
+  return stream === undefined
+    ? { name: message.stream, payload: message.payload }
+    : { name: stream, payload: message };
 }
 
 /** Return a copy without credentials: screens are shared, and downloads are sent. */

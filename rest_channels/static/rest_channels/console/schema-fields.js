@@ -5,8 +5,10 @@ import { fill, make, newId } from "./dom.js";
 /** Follow `$ref` and single `allOf`s. */
 export function resolve(schema, components) {
   for (let depth = 0; schema && depth < 8; depth++) {
-    if (schema.$ref) schema = { ...components[schema.$ref.split("/").at(-1)], ...without(schema, "$ref") };
-    else if (schema.allOf?.length === 1) schema = { ...schema.allOf[0], ...without(schema, "allOf") };
+    if (schema.$ref)
+      schema = { ...components[schema.$ref.split("/").at(-1)], ...without(schema, "$ref") };
+    else if (schema.allOf?.length === 1)
+      schema = { ...schema.allOf[0], ...without(schema, "allOf") };
     else break;
   }
   return schema ?? {};
@@ -21,7 +23,9 @@ const typesOf = (schema) => [schema.type].flat().filter((type) => type && type !
 
 /** Return the choices of a schema, `null` among them if it is one. */
 export function choicesOf(schema, components) {
-  const parts = [schema, ...(schema.oneOf ?? schema.anyOf ?? [])].map((part) => resolve(part, components));
+  const parts = [schema, ...(schema.oneOf ?? schema.anyOf ?? [])].map((part) =>
+    resolve(part, components),
+  );
   const choices = parts.flatMap((part) => part.enum ?? ("const" in part ? [part.const] : []));
   return choices.length ? [...new Set(choices)] : null;
 }
@@ -33,7 +37,9 @@ export function typeText(given, components) {
   if (choices) return "choice";
   if (schema.type === "array") return `list of ${typeText(schema.items ?? {}, components)}`;
   const [type = "any"] = typesOf(schema);
-  return [schema.format ?? type, schema.maxLength && `at most ${schema.maxLength} characters`].filter(Boolean).join(", ");
+  return [schema.format ?? type, schema.maxLength && `at most ${schema.maxLength} characters`]
+    .filter(Boolean)
+    .join(", ");
 }
 
 /** The fields that a client may send: `[name, schema, isRequired]`. */
@@ -60,15 +66,27 @@ export function makeField(name, schema, { isRequired = false, components = {}, d
   const isJson = !choices && (type === "array" || type === "object");
   const options = choices ?? (type === "boolean" ? [true, false] : null);
   const input = options
-    ? make("select", {}, make("option", { value: "" }, "—"), options.map((value) => make("option", { value: JSON.stringify(value) }, value === null ? "null" : String(value))))
-    : make(isJson || isLong(schema) ? "textarea" : "input", { rows: isJson ? 3 : 2, spellcheck: false });
+    ? make(
+        "select",
+        {},
+        make("option", { value: "" }, "—"),
+        options.map((value) =>
+          make("option", { value: JSON.stringify(value) }, value === null ? "null" : String(value)),
+        ),
+      )
+    : make(isJson || isLong(schema) ? "textarea" : "input", {
+        rows: isJson ? 3 : 2,
+        spellcheck: false,
+      });
   Object.assign(input, { id, autocomplete: "off" });
   if (isSecret(name, schema)) input.type = "password";
   if (isText && isNumber(schema)) input.inputMode = "decimal";
   input.setAttribute("aria-describedby", `${id}-doc ${id}-error`);
   if (isRequired) input.setAttribute("aria-required", "true");
   const error = make("p", { id: `${id}-error`, class: "field-error" });
-  const help = [typeText(schema, components), doc || schema.description].filter(Boolean).join(" · ");
+  const help = [typeText(schema, components), doc || schema.description]
+    .filter(Boolean)
+    .join(" · ");
 
   input.addEventListener("input", () => {
     complain([]);
@@ -80,7 +98,11 @@ export function makeField(name, schema, { isRequired = false, components = {}, d
     if (text === "") return undefined;
     if (options) return JSON.parse(text);
     if (isJson || (type === undefined && /^[[{"]/.test(text.trim()))) return parsed(text);
-    return isNumber(schema) && text.trim() !== "" && Number.isSafeInteger(Number(text)) ? Number(text) : isFloat(schema, text) ? Number(text) : text;
+    return isNumber(schema) && text.trim() !== "" && Number.isSafeInteger(Number(text))
+      ? Number(text)
+      : isFloat(schema, text)
+        ? Number(text)
+        : text;
   }
 
   function complain(errors) {
@@ -93,7 +115,12 @@ export function makeField(name, schema, { isRequired = false, components = {}, d
     element: make(
       "div",
       { class: "field" },
-      make("label", { for: id }, name, isRequired ? make("span", { class: "required", title: "required" }, " *") : ""),
+      make(
+        "label",
+        { for: id },
+        name,
+        isRequired ? make("span", { class: "required", title: "required" }, " *") : "",
+      ),
       input,
       make("p", { id: `${id}-doc`, class: "field-doc" }, help),
       error,
@@ -110,8 +137,10 @@ export function makeField(name, schema, { isRequired = false, components = {}, d
 }
 
 const isNumber = (schema) => ["integer", "number"].includes(typesOf(schema)[0]);
-const isFloat = (schema, text) => typesOf(schema)[0] === "number" && text.trim() !== "" && Number.isFinite(Number(text));
-const isLong = ({ maxLength = 0, format, type }) => type === "string" && !format && (maxLength === 0 || maxLength > 200);
+const isFloat = (schema, text) =>
+  typesOf(schema)[0] === "number" && text.trim() !== "" && Number.isFinite(Number(text));
+const isLong = ({ maxLength = 0, format, type }) =>
+  type === "string" && !format && (maxLength === 0 || maxLength > 200);
 const isSecret = (name, { format }) => format === "password" || /password|secret/i.test(name);
 
 function parsed(text) {

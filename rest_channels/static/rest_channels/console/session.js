@@ -58,7 +58,9 @@ export function createSession(record, owner) {
     choose(chosen, address) {
       socket = chosen;
       url = address;
-      keys = Object.fromEntries(chosen.streams.filter(({ key }) => key).map(({ name, key }) => [name, key]));
+      keys = Object.fromEntries(
+        chosen.streams.filter(({ key }) => key).map(({ name, key }) => [name, key]),
+      );
       open();
     },
 
@@ -78,7 +80,8 @@ export function createSession(record, owner) {
       const found = { items: [] };
       const stop = record.subscribe((entry) => {
         const { kind, payload } = entry ?? {};
-        const isMine = kind === "in" && payload?.request_id === id && payload.previous === undefined;
+        const isMine =
+          kind === "in" && payload?.request_id === id && payload.previous === undefined;
         if (!isMine || entry.stream !== stream) return;
         if (payload.response_status === 206) found.items.push(payload.data);
         else Object.assign(found, { reply: payload, ms: entry.ms });

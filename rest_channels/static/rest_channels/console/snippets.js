@@ -34,16 +34,28 @@ const NAMES = { partial_update: "patch" };
 const PLAIN = new Set(["action", "pk", "data", "query"]);
 
 function javascript(url, stream, frame) {
-  const target = /^[A-Za-z_$][\w$]*$/.test(stream) ? `api.${stream}` : `api.stream(${JSON.stringify(stream)})`;
+  const target = /^[A-Za-z_$][\w$]*$/.test(stream)
+    ? `api.${stream}`
+    : `api.stream(${JSON.stringify(stream)})`;
   const { action, ...rest } = frame;
-  const lines = ['import { connect } from "rest-channels";', "", `const api = connect(${JSON.stringify(url)});`];
+  const lines = [
+    'import { connect } from "rest-channels";',
+    "",
+    `const api = connect(${JSON.stringify(url)});`,
+  ];
   const isPlain = Object.keys(frame).every((name) => PLAIN.has(name));
   if (action === "subscribe" || action === "subscribe_instance") {
     const { query, pk, window } = rest;
-    lines.push(`const rows = ${target}.live(${JSON.stringify({ query, pk, window })});`, "rows.subscribe(() => console.log(rows.rows));");
+    lines.push(
+      `const rows = ${target}.live(${JSON.stringify({ query, pk, window })});`,
+      "rows.subscribe(() => console.log(rows.rows));",
+    );
   } else if (action === "watch") {
     const { of, query, pk } = rest;
-    lines.push(`const answer = ${target}.watch(${JSON.stringify(of)}, ${JSON.stringify({ query, pk })});`, "answer.subscribe(() => console.log(answer.data));");
+    lines.push(
+      `const answer = ${target}.watch(${JSON.stringify(of)}, ${JSON.stringify({ query, pk })});`,
+      "answer.subscribe(() => console.log(answer.data));",
+    );
   } else if (Object.hasOwn(METHODS, action) && isPlain) {
     const values = METHODS[action](rest).map((value) => JSON.stringify(value) ?? "undefined");
     while (values.at(-1) === "undefined") values.pop();
@@ -51,7 +63,9 @@ function javascript(url, stream, frame) {
   } else {
     const { headers, ...input } = rest;
     const options = headers ? `, ${JSON.stringify({ headers })}` : "";
-    lines.push(`const data = await ${target}.action(${JSON.stringify(action)}, ${JSON.stringify(input)}${options});`);
+    lines.push(
+      `const data = await ${target}.action(${JSON.stringify(action)}, ${JSON.stringify(input)}${options});`,
+    );
   }
   return lines.join("\n");
 }
@@ -95,9 +109,11 @@ function websockets(url, message) {
 function curl(origin, { verb, path }, { data, query }) {
   const address = new URL(path, origin);
   for (const [name, value] of Object.entries(query ?? {}))
-    for (const item of [value].flat()) address.searchParams.append(name, item === null ? "" : String(item));
+    for (const item of [value].flat())
+      address.searchParams.append(name, item === null ? "" : String(item));
   const lines = [`curl -X ${verb} ${quoted(address.href)}`, `-H 'Accept: application/json'`];
-  if (data !== undefined) lines.push(`-H 'Content-Type: application/json'`, `-d ${quoted(JSON.stringify(data))}`);
+  if (data !== undefined)
+    lines.push(`-H 'Content-Type: application/json'`, `-d ${quoted(JSON.stringify(data))}`);
   return lines.join(" \\\n  ");
 }
 

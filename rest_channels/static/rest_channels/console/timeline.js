@@ -4,7 +4,12 @@ import { brief, button, download, fill, find, make, sizeText, timeText } from ".
 
 const SHOWN = 250;
 const QUIET = new Set(["ping", "ack", "alive", "sync"]);
-const CHAINS = { start: ["●", "the chain begins"], resumed: ["●", "resumed at its position"], ok: ["│", "follows the event before"], gap: ["✕", "GAP: events are missing before this one"] };
+const CHAINS = {
+  start: ["●", "the chain begins"],
+  resumed: ["●", "resumed at its position"],
+  ok: ["│", "follows the event before"],
+  gap: ["✕", "GAP: events are missing before this one"],
+};
 
 export function createTimeline(record, show) {
   const rows = find("#timeline");
@@ -20,7 +25,8 @@ export function createTimeline(record, show) {
     requestAnimationFrame(draw);
   };
   record.subscribe(schedule);
-  for (const input of [words, direction, errorsOnly, quiet]) input.addEventListener("input", schedule);
+  for (const input of [words, direction, errorsOnly, quiet])
+    input.addEventListener("input", schedule);
   find("#timeline-clear").addEventListener("click", () => record.clear());
   find("#timeline-download").addEventListener("click", () =>
     download("frames.json", JSON.stringify(record.entries.filter(isWanted), null, 2)),
@@ -45,38 +51,75 @@ export function createTimeline(record, show) {
     const count = record.entries.filter(({ chain }) => chain === "gap").length;
     gaps.hidden = !count;
     fill(gaps, `${count} ${count === 1 ? "gap" : "gaps"}`);
-    find("#timeline-count").textContent = `${wanted.length} of ${record.entries.length + record.dropped}`;
+    find("#timeline-count").textContent =
+      `${wanted.length} of ${record.entries.length + record.dropped}`;
   }
 
   function line(entry) {
     const { number, at, kind, stream, payload, bytes, ms, chain, note } = entry;
     if (kind === "note")
-      return make("li", { class: "entry note", "data-number": number }, make("time", {}, timeText(at)), make("span", {}, note));
+      return make(
+        "li",
+        { class: "entry note", "data-number": number },
+        make("time", {}, timeText(at)),
+        make("span", {}, note),
+      );
     const status = payload?.response_status;
     const isEvent = payload?.previous !== undefined;
     const [sign, meaning] = CHAINS[chain] ?? [];
-    const arrow = make("span", { class: "arrow", title: kind === "out" ? "sent" : "received" }, kind === "out" ? "→" : isEvent ? "⇠" : "←");
+    const arrow = make(
+      "span",
+      { class: "arrow", title: kind === "out" ? "sent" : "received" },
+      kind === "out" ? "→" : isEvent ? "⇠" : "←",
+    );
     const summary = make(
       "summary",
       {},
       make("time", {}, timeText(at)),
       arrow,
-      make("span", { class: "hidden-text" }, kind === "out" ? "sent" : isEvent ? "event" : "received"),
-      make("span", { class: "what" }, [stream, payload?.action].filter(Boolean).join(" · ") || "message"),
-      status === undefined ? "" : make("span", { class: `status ${statusClass(status)}` }, String(status)),
-      ms === undefined ? "" : make("span", { class: "ms" }, `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`),
+      make(
+        "span",
+        { class: "hidden-text" },
+        kind === "out" ? "sent" : isEvent ? "event" : "received",
+      ),
+      make(
+        "span",
+        { class: "what" },
+        [stream, payload?.action].filter(Boolean).join(" · ") || "message",
+      ),
+      status === undefined
+        ? ""
+        : make("span", { class: `status ${statusClass(status)}` }, String(status)),
+      ms === undefined
+        ? ""
+        : make("span", { class: "ms" }, `${ms < 10 ? ms.toFixed(1) : Math.round(ms)} ms`),
       make("span", { class: "size" }, sizeText(bytes)),
-      sign ? make("span", { class: `chain ${chain}`, title: meaning }, sign, make("span", { class: "hidden-text" }, meaning)) : "",
+      sign
+        ? make(
+            "span",
+            { class: `chain ${chain}`, title: meaning },
+            sign,
+            make("span", { class: "hidden-text" }, meaning),
+          )
+        : "",
     );
     const details = make("details", { class: `entry-details` }, summary);
     details.addEventListener("toggle", () => {
       if (!details.open || details.children.length > 1) return;
-      const tools = make("div", { class: "tools" }, kind === "out" ? button("Fill in", () => show(stream, payload)) : "");
+      const tools = make(
+        "div",
+        { class: "tools" },
+        kind === "out" ? button("Fill in", () => show(stream, payload)) : "",
+      );
       details.append(tools, make("pre", { tabIndex: 0 }, JSON.stringify(payload, null, 2)));
     });
     return make(
       "li",
-      { class: `entry ${kind}${chain === "gap" ? " gap" : ""}${isBad(entry) ? " bad" : ""}`, "data-number": number, title: brief(payload, 300) },
+      {
+        class: `entry ${kind}${chain === "gap" ? " gap" : ""}${isBad(entry) ? " bad" : ""}`,
+        "data-number": number,
+        title: brief(payload, 300),
+      },
       details,
     );
   }
@@ -85,7 +128,9 @@ export function createTimeline(record, show) {
 }
 
 function isBad({ payload, chain, code }) {
-  return payload?.response_status >= 400 || chain === "gap" || (code !== undefined && code !== 1000);
+  return (
+    payload?.response_status >= 400 || chain === "gap" || (code !== undefined && code !== 1000)
+  );
 }
 
 export function statusClass(status) {

@@ -18,8 +18,10 @@ export class DCRFClient {
   #start = (/** @type {Client} */ _client) => {};
   #started = /** @type {Promise<Client>} */ (new Promise((resolve) => (this.#start = resolve)));
   #stops = /** @type {Set<AbortController>} */ (new Set());
-  #all = (/** @type {string} */ action) => (/** @type {string} */ stream, data = {}, /** @type {string=} */ id) => this.request(stream, { action, data }, id);
-  #row = (/** @type {string} */ action) => (/** @type {string} */ stream, /** @type {string | number} */ pk, data = {}, /** @type {string=} */ id) => this.request(stream, { action, pk, data }, id);
+  /** @param {string} action @returns {(stream: string, data?: object, id?: string) => Promise<any>} */
+  #all = (action) => (stream, data = {}, id) => this.request(stream, { action, data }, id);
+  /** @param {string} action @returns {(stream: string, pk: string | number, data?: object, id?: string) => Promise<any>} */
+  #row = (action) => (stream, pk, data = {}, id) => this.request(stream, { action, pk, data }, id);
   list = this.#all("list");
   create = this.#all("create");
   retrieve = this.#row("retrieve");

@@ -13,13 +13,11 @@ class Here(RoomConsumers):
     channel_name = "here"
     history = 20
     presence_grace = 2  # seconds; a reloading page is back sooner
+    user_serializer_class = UserSerializer
 
     def get_room(self, name):
         # A hidden room gets the same answer as a room that does not exist.
         return get_object_or_404(Room.objects.visible_to(self.user), pk=name)
-
-    def get_user_data(self):
-        return UserSerializer(self.user).data
 
     def get_message_data(self, room, data):
         aside = AsideSerializer(data=data)

@@ -12,9 +12,7 @@ class AtBoard(RoomConsumers):
 
     channel_name = "at_board"
     presence_grace = 2  # seconds; a reloading page is back sooner
+    user_serializer_class = UserSerializer
 
     def get_room(self, name):
         return get_object_or_404(Board.objects.visible_to(self.user), pk=name)
-
-    def get_user_data(self):
-        return UserSerializer(self.user).data

@@ -22,6 +22,7 @@ from functools import partial
 from typing import Any, Final
 
 from django.core.exceptions import ImproperlyConfigured
+from rest_framework.serializers import BaseSerializer
 
 from rest_channels.bus import process_channel
 from rest_channels.bus.messages import GroupOffer
@@ -117,6 +118,10 @@ class RoomConsumers(UserMixin, WebsocketConsumers):
     history: int = 0
     #: How long a user may be away, for example while a page reloads, without having left (seconds).
     presence_grace: float = 5
+    #: The serializer of a user, for other members; by default they receive `id` and `name`.
+    user_serializer_class: type[BaseSerializer] | None = None
+    #: The serializer that validates the `data` of a message; by default it may be any JSON.
+    message_serializer_class: type[BaseSerializer] | None = None
 
     queue_class = RoomQueue
     _sync_hooks = (
@@ -163,6 +168,8 @@ class RoomConsumers(UserMixin, WebsocketConsumers):
     def get_user_data(self) -> Any:
         """Return what other members receive about the user, as JSON."""
         user = self.user
+        if self.user_serializer_class is not None:
+            return self.user_serializer_class(user, context=self._serializer_context()).data
         if getattr(user, "pk", None) is None:
             return {"id": None, "name": ""}
         return {"id": str(user.pk), "name": user.get_username()}
@@ -174,6 +181,11 @@ class RoomConsumers(UserMixin, WebsocketConsumers):
         Validate or store the message here: the sender receives any exception as an error, and
         nothing is sent.
         """
+        if self.message_serializer_class is not None:
+            context = self._serializer_context()
+            serializer = self.message_serializer_class(data=data, context=context)
+            serializer.is_valid(raise_exception=True)
+            return {"data": serializer.data}
         return {"data": data}
 
     @consumer(action="join")
@@ -233,6 +245,9 @@ class RoomConsumers(UserMixin, WebsocketConsumers):
         queue = self._socket.queue
         assert isinstance(queue, RoomQueue)
         return queue
+
+    def _serializer_context(self) -> dict[str, Any]:
+        return {"request": self.request, "view": self}
 
     def _group(self, name: str) -> str:
         return self.get_group_name(name)

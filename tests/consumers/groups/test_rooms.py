@@ -10,6 +10,7 @@ import pytest
 from channels.routing import URLRouter
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.http import Http404
+from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 
 from rest_channels.bus.messages import GroupUsers
@@ -370,6 +371,46 @@ def test_users_are_those_of_the_request_and_strangers_each_one(django_user_model
             joined_too = stranger.receive()
             assert joined_too["data"] == {"room": "attic", "event": "joined", "user": user}
         assert signed_in.receive()["data"]["event"] == "joined"
+
+
+class SaidSerializer(serializers.Serializer):
+    text = serializers.CharField(max_length=5)
+    secret = serializers.CharField(write_only=True, required=False)
+    length = serializers.SerializerMethodField()
+
+    def get_length(self, said):
+        assert self.context["request"].user.is_anonymous
+        return len(said["text"])
+
+
+class UserSerializer(serializers.Serializer):
+    username = serializers.CharField()
+
+
+def test_serializers_say_what_members_receive_and_what_they_may_send():
+    class Serialized(RoomConsumers):
+        authentication_classes = []
+        user_serializer_class = UserSerializer
+        message_serializer_class = SaidSerializer
+
+    routes = Serialized.as_routes(path="/rooms")
+
+    async def story():
+        async with open_socket(routes, "/rooms") as socket:
+            _, joined = await do(socket, "join")
+            assert joined["users"] == [{"username": ""}]
+            assert (await do(socket, "send", data={"text": "too long"}))[0] == 400
+            said = {"text": "short", "secret": "s", "more": 1}
+            await socket.give({"action": "send", "room": "attic", "data": said})
+            got = [await socket.receive_message() for _ in range(2)]
+            [event] = [message for message in got if message["action"] == "message"]
+            assert event["data"] == {
+                "room": "attic",
+                "user": {"username": ""},
+                "data": {"text": "short", "length": 5},
+            }
+
+    asyncio.run(story())
 
 
 @pytest.mark.parametrize(

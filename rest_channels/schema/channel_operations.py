@@ -12,6 +12,7 @@ from rest_channels.schema.description import (
     StreamDescription,
 )
 from rest_channels.schema.directions import plain
+from rest_channels.schema.handler_messages import room_message
 from rest_channels.schema.json_schema import JsonSchema, reference
 from rest_channels.schema.wire_schemas import (
     NULL,
@@ -206,14 +207,17 @@ class _Exchanges:
         fixed = {"join", "leave", "send", "presence"}
         ephemeral = [action.name for action in self.stream.actions if action.name not in fixed]
         room: JsonSchema = {"type": "string"}
-        said = fields("room", "user", room=room, user={}, data={})
+        assert self.stream.room is not None, "it is a stream of rooms"
+        user = self.stream.room.user
+        said = fields("room", "user", room=room, user=user, data={})
+        message = room_message(self.stream.room)
         kinds = {
-            "message": ("A message to a room", room_event("message", said)),
+            "message": ("A message to a room", room_event("message", message)),
             "presence": (
                 "A user has joined or left",
                 room_event(
                     "presence",
-                    fields("room", "event", "user", room=room, event={"type": "string"}, user={}),
+                    fields("room", "event", "user", room=room, event={"type": "string"}, user=user),
                 ),
             ),
             "reset": (

@@ -28,7 +28,12 @@ from rest_channels.consumers.consumer_streams import ConsumersStream
 from rest_channels.consumers.groups.rooms import RoomConsumers
 from rest_channels.contrib.dcrf.hosting import HostedStream
 from rest_channels.routers import Socket, find_sockets
-from rest_channels.schema.handler_messages import handler_messages
+from rest_channels.schema.handler_messages import (
+    RoomSchemas,
+    handler_messages,
+    room_schemas,
+    room_serializers,
+)
 from rest_channels.schema.json_schema import JsonSchema, component_name, reachable, resolved
 from rest_channels.schema.mapping import operations_of
 from rest_channels.schema.operations import (
@@ -112,6 +117,8 @@ class StreamDescription:
     actions: tuple[ActionDescription, ...]
     #: Names of the authentication classes.
     authentication: tuple[str, ...] = ()
+    #: The content of its rooms, if it has rooms.
+    room: RoomSchemas | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +155,16 @@ def describe(application: Any, public: bool = True, request: Any = None) -> ApiD
     """
     sockets = list(find_sockets(application))
     streams = {id(s): s for socket in sockets for s in map(_viewsets, socket.streams) if s}
-    operations = operations_of(list(streams.values()), public=public, request=request)
+    serializers = {
+        serializer: None
+        for socket in sockets
+        for rooms in map(_rooms, socket.streams)
+        if rooms is not None
+        for serializer in room_serializers(rooms)
+    }
+    operations = operations_of(
+        list(streams.values()), list(serializers), public=public, request=request
+    )
     found = _Streams(operations, None if public else request)
     described = tuple(
         described for socket in sockets if (described := _socket(socket, found)).streams
@@ -170,6 +186,16 @@ def _schemas(stream: StreamDescription) -> Iterator[JsonSchema | None]:
     for action in stream.actions:
         yield from (action.request, action.response, action.message)
         yield from (parameter.schema for parameter in (*action.query, *action.lookups))
+    if stream.room is not None:
+        yield from (stream.room.user, stream.room.sent, stream.room.told)
+
+
+def _rooms(stream: Any) -> type[RoomConsumers] | None:
+    """Return the class of rooms behind `stream`, if any."""
+    consumers = stream.consumers if isinstance(stream, ConsumersStream) else None
+    if consumers is None or not issubclass(consumers, RoomConsumers):
+        return None
+    return consumers
 
 
 def _viewsets(stream: Any) -> Stream | None:
@@ -274,7 +300,9 @@ def _hosted(stream: HostedStream) -> Iterator[ActionDescription]:
 
 
 def _consumers(stream: ConsumersStream, operations: Operations) -> StreamDescription:
-    kind: Kind = "rooms" if issubclass(stream.consumers, RoomConsumers) else "consumers"
+    rooms = _rooms(stream)
+    room = None if rooms is None else room_schemas(rooms, operations.serializers)
+    kind: Kind = "consumers" if room is None else "rooms"
     policy: Any = stream.consumers
     handlers = tuple(
         ActionDescription(
@@ -286,13 +314,17 @@ def _consumers(stream: ConsumersStream, operations: Operations) -> StreamDescrip
             response=message.response,
             status=message.status,
         )
-        for message in handler_messages(stream)
+        for message in handler_messages(stream, room)
     )
     authentication = class_names(policy.authentication_classes)
-    described = StreamDescription(None, kind, _doc(policy), None, None, handlers, authentication)
+    described = StreamDescription(
+        None, kind, _doc(policy), None, None, handlers, authentication, room
+    )
     if stream.viewsets is not None:
         below = _viewset(stream.viewsets, operations, is_row=False)
-        described = replace(below, kind=kind, doc=_doc(policy), actions=handlers + below.actions)
+        described = replace(
+            below, kind=kind, doc=_doc(policy), actions=handlers + below.actions, room=room
+        )
     return described
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,10 +13,30 @@ from rest_channels.consumers.groups.rooms import MAX_ROOM_CHARS, RoomConsumers
 from rest_channels.consumers.handlers import Handler
 from rest_channels.consumers.message_filters import Filter
 from rest_channels.schema.json_schema import JsonSchema
+from rest_channels.schema.operations import Serialized
 
 _ID: Final[JsonSchema] = {"type": ["string", "integer", "null"]}
 _ROOM: Final[JsonSchema] = {"type": "string", "minLength": 1, "maxLength": MAX_ROOM_CHARS}
-_USERS: Final[JsonSchema] = {"type": "array", "items": {}}
+# The shape that `RoomConsumers.get_user_data` returns.
+_USER: Final[JsonSchema] = {
+    "type": "object",
+    "properties": {"id": {"type": ["string", "null"]}, "name": {"type": "string"}},
+    "required": ["id", "name"],
+}
+
+
+@dataclass(frozen=True)
+class RoomSchemas:
+    """
+    The content of rooms.
+
+    `user` is what members receive of each other, `sent` the `data` that they send, and `told` what
+    a message has beside room and user.
+    """
+
+    user: JsonSchema
+    sent: JsonSchema
+    told: JsonSchema
 
 
 @dataclass(frozen=True)
@@ -30,27 +50,58 @@ class HandlerMessage:
     status: int = 200
 
 
-def handler_messages(stream: ConsumersStream) -> Iterator[HandlerMessage]:
-    """Yield the messages of the handlers of `stream`, in the order in which they are asked."""
+def room_serializers(rooms: type[RoomConsumers]) -> list[type]:
+    """Return the serializers that a class of rooms names."""
+    named = (rooms.user_serializer_class, rooms.message_serializer_class)
+    return [serializer for serializer in named if serializer is not None]
+
+
+def room_schemas(rooms: type[RoomConsumers], serializers: Mapping[type, Serialized]) -> RoomSchemas:
+    """Return what a class of rooms carries; a method of its own may return anything."""
+    user, sent, told = _USER, {}, _object({"data": {}}, ["data"])
+    if rooms.user_serializer_class is not None:
+        user = serializers[rooms.user_serializer_class].shown
+    if rooms.message_serializer_class is not None:
+        message = serializers[rooms.message_serializer_class]
+        sent, told = message.accepted, _object({"data": message.shown}, ["data"])
+    if rooms.get_user_data is not RoomConsumers.get_user_data:
+        user = {}
+    if rooms.get_message_data is not RoomConsumers.get_message_data:
+        sent, told = {}, {"type": "object"}
+    return RoomSchemas(user, sent, told)
+
+
+def handler_messages(
+    stream: ConsumersStream, room: RoomSchemas | None = None
+) -> Iterator[HandlerMessage]:
+    """
+    Yield the messages of the handlers of `stream`, in the order in which they are asked.
+
+    `room` is what rooms carry, if it is a stream of them.
+    """
     for handler in stream.handlers:
         actions = [item for item in handler.filters if item.name == "action"]
         words = _words(actions[0]) if actions else None
         if words is None:
-            yield _message(handler, handler.name, stream, _filtered(handler))
+            yield _message(handler, handler.name, stream, _filtered(handler), room)
             continue
         for word in words:
             properties = {**_filtered(handler), "action": {"const": word}}
-            yield _message(handler, word, stream, properties)
+            yield _message(handler, word, stream, properties, room)
 
 
 def _message(
-    handler: Handler, name: str, stream: ConsumersStream, properties: dict[str, JsonSchema]
+    handler: Handler,
+    name: str,
+    stream: ConsumersStream,
+    properties: dict[str, JsonSchema],
+    room: RoomSchemas | None,
 ) -> HandlerMessage:
     is_inherited = handler.method.__module__.startswith("rest_channels.")
     doc = "" if is_inherited else inspect.getdoc(handler.method) or ""
     complete = _ROOM_MESSAGES.get(handler.method)
-    if complete is not None:
-        return complete(name, properties, stream.consumers)
+    if complete is not None and room is not None:
+        return complete(name, properties, stream.consumers, room)
     return HandlerMessage(name, doc, _object(properties, list(properties)))
 
 
@@ -85,16 +136,18 @@ def _words(item: Filter) -> list[str] | None:
     return words if is_literal and not item.wanted.flags & re.IGNORECASE else None
 
 
-Complete = Callable[[str, dict[str, JsonSchema], Any], HandlerMessage]
+Complete = Callable[[str, dict[str, JsonSchema], Any, RoomSchemas], HandlerMessage]
 
 
-def _join(name: str, properties: dict[str, JsonSchema], rooms: Any) -> HandlerMessage:
-    data: dict[str, JsonSchema] = {"room": _ROOM, "users": _USERS}
+def _join(
+    name: str, properties: dict[str, JsonSchema], rooms: Any, room: RoomSchemas
+) -> HandlerMessage:
+    data = {"room": _ROOM, "users": _users(room)}
     properties = _in_room(properties)
     if rooms.history:
         properties["since"] = {"type": "string", "description": "The last position, to resume."}
         data |= {
-            "messages": {"type": "array", "items": {"type": "object"}},
+            "messages": {"type": "array", "items": room_message(room)},
             "position": {"type": "string"},
             "resumed": {"type": "boolean"},
         }
@@ -102,24 +155,42 @@ def _join(name: str, properties: dict[str, JsonSchema], rooms: Any) -> HandlerMe
     return HandlerMessage(name, doc, _with_room(properties), _object(data, list(data)))
 
 
-def _leave(name: str, properties: dict[str, JsonSchema], rooms: Any) -> HandlerMessage:
+def _users(room: RoomSchemas) -> JsonSchema:
+    return {"type": "array", "items": room.user}
+
+
+def room_message(room: RoomSchemas) -> JsonSchema:
+    """Return the schema of the `data` of an event `message`."""
+    properties = {"room": _ROOM, "user": room.user, **room.told.get("properties", {})}
+    return _object(properties, ["room", "user", *room.told.get("required", [])])
+
+
+def _leave(
+    name: str, properties: dict[str, JsonSchema], rooms: Any, room: RoomSchemas
+) -> HandlerMessage:
     schema = _with_room(_in_room(properties))
     return HandlerMessage(name, "Leave a room.", schema, {"type": "null"}, 204)
 
 
-def _send(name: str, properties: dict[str, JsonSchema], rooms: Any) -> HandlerMessage:
-    schema = _with_room({**_in_room(properties), "data": {}}, "data")
+def _send(
+    name: str, properties: dict[str, JsonSchema], rooms: Any, room: RoomSchemas
+) -> HandlerMessage:
+    schema = _with_room({**_in_room(properties), "data": room.sent}, "data")
     kept = _object({"id": {"type": "string"}}, ["id"]) if rooms.history else {"type": "null"}
     return HandlerMessage(name, "Send a message to the members of a room.", schema, kept, 201)
 
 
-def _presence(name: str, properties: dict[str, JsonSchema], rooms: Any) -> HandlerMessage:
-    data = _object({"room": _ROOM, "users": _USERS}, ["room", "users"])
+def _presence(
+    name: str, properties: dict[str, JsonSchema], rooms: Any, room: RoomSchemas
+) -> HandlerMessage:
+    data = _object({"room": _ROOM, "users": _users(room)}, ["room", "users"])
     schema = _with_room(_in_room(properties))
     return HandlerMessage(name, "Return the users in a room.", schema, data)
 
 
-def _ephemeral(name: str, properties: dict[str, JsonSchema], rooms: Any) -> HandlerMessage:
+def _ephemeral(
+    name: str, properties: dict[str, JsonSchema], rooms: Any, room: RoomSchemas
+) -> HandlerMessage:
     schema = _with_room({**_in_room(properties), "data": {}})
     return HandlerMessage(name, "Send members of a room an event that may be lost.", schema)
 

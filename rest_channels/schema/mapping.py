@@ -12,12 +12,16 @@ from rest_channels.schema.plain_operations import plain_operations
 from rest_channels.sockets.streams import Stream
 
 
-def operations_of(streams: Sequence[Stream], *, public: bool, request: Any) -> Operations:
-    """Return the operations of `streams`; see `spectacular_operations`."""
+def operations_of(
+    streams: Sequence[Stream], serializers: Sequence[type], *, public: bool, request: Any
+) -> Operations:
+    """Return the operations of `streams`, and the `serializers`; see `spectacular_operations`."""
     if not has_spectacular():
-        return plain_operations(streams, public=public, request=request)
+        return plain_operations(streams, serializers, public=public, request=request)
     module = import_module("rest_channels.schema.spectacular_operations")
-    operations: Operations = module.spectacular_operations(streams, public=public, request=request)
+    operations: Operations = module.spectacular_operations(
+        streams, serializers, public=public, request=request
+    )
     return operations
 
 

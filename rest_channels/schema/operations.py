@@ -39,17 +39,26 @@ class Operation:
 
 
 @dataclass(frozen=True)
+class Serialized:
+    """The input of a serializer, and its output."""
+
+    accepted: JsonSchema
+    shown: JsonSchema
+
+
+@dataclass(frozen=True)
 class Operations:
     """
     The operations of several streams, with the components that they name.
 
     An operation that the project hides from its documentation is missing. `security` are OpenAPI's
-    security schemes, by name.
+    security schemes, by name. `serializers` are those of rooms.
     """
 
     by_verb: Mapping[tuple[Endpoint, str], Operation]
     components: Mapping[str, JsonSchema]
     security: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    serializers: Mapping[type, Serialized] = field(default_factory=dict)
 
 
 def described_endpoints(stream: Stream) -> list[tuple[Endpoint, str]]:

@@ -19,6 +19,7 @@ from rest_channels.schema.operations import (
     Operation,
     Operations,
     Parameter,
+    Serialized,
     described_endpoints,
 )
 from rest_channels.schema.plain_components import (
@@ -36,9 +37,11 @@ logger = logging.getLogger("rest_channels")
 _WITH_DATA: Final = ("post", "put", "patch")
 
 
-def plain_operations(streams: Sequence[Stream], *, public: bool, request: Any) -> Operations:
+def plain_operations(
+    streams: Sequence[Stream], serializers: Sequence[type], *, public: bool, request: Any
+) -> Operations:
     """
-    Return the operations of `streams`.
+    Return the operations of `streams`, and what the `serializers` accept and show.
 
     Without `public` only those that the user of `request` may use. If a serializer cannot be
     found, this is logged, and any value is admitted in its place.
@@ -60,7 +63,13 @@ def plain_operations(streams: Sequence[Stream], *, public: bool, request: Any) -
         for stream in streams
         for authenticator in getattr(stream.viewset, "authentication_classes", ())
     )
-    return Operations(mapped, as_json_schema(components.schemas), security_schemes(authenticators))
+    shown = {cls: components.of(cls()) for cls in serializers}
+    return Operations(
+        mapped,
+        as_json_schema(components.schemas),
+        security_schemes(authenticators),
+        {cls: Serialized(schema, schema) for cls, schema in shown.items()},
+    )
 
 
 def _view(stream: Stream, endpoint: Endpoint, verb: str, request: Any) -> Any:

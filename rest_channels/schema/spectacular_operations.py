@@ -22,6 +22,7 @@ from drf_spectacular.drainage import GENERATOR_STATS
 from drf_spectacular.generators import EndpointEnumerator, SchemaGenerator
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.settings import spectacular_settings
+from rest_framework.generics import GenericAPIView
 from rest_framework.settings import api_settings
 from rest_framework.utils.encoders import JSONEncoder
 
@@ -30,6 +31,7 @@ from rest_channels.schema.operations import (
     Operation,
     Operations,
     Parameter,
+    Serialized,
     described_endpoints,
 )
 from rest_channels.schema.socket_versions import version_of
@@ -43,14 +45,16 @@ _MARK: Final = "x-rest-channels"
 _lock: Final = Lock()
 
 
-def spectacular_operations(streams: Sequence[Stream], *, public: bool, request: Any) -> Operations:
+def spectacular_operations(
+    streams: Sequence[Stream], serializers: Sequence[type], *, public: bool, request: Any
+) -> Operations:
     """
-    Return the operations of `streams`.
+    Return the operations of `streams`, and what the `serializers` accept and show.
 
     Without `public` only those that the user of `request` may use. drf-spectacular prints its
     warnings.
     """
-    generator = _SocketGenerator(streams, is_public=public)
+    generator = _SocketGenerator(streams, serializers, is_public=public)
     with _lock:
         document = _as_json(generator.get_schema(request=request, public=False))
     by_mark = {
@@ -68,6 +72,7 @@ def spectacular_operations(streams: Sequence[Stream], *, public: bool, request: 
         },
         as_json_schema(components.get("schemas", {})),
         components.get("securitySchemes", {}),
+        generator.serialized,
     )
 
 
@@ -88,8 +93,12 @@ class _Listed:
 class _SocketGenerator(SchemaGenerator):
     """A generator whose endpoints are those of `streams`."""
 
-    def __init__(self, streams: Sequence[Stream], *, is_public: bool) -> None:
+    def __init__(
+        self, streams: Sequence[Stream], serializers: Sequence[type], *, is_public: bool
+    ) -> None:
         super().__init__(patterns=[])
+        self.serializers = serializers
+        self.serialized: dict[type, Serialized] = {}
         self.is_public = is_public
         self.listed = [
             _Listed(stream, endpoint, verb)
@@ -148,6 +157,7 @@ class _SocketGenerator(SchemaGenerator):
     def parse(self, input_request: Any, public: bool) -> Any:
         """Map the sockets, then the HTTP API: names of components depend on both."""
         result = super().parse(input_request, public)
+        self.serialized = {cls: self._serialized(cls) for cls in self.serializers}
         is_described = issubclass(api_settings.DEFAULT_SCHEMA_CLASS, AutoSchema)
         if is_described and getattr(settings, "ROOT_URLCONF", None):
             # Its warnings belong to the document of the HTTP API.
@@ -156,6 +166,18 @@ class _SocketGenerator(SchemaGenerator):
                 over_http.registry = self.registry
                 over_http.parse(None, True)
         return result
+
+    def _serialized(self, serializer: type) -> Serialized:
+        schema = AutoSchema()
+        # As for a view that has the serializer: names, and the context, depend on these.
+        schema.registry, schema.method, schema.path = self.registry, "POST", "/"
+        request = spectacular_settings.GET_MOCK_REQUEST("POST", "/", GenericAPIView(), None)
+        schema.view = GenericAPIView(request=request, format_kwarg=None, swagger_fake_view=True)
+        accepted, shown = (
+            as_json_schema(schema.resolve_serializer(serializer(), direction).ref)
+            for direction in ("request", "response")
+        )
+        return Serialized(accepted, shown)
 
 
 def _require_order(schema: type) -> None:

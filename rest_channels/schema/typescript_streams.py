@@ -40,10 +40,18 @@ class StreamTypes:
         return object_type([*self._rows(stream), *self._actions(stream)])
 
     def _rooms(self, stream: StreamDescription) -> str:
-        events = [
-            Member(name, self._received(_room_part(stream, name))) for name in ("user", "message")
-        ]
-        return object_type([Member("room", object_type(events))])
+        room = stream.room
+        if room is None:
+            return object_type([Member("room", "any")])
+        user, message, told = (
+            self._received(room.user),
+            self._sent(room.sent),
+            self._received(room.told),
+        )
+        members = [Member("user", user), Member("message", message)]
+        if told != object_type([Member("data", message)]):
+            members.append(Member("event", told))
+        return object_type([Member("room", object_type(members))])
 
     def _rows(self, stream: StreamDescription) -> Iterator[Member]:
         actions = {action.name: action for action in stream.actions}
@@ -200,10 +208,3 @@ def _is_called(action: ActionDescription) -> bool:
         return True
     properties = action.message.get("properties", {})
     return bool(properties.get("action") == {"const": action.name})
-
-
-def _room_part(stream: StreamDescription, name: str) -> Any:
-    """Return the schema of a room's users or messages, as the reply to `join` has them."""
-    joined = next((action for action in stream.actions if action.name == "join"), None)
-    properties = (joined.response or {}).get("properties", {}) if joined else {}
-    return properties.get(f"{name}s", {}).get("items")

@@ -14,6 +14,7 @@ from rest_framework.response import Response
 
 from rest_channels.consumers import RoomConsumers, WebsocketConsumers, consumer
 from rest_channels.routers import DefaultRouter
+from rest_channels.schema import mapping
 from rest_channels.schema.description import describe
 from rest_channels.schema.json_schema import reference
 from tests.models import Message, Room
@@ -215,6 +216,25 @@ def test_rooms_have_their_actions(api):
     send = stream.actions[2]
     assert send.message["required"] == ["action", "room", "data"]
     assert send.message["properties"]["action"] == {"const": "send"}
+
+
+@pytest.mark.parametrize("has_spectacular", [True, False])
+def test_rooms_with_serializers_name_their_components(monkeypatch, has_spectacular):
+    monkeypatch.setattr(mapping, "has_spectacular", lambda: has_spectacular)
+
+    class Serialized(RoomConsumers):
+        user_serializer_class = AudienceSerializer
+        message_serializer_class = MessageSerializer
+
+    rooms = DefaultRouter()
+    rooms.register("rooms", Serialized)
+    described = describe(rooms.as_asgi())
+    [stream] = described.sockets[0].streams
+    assert (stream.room.user, stream.room.sent) == (reference("Audience"), reference("Message"))
+    assert stream.room.told["properties"] == {"data": reference("Message")}
+    join = stream.actions[0].response
+    assert join["properties"]["users"]["items"] == reference("Audience")
+    assert set(described.components) == {"Audience", "Message"}
 
 
 def test_it_is_deterministic(api):

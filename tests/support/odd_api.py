@@ -145,8 +145,28 @@ class TagViewSet(viewsets.ModelViewSet):
         raise NotImplementedError
 
 
+class SaidSerializer(serializers.Serializer):
+    text = serializers.CharField()
+    words = serializers.IntegerField(read_only=True)
+
+
 class Chat(RoomConsumers):
     """A chat."""
+
+    user_serializer_class = TagSerializer
+    message_serializer_class = SaidSerializer
+
+
+class Loud(RoomConsumers):
+    def get_user_data(self) -> Any:
+        return "anonymous"
+
+    def get_message_data(self, room: Any, data: Any) -> Any:
+        return {"text": data}
+
+
+class Plain(RoomConsumers):
+    pass
 
 
 class Greetings(WebsocketConsumers):
@@ -174,6 +194,8 @@ router.register("rooms", RoomViewSet)
 router.register(r"rooms/(?P<room_pk>\d+)/messages", MessageViewSet)
 router.register("state", TagViewSet)
 router.register("the-chat", Chat)
+router.register("loud", Loud)
+router.register("plain", Plain)
 router.register("greetings", Greetings)
 router.register("hosted", Hosted)
 

@@ -61,11 +61,12 @@ export async function subscriptions() {
   const size: number | undefined = api.pages.watch("size", { pk: 3, lookups: { book_pk: 2 } }).data;
   api.pages.watch("retrieve", { pk: 3 });
   api.pages.live({ pk: 3, lookups: { book_pk: 2 } });
+  const shouted: string | undefined = api.shouts.join(3).messages[0]?.text;
   const hall = api.here.join(3);
   is<Equal<typeof hall.users, readonly User[]>>();
   const text: string | undefined = hall.messages[0]?.data.text;
   await hall.say({ text: "Brb" });
-  return [row, count, next, size, text, api.state.retryAt, api.pending.length];
+  return [row, count, next, size, shouted, text, api.state.retryAt, api.pending.length];
 }
 
 /** Without types everything is allowed. */

@@ -37,5 +37,6 @@ export interface Streams {
       size: { pk: number; output: number };
     };
   };
+  shouts: { room: { user: User; message: string; event: { text: string } } };
   here: { room: { user: User; message: { text: string } } };
 }

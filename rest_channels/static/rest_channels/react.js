@@ -47,7 +47,7 @@ export function useWatch(stream, of, input = /** @type {any} */ ({})) {
   return /** @type {any} */ (useHandle(stream, [of, input], open).view);
 }
 
-/** Join a room while the component is shown. @template U, M @param {Rooms<U, M>} stream @param {string | number | null} room @returns {RoomView<U, M>} */
+/** Join a room while the component is shown. @template U, M @template [E={ data: M }] @param {Rooms<U, M, E>} stream @param {string | number | null} room @returns {RoomView<U, M, E>} */
 export function useRoom(stream, room) {
   return /** @type {any} */ (useHandle(stream, [room], () => stream.join(/** @type {any} */ (room)), ["say", "setTyping"]).view);
 }

@@ -40,8 +40,8 @@ export const liveStore = (stream, options) =>
 export const watchStore = (stream, of, input) => store(input, () => /** @type {any} */ (stream).watch(of, input));
 
 /**
- * A store of a room, with `say` and `setTyping`. @template U, M @param {Rooms<U, M>} stream @param {string | number | null} room
- * @returns {Readable<Omit<RoomView<U, M>, "say" | "setTyping">> & Pick<RoomView<U, M>, "say" | "setTyping">}
+ * A store of a room, with `say` and `setTyping`. @template U, M @template [E={ data: M }] @param {Rooms<U, M, E>} stream @param {string | number | null} room
+ * @returns {Readable<Omit<RoomView<U, M, E>, "say" | "setTyping">> & Pick<RoomView<U, M, E>, "say" | "setTyping">}
  */
 export const roomStore = (stream, room) =>
   store(room, () => stream.join(/** @type {any} */ (room)), ["say", "setTyping"]);

@@ -176,26 +176,26 @@ export interface Watched<D> extends Live<WatchSnapshot<D>> {
   readonly data: D | undefined;
 }
 
-export interface RoomSnapshot<U, M> {
+export interface RoomSnapshot<U, M, E = { data: M }> {
   readonly users: readonly U[];
   readonly typing: readonly U[];
-  readonly messages: readonly RoomMessage<U, M>[];
+  readonly messages: readonly RoomMessage<U, M, E>[];
   readonly status: Status;
   readonly error: import("./errors.js").ApiError | null;
 }
 
-export interface RoomMessage<U, M> {
+/** A message: `E` is what `get_message_data` returns, which is the data unless it says otherwise. */
+export type RoomMessage<U, M, E = { data: M }> = {
   readonly room: string;
   readonly user: U;
-  readonly data: M;
   readonly id?: string;
   readonly sent_at?: string;
-}
+} & Readonly<E>;
 
-export interface JoinedRoom<U, M> extends Live<RoomSnapshot<U, M>> {
+export interface JoinedRoom<U, M, E = { data: M }> extends Live<RoomSnapshot<U, M, E>> {
   readonly users: readonly U[];
   readonly typing: readonly U[];
-  readonly messages: readonly RoomMessage<U, M>[];
+  readonly messages: readonly RoomMessage<U, M, E>[];
   say(data: M, options?: { signal?: AbortSignal }): Promise<unknown>;
   setTyping(isTyping?: boolean): void;
   leave(): void;
@@ -242,7 +242,8 @@ export interface ViewSetType {
 
 /** What is known of a class of `RoomConsumers`. */
 export interface RoomType {
-  room: { user: any; message: any };
+  /** `message` is what `say` takes, `event` what a message has then, by default `{ data: message }`. */
+  room: { user: any; message: any; event?: any };
 }
 
 export type StreamTypes = { [stream: string]: ViewSetType | RoomType };
@@ -390,16 +391,16 @@ export type WatchAnswer<T, N> = N extends keyof ActionsOf<T>
 /** What bindings to frameworks show of a list, a watch and a room. */
 export type LiveView<T, R = ItemOf<Known<T>>> = LiveSnapshot<R> & Pick<LiveRows<R, KeyOf<Known<T>>>, "grow" | "keyOf" | "isPending">;
 export type WatchView<T, N> = WatchSnapshot<WatchAnswer<T, N>>;
-export type RoomView<U, M> = RoomSnapshot<Any<U>, Any<M>> & Pick<JoinedRoom<U, M>, "say" | "setTyping">;
+export type RoomView<U, M, E = { data: M }> = RoomSnapshot<Any<U>, Any<M>, Any<E>> & Pick<JoinedRoom<U, M>, "say" | "setTyping">;
 
-export interface Rooms<U, M> {
-  join(room: string | number): JoinedRoom<U, M>;
+export interface Rooms<U, M, E = { data: M }> {
+  join(room: string | number): JoinedRoom<U, M, E>;
 }
 
 export type StreamOf<T> = 0 extends 1 & T
   ? any
   : T extends { room: { user: infer U; message: infer M } }
-    ? Rooms<U, M>
+    ? Rooms<U, M, T extends { room: { event: infer E } } ? E : { data: M }>
     : ViewSet<T>;
 
 export interface Connected {

@@ -43,7 +43,7 @@ export const useLive = (stream, options = {}) =>
 export const useWatch = (stream, of, input = /** @type {any} */ ({})) =>
   useHandle(() => toValue(input), (now) => /** @type {any} */ (stream).watch(of, now), ["data", "status", "error"]);
 
-/** Join a room. @template U, M @param {Rooms<U, M>} stream @param {MaybeRefOrGetter<string | number | null>} room @returns {Refs<RoomView<U, M>>} */
+/** Join a room. @template U, M @template [E={ data: M }] @param {Rooms<U, M, E>} stream @param {MaybeRefOrGetter<string | number | null>} room @returns {Refs<RoomView<U, M, E>>} */
 export const useRoom = (stream, room) =>
   useHandle(() => toValue(room), (now) => stream.join(now), ["users", "typing", "messages", "status", "error"], ["say", "setTyping"]);
 

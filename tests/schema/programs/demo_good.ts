@@ -31,5 +31,6 @@ export function live() {
   api.messages.watch("retrieve", { pk: 3 });
   const hall = api.here.join(3);
   hall.setTyping();
-  return hall.users;
+  is<Equal<typeof hall.users, readonly User[]>>();
+  return api.at_board.join(1).users[0]?.username;
 }

@@ -56,6 +56,12 @@ api.stream("state").pets({ pk: "a" });
 api.stream("state").watch("table").data?.b;
 // @ts-expect-error a dog has a breed
 api.stream("state").adopt({ pk: "a", data: { kind: "dog", lives: 9 } });
+// @ts-expect-error a message has a text
+api["the-chat"].join("hall").say({ txt: "Hello" });
+// @ts-expect-error the field is read-only
+api["the-chat"].join("hall").say({ text: "Hello", words: 1 });
+// @ts-expect-error a user has no such field
+api["the-chat"].join("hall").users[0]?.username;
 // @ts-expect-error a message that no action names
 api.greetings.hello();
 // @ts-expect-error a stream of another root

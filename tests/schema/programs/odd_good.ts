@@ -1,6 +1,6 @@
 /* What must compile with the types of a project with odd shapes. */
 import { connect } from "rest-channels";
-import type { Name, Odd, OddRequest, Pet, Room, Streams, V2Streams } from "./odd.js";
+import type { Name, Odd, OddRequest, Pet, Room, Streams, Tag, V2Streams } from "./odd.js";
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 const is = <T extends true>(): T | undefined => undefined;
@@ -49,14 +49,24 @@ function describePet(pet: Pet): string | number | null {
   return pet.kind === "cat" ? pet.lives : pet.breed;
 }
 
+const loud = api.loud.join("hall");
+const plain = api.plain.join("hall");
+
 export function live() {
   is<Equal<ReturnType<typeof api.rooms.live>["rows"], readonly Name[]>>();
   const room = api.rooms.watch("retrieve", { pk: "hall" }).data;
   is<Equal<typeof room, Room | undefined>>();
   api.rooms.watch("list_of_state");
   messages.watch("retrieve", { pk: 3, lookups: { room_pk: "1" } });
-  api["the-chat"].join("hall").say("Hello");
+  const hall = api["the-chat"].join("hall");
+  hall.say({ text: "Hello" });
+  is<Equal<(typeof hall.users)[0], Tag>>();
+  const said: number | undefined = hall.messages[0]?.data.words;
+  api.loud.join("hall").say("Hello");
+  is<Equal<NonNullable<(typeof loud.messages)[0]>["text"], unknown>>();
+  is<Equal<(typeof plain.users)[0], { id: string | null; name: string }>>();
+  is<Equal<NonNullable<(typeof plain.messages)[0]>["data"], unknown>>();
   api.greetings.greet({ data: { name: "ann" } });
   api.hosted.list();
-  return connect<V2Streams>("/v2/").tags.list();
+  return [said, connect<V2Streams>("/v2/").tags.list()];
 }

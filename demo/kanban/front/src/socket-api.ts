@@ -133,7 +133,7 @@ export interface Streams {
     };
   };
   /** A room is named by its id, as text: `{"action": "join", "room": "2"}`. */
-  here: { room: { user: unknown; message: { [key: string]: unknown } } };
+  here: { room: { user: User; message: unknown; event: { [key: string]: unknown } } };
   boards: {
     row: Board;
     filters: {
@@ -168,5 +168,5 @@ export interface Streams {
     destroy: true;
   };
   /** A room is named by the id of its board, as text. */
-  at_board: { room: { user: unknown; message: unknown } };
+  at_board: { room: { user: User; message: unknown } };
 }

@@ -24,6 +24,7 @@ from collections.abc import Callable, Hashable
 from concurrent.futures import Executor, Future
 from typing import Any, Final, TypeVar
 
+from rest_channels.workers.delays import seconds_delayed
 from rest_channels.workers.scheduling import BUSY, SLOW_SECONDS, Job, Line, Paces, next_width
 
 T = TypeVar("T")
@@ -90,11 +91,16 @@ class Pool(Executor):
             else:
                 share = self._shares.get(job.owner)
                 if share is None:
-                    share = self._shares[job.owner] = Line(self.share)
+                    share = self._shares[job.owner] = Line(
+                        self.share, computing=1, computes=self._computes
+                    )
                 share.append(job)
                 if (admitted := share.begin()) is not None:
                     self._line.append(admitted)
             self._begin()
+
+    def _computes(self, job: Job) -> bool:
+        return self.paces.computes(job.kind)
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Put a plain function, without an owner or a kind, and return its future."""
@@ -160,15 +166,23 @@ class Pool(Executor):
         """How many threads may be computing now: those with a job, and the event loop's."""
         return self._line.begun + 1
 
-    def next_job(self, worker: _Worker, ended: Job, computed: float) -> Job | None:
+    def next_job(
+        self, worker: _Worker, ended: Job, computed: float, delayed: float | None
+    ) -> Job | None:
         """
         Return the next job of `worker`, which has run `ended`; None if it must wait to be woken.
+
+        The job `computed` and was `delayed` for that many seconds, None if unknown.
         """
         now = time.monotonic()
         with self._lock:
             took = now - worker.began
             self.paces.learn(
-                ended.kind, took=took, computed=computed, side_by_side=self.side_by_side
+                ended.kind,
+                took=took,
+                computed=computed,
+                delayed=delayed,
+                side_by_side=self.side_by_side,
             )
             self._end(ended)
             job = self._line.begin()
@@ -253,10 +267,13 @@ class _Worker:
         while (job := self.job) is not None:
             computed = time.thread_time()
             while job is not None:
+                # Too dear for quick jobs.
+                delay = seconds_delayed() if job.is_slow else None
                 self._run(job)
                 before, computed = computed, time.thread_time()
+                delayed = None if delay is None else seconds_delayed() - delay
                 # If it is None, another thread may have woken this one from here on.
-                job = self.pool.next_job(self, job, computed - before)
+                job = self.pool.next_job(self, job, computed - before, delayed)
             self._rest()
         self._call(self.pool.on_end)
 

@@ -8,11 +8,16 @@ all of it under its lock.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Final
 
 #: A job that waits or computes for this long is slow.
 SLOW_SECONDS: Final = 0.025
+
+# A job that waits for a smaller share of its time computes. A second one of them side by side would
+# end little sooner than one after the other.
+_WAITING_SHARE: Final = 0.25
 
 #: The share of elapsed time that this process computed. The interpreter lock lets one thread
 #: compute at a time: above `BUSY`, more threads only take turns more often.
@@ -25,15 +30,16 @@ class Job:
     One call for a thread to make. Subclasses define it in `run`, which never raises.
 
     `owner` is the user or address whose share of the threads it takes; jobs of one `kind` take
-    equally long. None: no owner, and nothing known.
+    equally long. None: no owner, and nothing known. A slow one may be one that `computes`.
     """
 
-    __slots__ = ("is_slow", "kind", "number", "owner")
+    __slots__ = ("computes", "is_slow", "kind", "number", "owner")
 
     def __init__(self, owner: Hashable = None, kind: Hashable = None) -> None:
         self.owner = owner
         self.kind = kind
         self.is_slow = False
+        self.computes = False
         self.number = 0
 
     def run(self) -> None:
@@ -50,27 +56,39 @@ class Line:
     Jobs in their order, at most `limit` of them running.
 
     At most `width` of the running jobs are quick, and slow ones leave a quarter free, so that a
-    quick job never waits for the last slow one. Each of the two kinds is first in, first out.
+    quick job never waits for the last slow one. At most `computing` of the slow ones compute, as
+    `computes` says of each when its turn comes. Each of the three kinds is first in, first out.
     """
 
-    def __init__(self, limit: int, width: int | None = None) -> None:
+    def __init__(
+        self,
+        limit: int,
+        width: int | None = None,
+        *,
+        computing: int | None = None,
+        computes: Callable[[Job], bool] = lambda job: False,
+    ) -> None:
         self.limit = limit
         self.width = limit if width is None else width
         self.slow_limit = limit - limit // 4
+        self.computing_limit = limit if computing is None else computing
+        self._computes = computes
         self.begun = 0
         self._slow_begun = 0
+        self._computing_begun = 0
         self._quick: deque[Job] = deque()
         self._slow: deque[Job] = deque()
+        self._computing: deque[Job] = deque()
 
     @property
     def is_empty(self) -> bool:
         """Whether no job runs or waits."""
-        return not (self.begun or self._quick or self._slow)
+        return not (self.begun or self.has_waiting)
 
     @property
     def has_waiting(self) -> bool:
         """Whether a job waits."""
-        return bool(self._quick or self._slow)
+        return bool(self._quick or self._slow or self._computing)
 
     @property
     def holds_quick(self) -> bool:
@@ -79,37 +97,66 @@ class Line:
 
     def append(self, job: Job) -> None:
         """Let `job` wait for its turn."""
-        (self._slow if job.is_slow else self._quick).append(job)
+        self._jobs_like(job).append(job)
+
+    def _jobs_like(self, job: Job) -> deque[Job]:
+        if not job.is_slow:
+            return self._quick
+        return self._computing if job.computes else self._slow
 
     def begin(self) -> Job | None:
         """Take the job whose turn it is; return None if none may begin."""
         if self.begun >= self.limit:
             return None
-        quick, slow = self._quick, self._slow
-        may_quick = bool(quick) and self.begun - self._slow_begun < self.width
-        may_slow = bool(slow) and self._slow_begun < self.slow_limit
-        if may_quick and may_slow:
-            may_quick = quick[0].number < slow[0].number
-        if not (may_quick or may_slow):
+        while self._slow and self._computes(self._slow[0]):
+            self._slow[0].computes = True
+            self._computing.append(self._slow.popleft())
+        waiting = [jobs for jobs in (self._quick, self._slow, self._computing) if self._may(jobs)]
+        if not waiting:
             return None
-        job = (quick if may_quick else slow).popleft()
+        job = min(waiting, key=lambda jobs: jobs[0].number).popleft()
         self.begun += 1
         self._slow_begun += job.is_slow
+        self._computing_begun += job.is_slow and job.computes
         return job
+
+    def _may(self, jobs: deque[Job]) -> bool:
+        """Return whether the first of `jobs` may begin, if there is one."""
+        if not jobs:
+            return False
+        if jobs is self._quick:
+            return self.begun - self._slow_begun < self.width
+        if jobs is self._computing and self._computing_begun >= self.computing_limit:
+            return False
+        return self._slow_begun < self.slow_limit
 
     def take_back(self, job: Job) -> None:
         """Undo `begin`."""
         self.end(job)
-        (self._slow if job.is_slow else self._quick).appendleft(job)
+        self._jobs_like(job).appendleft(job)
 
     def end(self, job: Job) -> None:
         """Let another job begin in place of `job`."""
         self.begun -= 1
         self._slow_begun -= job.is_slow
+        self._computing_begun -= job.is_slow and job.computes
 
     def found_slow(self) -> None:
         """Count one of the running quick jobs as slow from now on."""
         self._slow_begun += 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Pace:
+    """
+    The averages of a kind of jobs.
+
+    `seconds` is how long one waits or computes, `waiting` the share of its time that it waits, None
+    if unknown.
+    """
+
+    seconds: float = 0.0
+    waiting: float | None = None
 
 
 class Paces:
@@ -118,30 +165,52 @@ class Paces:
     """
 
     def __init__(self) -> None:
-        self._seconds: dict[Hashable, float] = {}
+        self._of: dict[Hashable, _Pace] = {}
 
     def is_slow(self, kind: Hashable) -> bool:
-        return self._seconds.get(kind, 0.0) >= SLOW_SECONDS
+        return self._of.get(kind, _Pace()).seconds >= SLOW_SECONDS
 
-    def learn(self, kind: Hashable, *, took: float, computed: float, side_by_side: int) -> None:
+    def computes(self, kind: Hashable) -> bool:
+        """Return whether jobs of a slow kind compute nearly all of their time."""
+        waiting = self._of.get(kind, _Pace()).waiting
+        return waiting is not None and waiting < _WAITING_SHARE
+
+    def learn(
+        self,
+        kind: Hashable,
+        *,
+        took: float,
+        computed: float,
+        delayed: float | None = None,
+        side_by_side: int,
+    ) -> None:
         """
         Learn from a job of `kind`, which took and computed that many seconds.
 
         Threads take turns at computing, so among `side_by_side` of them a job takes that many times
-        what it computes without being slow: only the rest was spent waiting.
+        what it computes without being slow: only the rest was spent waiting. For `delayed` seconds
+        it could have computed, but no processor was free; None if unknown.
         """
-        seconds = max(computed, took - computed * side_by_side)
-        known = self._seconds.get(kind)
+        waited = max(0.0, took - (computed + (delayed or 0.0)) * side_by_side)
+        known = self._of.get(kind)
         if known is None:
-            if kind is None or seconds < SLOW_SECONDS:
+            if kind is None or max(computed, waited) < SLOW_SECONDS:
                 return
-            known = 0.0
+            known = _Pace()
         # A single long run does not make a kind slow.
-        average = known + (seconds - known) / 4
-        if average < SLOW_SECONDS / 4:
-            del self._seconds[kind]
+        seconds = _average(known.seconds, max(computed, waited))
+        waiting = known.waiting
+        if delayed is not None:
+            share = waited / max(waited + computed, 1e-9)
+            waiting = share if waiting is None else _average(waiting, share)
+        if seconds < SLOW_SECONDS / 4:
+            del self._of[kind]
         else:
-            self._seconds[kind] = average
+            self._of[kind] = _Pace(seconds, waiting)
+
+
+def _average(known: float, new: float) -> float:
+    return known + (new - known) / 4
 
 
 def next_width(width: int, utilisation: float, most: int) -> int:

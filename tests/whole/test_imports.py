@@ -326,6 +326,7 @@ RANKS = [
         "sockets.running_keys",
         "schema.json_schema",
         "sockets.sessions",
+        "workers.delays",
         "workers.scheduling",
         "workers.sql_effects",
     ],

@@ -15,7 +15,7 @@ from functools import partial
 import pytest
 
 from rest_channels.workers.pool import Pool
-from rest_channels.workers.scheduling import Job
+from rest_channels.workers.scheduling import SLOW_SECONDS, Job
 from tests.support.gates import Gate
 
 
@@ -192,6 +192,36 @@ def test_slow_work_of_an_owner_leaves_room_for_quick_work_of_the_same():
         gate.await_arrivals(3)
         assert put(pool, gate.opened.set, owner="ann", kind="retrieve").ended.wait(10)
         assert all(report.ended.wait(10) for report in reports)
+
+
+def test_an_owners_jobs_that_compute_run_one_at_a_time():
+    with pool_of(16, share=4, computed=Processor(is_busy=False)) as pool:
+        pool.paces.learn("export", took=1, computed=1, delayed=0.0, side_by_side=1)
+        gate = Gate()
+        jobs = [put(pool, gate.pass_through, owner="ann", kind="export") for _ in range(3)]
+        jobs += [put(pool, gate.pass_through, owner="ben", kind="export") for _ in range(3)]
+        gate.await_arrivals(2)
+        # Quick and waiting ones of the same owner go on.
+        make_slow(pool, "report")
+        for kind in ("retrieve", "report"):
+            assert put(pool, lambda: None, owner="ann", kind=kind).ended.wait(10)
+        assert not gate.arrived.acquire(blocking=False)
+        gate.opened.set()
+        assert all(job.ended.wait(10) for job in jobs)
+
+
+def test_a_pool_learns_that_a_kind_computes():
+    def compute():
+        until = time.thread_time() + 2 * SLOW_SECONDS
+        while time.thread_time() < until:
+            pass
+
+    with pool_of(4) as pool:
+        number = 0
+        while not pool.paces.computes("export"):
+            assert put(pool, compute, kind="export").ended.wait(10)
+            number += 1
+    assert number < 20
 
 
 # Owners

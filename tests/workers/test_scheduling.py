@@ -8,11 +8,11 @@ from rest_channels.workers.scheduling import SLOW_SECONDS, Job, Line, Paces, nex
 
 
 def jobs(line, kinds):
-    """Jobs put into `line` in this order: "q" for quick, "s" for slow."""
+    """Jobs put into `line` in this order: "q" for quick, "s" for slow, "c" for computing."""
     made = []
     for number, kind in enumerate(kinds):
         job = Job()
-        job.number, job.is_slow = number, kind == "s"
+        job.kind, job.number, job.is_slow = kind, number, kind in "sc"
         line.append(job)
         made.append(job)
     return made
@@ -67,6 +67,29 @@ def test_width_holds_back_quick_jobs_alone():
     line.width = 2
     assert begun(line) == [1]
     assert not line.holds_quick
+
+
+def test_one_job_that_computes_runs_beside_those_that_wait():
+    line = Line(8, computing=1, computes=lambda job: job.kind == "c")
+    _, first, *_ = jobs(line, "sccsqc")
+    assert begun(line) == [0, 1, 3, 4]
+    line.end(first)
+    assert begun(line) == [2]
+
+
+def test_a_job_that_computes_keeps_its_place_when_it_is_taken_back():
+    line = Line(8, computing=1, computes=lambda job: True)
+    first, _ = jobs(line, "cc")
+    line.take_back(line.begin())
+    assert begun(line) == [0]
+    line.end(first)
+    assert begun(line) == [1]
+
+
+def test_jobs_that_compute_leave_a_quarter_free():
+    line = Line(4, computes=lambda job: True)
+    jobs(line, "cccc")
+    assert begun(line) == [0, 1, 2]
 
 
 def test_a_job_found_slow_lets_a_quick_one_begin():
@@ -152,6 +175,38 @@ def test_a_kind_called_slow_by_mistake_is_quick_again_among_many_that_compute():
     assert not paces.is_slow("list")
 
 
+def test_a_slow_kind_computes_if_it_hardly_waits():
+    paces = Paces()
+    paces.learn("export", took=0.2, computed=0.2, side_by_side=1)
+    assert not paces.computes("export")
+    paces.learn("export", took=0.22, computed=0.2, delayed=0.0, side_by_side=1)
+    assert paces.computes("export") and not paces.computes("other")
+
+
+def test_a_kind_that_waits_for_a_database_does_not_compute():
+    paces = Paces()
+    paces.learn("report", took=0.2, computed=0.1, delayed=0.0, side_by_side=1)
+    assert paces.is_slow("report") and not paces.computes("report")
+
+
+def test_a_kind_computes_although_other_processes_take_the_processor():
+    paces = Paces()
+    paces.learn("export", took=0.8, computed=0.1, delayed=0.7, side_by_side=1)
+    assert paces.computes("export")
+    paces.learn("export", took=1.6, computed=0.1, delayed=0.7, side_by_side=2)
+    assert paces.computes("export")
+
+
+def test_a_kind_that_begins_to_wait_computes_no_more():
+    paces = Paces()
+    paces.learn("export", took=0.1, computed=0.1, delayed=0.0, side_by_side=1)
+    looks = 0
+    while paces.computes("export"):
+        paces.learn("export", took=1.0, computed=0.1, delayed=0.0, side_by_side=1)
+        looks += 1
+    assert looks < 5
+
+
 def test_jobs_of_no_kind_teach_nothing():
     paces = Paces()
     paces.learn(None, took=10, computed=10, side_by_side=1)
@@ -165,7 +220,7 @@ def test_quick_kinds_are_not_remembered():
         paces.learn(1, took=0.001, computed=0, side_by_side=1)
     for number in range(100):
         paces.learn(number, took=SLOW_SECONDS / 2, computed=0, side_by_side=1)
-    assert vars(paces) == {"_seconds": {}}
+    assert vars(paces) == {"_of": {}}
 
 
 # Widths

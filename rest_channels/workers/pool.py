@@ -6,9 +6,9 @@ A pool with as few threads as keep up with its jobs, up to a limit.
     pool.submit(function, 1).result()   # as with any executor
 
 It begins with one thread. While quick jobs wait, a supervisor checks every few milliseconds whether
-the process computes or waits. If it waits, more threads work; if it computes, fewer, because more
-would only take the interpreter lock from one another. Slow jobs wait for something else by nature:
-they get a thread at once, up to three quarters of all.
+the process computes or waits, and whether its threads compete. If they wait, more threads
+work; if it computes, fewer, because more would only take the lock from one another. Slow jobs wait
+for something else by nature: they get a thread at once, up to three quarters of all.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Executor, Future
 from typing import Any, Final, TypeVar
 
+from rest_channels.workers import lock_probe
 from rest_channels.workers.delays import seconds_delayed
-from rest_channels.workers.scheduling import BUSY, SLOW_SECONDS, Job, Line, Paces, next_width
+from rest_channels.workers.scheduling import BUSY, IDLE, SLOW_SECONDS, Job, Line, Paces, next_width
 
 T = TypeVar("T")
 
@@ -36,14 +37,19 @@ logger = logging.getLogger("rest_channels")
 _LOOK_SECONDS: Final = 0.004
 _CALM_LOOK_SECONDS: Final = 0.016
 
+# A look finds the lock taken or free: the share of the last 8 looks counts, of fewer at first.
+_LOOKS_REMEMBERED: Final = 8
+
 
 class Pool(Executor):
     """
     At most `limit` threads, of which each owner of jobs gets at most `share` at a time.
 
-    `computed` returns the seconds that this process has computed so far. `on_rest` is called in an
-    idle thread and returns the seconds after which to call it again, None for not before the next
-    job; `on_end` is called in a thread that ends.
+    `computed` returns the seconds that this process has computed so far; `sleep` sleeps that many
+    seconds and returns whether the interpreter lock was taken then, `count_runnable` how many of
+    the threads with these native ids compute or lack a processor; see `lock_probe`. `on_rest` is
+    called in an idle thread and returns the seconds after which to call it again, None for not
+    before the next job; `on_end` is called in a thread that ends.
     """
 
     def __init__(
@@ -53,6 +59,8 @@ class Pool(Executor):
         share: int | None = None,
         name: str = "pool",
         computed: Callable[[], float] = time.process_time,
+        sleep: Callable[[float], bool] = lock_probe.sleep,
+        count_runnable: Callable[[Iterable[int]], int] = lock_probe.count_runnable,
         on_rest: Callable[[], float | None] = lambda: None,
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
@@ -72,7 +80,8 @@ class Pool(Executor):
         self._numbers = itertools.count()
         self._names = itertools.count()
         self._is_shut = False
-        self._supervisor = _Supervisor(self, computed)
+        self._count_runnable = count_runnable
+        self._supervisor = _Supervisor(self, computed, sleep)
 
     @property
     def width(self) -> int:
@@ -138,8 +147,8 @@ class Pool(Executor):
         """
         Set the number of jobs side by side that finishes soonest; for the supervisor.
 
-        `utilisation` is the share of the elapsed time that was computed. Returns whether the
-        supervisor is still needed.
+        `utilisation` is the share of the elapsed time that was computed, or in which the
+        interpreter lock was taken. Returns whether the supervisor is still needed.
         """
         with self._lock:
             line = self._line
@@ -152,6 +161,13 @@ class Pool(Executor):
             if not is_needed:
                 self._supervisor.sleep()
             return is_needed
+
+    def is_computing(self) -> bool:
+        """Return whether at least half of the threads with a job compute, or lack a processor."""
+        with self._lock:
+            found = [worker.thread.native_id for worker in self._threads if worker.job is not None]
+        ids = [thread_id for thread_id in found if thread_id is not None]
+        return bool(ids) and 2 * self._count_runnable(ids) >= len(ids)
 
     def _find_slow(self, began_by: float) -> None:
         for worker in self._threads:
@@ -304,9 +320,12 @@ class _Supervisor:
     A thread that checks, while quick jobs wait, whether more or fewer threads would be faster.
     """
 
-    def __init__(self, pool: Pool, computed: Callable[[], float]) -> None:
+    def __init__(
+        self, pool: Pool, computed: Callable[[], float], sleep: Callable[[float], bool]
+    ) -> None:
         self._pool = pool
         self._computed = computed
+        self._sleep = sleep
         self._is_awake = False
         self._awake = threading.Lock()
         self._awake.acquire()
@@ -342,16 +361,22 @@ class _Supervisor:
     def _look_on(self) -> None:
         pause = _LOOK_SECONDS
         passed, computed = time.monotonic(), self._computed()
-        waits, utilisation = True, None
+        waits, utilisation, taken, looks = True, None, 0.0, 0
         while waits:
-            time.sleep(pause)
+            is_taken = self._sleep(pause)
             passed_before, passed = passed, time.monotonic()
             computed_before, computed = computed, self._computed()
             seen = (computed - computed_before) / (passed - passed_before)
             # A single look may see only a few jobs, or another process in the way.
             utilisation = seen if utilisation is None else utilisation + (seen - utilisation) / 3
-            waits = self._pool.adapt(utilisation)
-            is_calm = utilisation > BUSY and self._pool.width == 1
+            # SQLite computes without the lock; on a busy machine it may lack a processor meanwhile.
+            is_taken = is_taken or (utilisation < IDLE and self._pool.is_computing())
+            looks += 1
+            taken += (is_taken - taken) / min(looks, _LOOKS_REMEMBERED)
+            # While it is taken, a further thread would only wait for it.
+            busy = max(utilisation, taken, IDLE if is_taken else 0.0)
+            waits = self._pool.adapt(busy)
+            is_calm = busy >= IDLE and self._pool.width == 1
             pause = _CALM_LOOK_SECONDS if is_calm else _LOOK_SECONDS
 
 

@@ -327,6 +327,7 @@ RANKS = [
         "schema.json_schema",
         "sockets.sessions",
         "workers.delays",
+        "workers.lock_probe",
         "workers.scheduling",
         "workers.sql_effects",
     ],

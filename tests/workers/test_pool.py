@@ -106,6 +106,34 @@ def test_no_thread_is_added_while_the_process_computes():
         wait(futures, 10)
 
 
+def test_no_thread_is_added_while_threads_compete_for_the_lock():
+    # On a busy machine the process gets little processor time: it seems to be idle.
+    processor = Processor(is_busy=False)
+
+    def sleep(seconds):
+        time.sleep(seconds)
+        return True
+
+    with pool_of(8, computed=processor, sleep=sleep) as pool:
+        gate = Gate()
+        waiting = [pool.submit(gate.pass_through) for _ in range(8)]
+        processor.await_looks(5)
+        assert pool.width == 1
+        gate.opened.set()
+        wait(waiting, 10)
+
+
+def test_no_thread_is_added_while_threads_compute_without_the_lock():
+    processor = Processor(is_busy=False)
+    with pool_of(8, computed=processor, count_runnable=lambda ids: len(list(ids))) as pool:
+        gate = Gate()
+        waiting = [pool.submit(gate.pass_through) for _ in range(8)]
+        processor.await_looks(5)
+        assert pool.width == 1
+        gate.opened.set()
+        wait(waiting, 10)
+
+
 def test_a_process_that_begins_to_compute_gives_threads_up():
     processor = Processor(is_busy=False)
     gate, lock = Gate(), threading.Lock()

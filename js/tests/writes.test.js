@@ -62,6 +62,27 @@ test(
 );
 
 test(
+  "a create whose reply was lost is not shown twice when the rows come again",
+  talk(tables, async ({ server, clock, open }) => {
+    const api = open();
+    const list = api.messages.live({ query: { room: 1 } });
+    await clock.advance(20);
+    const seen = watchTexts(list);
+    server.loses = (_, way) => way === "down";
+    const created = api.messages.create({ room: 1, text: "new" });
+    await clock.advance(20);
+    server.loses = () => false;
+    let latency = 50;
+    server.latency = () => latency++; // rows and the repeated reply come one after the other
+    server.epoch++; // its positions mean nothing any more: all rows come
+    server.cut();
+    await clock.advance(20_000);
+    assert.deepEqual([(await created).id, texts(list)], [4, ["one", "two", "new"]]);
+    assert.ok(seen.slice(1).every((state) => state.length === 3), JSON.stringify(seen));
+  }),
+);
+
+test(
   "patch, update and destroy are shown at once",
   talk(tables, async ({ server, clock, open }) => {
     const api = open();

@@ -107,7 +107,10 @@ export function become(unloaded, client, options) {
 
   /** @param {Row[]} rows */
   function replace(rows) {
+    const before = base.byKey;
     base.replace(rows);
+    // A row may be what a write has created whose reply was lost.
+    for (const [key, row] of base.byKey) if (!before.has(key)) overlay.seen(stream, key, row);
     tell("reset");
   }
 

@@ -55,6 +55,23 @@ test("an insert is pending until the fence: no row disappears or is there twice"
   assert.deepEqual([frame.fence, typeof frame.idempotency_key], [true, "string"]);
 }));
 
+test("a created row keeps the key of its element when it gets its real key", collected(async ({ server, clock, messages }) => {
+  const { keyOf } = messages.utils;
+  const shown = new Set();
+  messages.subscribeChanges(() => {
+    for (const row of messages.toArray) if (row.text === "mine") shown.add(keyOf(row));
+  });
+  server.latency = () => 10;
+  const insert = messages.insert({ id: "temporary", room: 1, text: "mine" });
+  await clock.advance(50);
+  await insert.isPersisted.promise;
+  assert.deepEqual([messages.get(4).text, keyOf(messages.get(4)), keyOf(messages.get(1))], ["mine", "temporary", 1]);
+  assert.deepEqual([...shown], ["temporary"]);
+  server.write("messages", "destroy", 4);
+  await clock.advance(50);
+  assert.equal(keyOf({ id: 4 }), 4); // another row may get the key
+}));
+
 test("updates send what has changed, deletes the key; both are done at the fence", collected(async ({ server, clock, messages, seen }) => {
   seen();
   const update = messages.update(1, (row) => void (row.text = "mine"));

@@ -59,6 +59,10 @@ FAST = {"PYTHONDEVMODE": ""}
 FEWER = {"TEST_PROGRAMS": "50", "FUZZ_FRAMES": "1000"}
 FEW = {**FEWER, **FAST}
 
+# Two variants, or one, of each parametrised test: other runs on SQLite and PostgreSQL have all.
+TWO_OF_EACH = {**FEW, "TEST_VARIANTS": "2"}
+ONE_OF_EACH = {**FEW, "TEST_VARIANTS": "1"}
+
 # Tests of code for which a Python and a Django between the two may differ from both.
 SOME = (
     "tests/differential tests/live/capture/test_capture_matrix.py tests/whole/test_versions.py "
@@ -92,13 +96,13 @@ IN_DEVELOPMENT = f"{SHORT} {' '.join(DEVELOPMENT)}"
 JOBS = [
     suite("PostgreSQL", "test", "postgresql", **FAST),
     suite("newest versions, SQLite", "newest", "sqlite", f"{SHORT} {WITHOUT_DEVELOPMENT}", **FEW),
-    suite("newest versions, PostgreSQL", "newest", "postgresql", SHORTER, **FEW),
-    suite("oldest versions", "oldest", "sqlite", SHORT, **FEW),
+    suite("newest versions, PostgreSQL", "newest", "postgresql", SHORTER, **TWO_OF_EACH),
+    suite("oldest versions", "oldest", "sqlite", SHORT, **TWO_OF_EACH),
     suite("long tests, SQLite", "newest", "sqlite", LONG, **FAST),
     suite("newest versions, SQLite, development mode", "newest", "sqlite", IN_DEVELOPMENT, **FEWER),
     suite("Chromium", "test", "sqlite", " ".join(CHROMIUM), **FAST),
-    suite("Python 3.13, Django 6.0", "python3.13", "sqlite", SOME, **FEW),
-    suite("Python 3.12, Django 6.0", "python3.12", "sqlite", SOME, **FEW),
+    suite("Python 3.13, Django 6.0", "python3.13", "sqlite", SOME, **ONE_OF_EACH),
+    suite("Python 3.12, Django 6.0", "python3.12", "sqlite", SOME, **ONE_OF_EACH),
     Job("instructions of a retrieve", "make instructions"),
     Job("JavaScript client", "make js-test"),
     Job("docs", "make docs docs-test"),

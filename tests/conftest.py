@@ -24,6 +24,7 @@ from rest_channels.test.base_client import BaseSocketClient
 from tests.support import available_services, killable_services, table_cleanup
 from tests.support.killable_services import OwnPgBouncer, OwnPostgreSQL, OwnRedis
 from tests.support.quick_audiences import take_all_for_quick
+from tests.support.variants import beyond_variants
 
 # A machine may be slow, so no test depends on the duration of an example.
 hypothesis.settings.register_profile("tests", deadline=None)
@@ -42,6 +43,12 @@ _LIVE = Path(__file__).parent / "live"
 DATABASE = os.environ.get("TEST_DATABASE") or "sqlite"
 collect_ignore = _ON_SQLITE if DATABASE == "postgresql" else []
 
+#: How many variants of each parametrised test run; another run of CI has them all.
+VARIANTS = os.environ.get("TEST_VARIANTS")
+
+# It decides which of them, so that runs on other versions and databases differ.
+_RUN = f"{os.environ.get('TEST_VERSIONS')} {DATABASE}"
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "only_on(*databases): a story of these databases alone")
@@ -53,8 +60,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     elsewhere = [item for item in items if DATABASE not in _databases(item) or _is_done(item)]
-    config.hook.pytest_deselected(items=elsewhere)
-    items[:] = sorted({*items} - {*elsewhere}, key=items.index)
+    _deselect(config, items, elsewhere)
+    if VARIANTS is not None:
+        _deselect(config, items, beyond_variants(items, int(VARIANTS), _RUN))
+
+
+def _deselect(config: pytest.Config, items: list[pytest.Item], those: list[pytest.Item]) -> None:
+    config.hook.pytest_deselected(items=those)
+    items[:] = sorted({*items} - {*those}, key=items.index)
 
 
 def _databases(item: pytest.Item) -> tuple[str, ...]:

@@ -174,6 +174,9 @@ class _PlainOperation:
         backends = [backend() for backend in getattr(self.view, "filter_backends", ())]
         paginator = getattr(self.view, "paginator", None)
         for source in [*backends, *([paginator] if paginator is not None else [])]:
+            # django-filter deprecates its own; the keys of its filters follow below.
+            if hasattr(source, "get_filterset_class"):
+                continue
             described = getattr(source, "get_schema_operation_parameters", lambda view: ())
             for item in described(self.view):
                 found[item["name"]] = _parameter(item)

@@ -11,6 +11,7 @@ from rest_framework import fields, relations, serializers
 from rest_framework.settings import api_settings
 from rest_framework.utils.encoders import JSONEncoder
 
+from rest_channels.schema.big_integers import as_text, is_text
 from rest_channels.schema.json_schema import JsonSchema, or_null, reference
 
 _TEXT: Final[JsonSchema] = {"type": "string"}
@@ -102,7 +103,8 @@ def field_schema(field: Any) -> JsonSchema:
     """Return the schema of the values of a field without children; {} if nothing is known."""
     for kind, schema_of in _KINDS.items():
         if isinstance(field, kind):
-            return schema_of(field)
+            schema = schema_of(field)
+            return as_text(schema) if is_text(field) else schema
     return {}
 
 

@@ -26,6 +26,7 @@ from rest_framework.generics import GenericAPIView
 from rest_framework.settings import api_settings
 from rest_framework.utils.encoders import JSONEncoder
 
+from rest_channels.schema.big_integers import as_text, is_text
 from rest_channels.schema.json_schema import JsonSchema, as_json_schema
 from rest_channels.schema.operations import (
     Operation,
@@ -168,7 +169,7 @@ class _SocketGenerator(SchemaGenerator):
         return result
 
     def _serialized(self, serializer: type) -> Serialized:
-        schema = AutoSchema()
+        schema = _SocketSchema()
         # As for a view that has the serializer: names, and the context, depend on these.
         schema.registry, schema.method, schema.path = self.registry, "POST", "/"
         request = spectacular_settings.GET_MOCK_REQUEST("POST", "/", GenericAPIView(), None)
@@ -190,7 +191,17 @@ def _require_order(schema: type) -> None:
         )
 
 
-class _Marked(AutoSchema):
+class _SocketSchema(AutoSchema):
+    """A schema that knows when integers are written as text."""
+
+    def _map_serializer_field(
+        self, field: Any, direction: Any, bypass_extensions: bool = False
+    ) -> Any:
+        schema = super()._map_serializer_field(field, direction, bypass_extensions)
+        return as_text(schema) if is_text(field) else schema
+
+
+class _Marked(_SocketSchema):
     mark: int
 
     def get_extensions(self) -> dict[str, Any]:

@@ -290,13 +290,15 @@ def _facts(schema: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(part, Mapping) and part.get("format") in _FORMATS:
             yield _FORMATS[part["format"]]
     bounds = [abs(schema.get(word) or 0) for word in ("maximum", "minimum")]
-    if schema.get("format") == "int64" or (
-        schema.get("type") == "integer" and max(bounds) > _MAX_SAFE
-    ):
+    kind = schema.get("type")
+    kinds: list[Any] = kind if isinstance(kind, list) else [kind]
+    if "string" in kinds and schema.get("format") == "int64":
+        yield "Integer as text, because JavaScript rounds numbers beyond 2 ** 53."
+    elif "integer" in kinds and (schema.get("format") == "int64" or max(bounds) > _MAX_SAFE):
         yield "A number: beyond 2 ** 53 JavaScript rounds it."
     if "maxLength" in schema:
         yield f"At most {schema['maxLength']} characters."
-    if schema.get("type") == "integer" and max(bounds) <= _MAX_SAFE:
+    if "integer" in kinds and max(bounds) <= _MAX_SAFE:
         yield from _range(schema)
     if "default" in schema:
         yield f"Default: {literal(schema['default'])}."

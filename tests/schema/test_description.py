@@ -219,6 +219,32 @@ def test_rooms_have_their_actions(api):
 
 
 @pytest.mark.parametrize("has_spectacular", [True, False])
+@pytest.mark.skipif(not hasattr(serializers, "BigIntegerField"), reason="before DRF 3.17")
+def test_big_integers_as_text_are_text(monkeypatch, has_spectacular):
+    monkeypatch.setattr(mapping, "has_spectacular", lambda: has_spectacular)
+
+    class BigSerializer(serializers.Serializer):
+        text = serializers.BigIntegerField(coerce_to_string=True, max_value=2**60, allow_null=True)
+        number = serializers.BigIntegerField(coerce_to_string=False)
+
+    class BigRooms(RoomConsumers):
+        user_serializer_class = BigSerializer
+
+    class BigViewSet(viewsets.ViewSet):
+        serializer_class = BigSerializer
+
+        def create(self, request):
+            raise NotImplementedError
+
+    for served in (BigRooms, BigViewSet):
+        big = DefaultRouter()
+        big.register("big", served, "big")
+        properties = describe(big.as_asgi()).components["Big"]["properties"]
+        assert properties["text"] == {"type": ["string", "null"], "format": "int64"}
+        assert properties["number"] == {"type": "integer"}
+
+
+@pytest.mark.parametrize("has_spectacular", [True, False])
 def test_rooms_with_serializers_name_their_components(monkeypatch, has_spectacular):
     monkeypatch.setattr(mapping, "has_spectacular", lambda: has_spectacular)
 

@@ -11,6 +11,7 @@ from rest_channels.schema.typescript_components import (
     ComponentTypes,
     Direction,
     UnknownComponent,
+    description,
 )
 from tests.support.odd_serializers import odd_components
 
@@ -223,6 +224,37 @@ def test_names_of_input_are_free() -> None:
 )
 def test_schemas_in_place(schema: Any, expected: str) -> None:
     assert one(schema) == expected
+
+
+@pytest.mark.parametrize(
+    ("schema", "comment"),
+    [
+        ({"type": "integer"}, ()),
+        (
+            {"type": "integer", "maximum": 2**53},
+            ("A number: beyond 2 ** 53 JavaScript rounds it.",),
+        ),
+        ({"type": ["integer", "null"], "minimum": 1}, ("At least 1.",)),
+        (
+            {"type": ["string", "null"], "format": "int64"},
+            ("Integer as text, because JavaScript rounds numbers beyond 2 ** 53.",),
+        ),
+        (
+            {"type": "string", "format": "email", "description": "A user's\nown. "},
+            ("A user's", "own.", "", "Email address."),
+        ),
+        (
+            {"type": "string", "maxLength": 3, "default": "a"},
+            ('At most 3 characters. Default: "a".',),
+        ),
+        (
+            {"oneOf": [{"format": "date"}, {"type": "null"}]},
+            ('Date as text, such as "2026-11-28".',),
+        ),
+    ],
+)
+def test_comments_of_values(schema: Any, comment: tuple[str, ...]) -> None:
+    assert description(schema) == comment
 
 
 def test_a_schema_in_place_says_what_it_leaves_out() -> None:

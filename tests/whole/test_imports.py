@@ -280,6 +280,7 @@ RANKS = [
         "live.visibility.clocks",
         "live.visibility.side_effects",
         "protocol",
+        "schema.big_integers",
         "schema.typescript_components",
         "sockets.frame_fence",
         "sockets.reply_store",

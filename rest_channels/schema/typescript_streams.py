@@ -58,23 +58,31 @@ class StreamTypes:
         yield Member("row", self._received(stream.row))
         yield from self._key(stream)
         yield from self._lists(stream, actions)
-        yield from self._writes(actions)
+        yield from self._writes(stream, actions)
         yield from self._lookups(stream)
 
     def _key(self, stream: StreamDescription) -> Iterator[Member]:
         row = self.components.resolve(stream.row or {})
         if stream.lookup is None:
             return
-        has_usual = stream.lookup.name in _USUAL_KEYS and "id" in row.get("properties", {})
-        if not has_usual:
+        if self._usual_key(stream) is None:
             field = stream.lookup.name
             option = f"{{ keys: {{ {key(str(stream.name))}: {literal(field)} }} }}"
             hint = f"The field `{field}`: connect(url, {option})"
             is_field = field in row.get("properties", {})
             yield Member("key", self._key_type(stream), comment=(hint,) if is_field else ())
 
+    def _usual_key(self, stream: StreamDescription) -> Any:
+        """Return the schema of the row's field `id`, if that is the key."""
+        row = self.components.resolve(stream.row or {})
+        is_usual = stream.lookup is not None and stream.lookup.name in _USUAL_KEYS
+        return row.get("properties", {}).get("id") if is_usual else None
+
     def _key_type(self, stream: StreamDescription) -> str:
-        return self._sent(stream.lookup.schema) if stream.lookup else "string | number"
+        if stream.lookup is None:
+            return "string | number"
+        usual = self._usual_key(stream)
+        return self._sent(stream.lookup.schema) if usual is None else self._received(usual)
 
     def _lists(
         self, stream: StreamDescription, actions: dict[str, ActionDescription]
@@ -100,18 +108,33 @@ class StreamTypes:
         if items is not None and items != stream.row:
             yield Member("item", self._received(items))
 
-    def _writes(self, actions: dict[str, ActionDescription]) -> Iterator[Member]:
+    def _writes(
+        self, stream: StreamDescription, actions: dict[str, ActionDescription]
+    ) -> Iterator[Member]:
         create, update, patch = map(actions.get, ("create", "update", "partial_update"))
         if create is not None:
             yield Member("create", self._sent(create.request), comment=_comment(create))
+            yield from self._answer("created", create, stream)
         if update is not None:
             yield Member("update", self._sent(update.request), comment=_comment(update))
         if patch is None and update is not None:
             yield Member("patch", "never")
         elif patch is not None and (update is None or self._differs(patch, update)):
             yield Member("patch", self._sent(patch.request), comment=_comment(patch))
+        if changed := update or patch:
+            yield from self._answer("updated", changed, stream)
         if "destroy" in actions:
             yield Member("destroy", "true", comment=_comment(actions["destroy"]))
+
+    def _answer(
+        self, name: str, action: ActionDescription, stream: StreamDescription
+    ) -> Iterator[Member]:
+        """Yield the type of what a write answers, if it is not the row."""
+        if action.response is None:
+            if stream.row is not None:
+                yield Member(name, "null")
+        elif action.response != stream.row:
+            yield Member(name, self._received(action.response))
 
     def _differs(self, patch: ActionDescription, update: ActionDescription) -> bool:
         """Return whether `patch` takes other fields: both have components of their own."""

@@ -222,8 +222,12 @@ export interface ViewSetType {
   key?: Key;
   /** What `create` takes; if this is missing, `create()` does not compile. */
   create?: any;
+  /** What `create` answers, if it is not the `row`. */
+  created?: any;
   /** What `update` takes, and, each field optional, `patch`. */
   update?: any;
+  /** What `update` and `patch` answer, if it is not the `row`. */
+  updated?: any;
   /** What `patch` takes, each field optional, if it is not that of `update`; `never`: nothing. */
   patch?: any;
   destroy?: boolean;
@@ -261,6 +265,8 @@ type FiltersOf<T> = T extends { filters: infer Q } ? Partial<Q> : Query;
 type LookupsOf<T> = T extends { lookups: infer L } ? Partial<L> : Lookups;
 type RowOf<T> = T extends { row: infer R } ? R : never;
 type ItemOf<T> = T extends { item: infer I } ? I : RowOf<T>;
+type CreatedOf<T> = T extends { created: infer R } ? R : RowOf<T>;
+type UpdatedOf<T> = T extends { updated: infer R } ? R : RowOf<T>;
 type ListOf<T> = T extends { list: infer L } ? L : ItemOf<T>[];
 type ActionsOf<T> = T extends { actions: infer A } ? A : {};
 type OutputOf<A> = A extends { output: infer O } ? O : null;
@@ -320,7 +326,7 @@ type Retrieves<T> = "retrieve" extends ReadNames<T>
   ? { retrieve(pk: KeyOf<T>, options?: CallOptions<LookupsOf<T>>): Promise<RowOf<T>> }
   : {};
 type Creates<T> = T extends { create: infer C }
-  ? { create(data: C, options?: WriteOptions<LookupsOf<T>, ItemOf<T>>): Promise<RowOf<T>> }
+  ? { create(data: C, options?: WriteOptions<LookupsOf<T>, ItemOf<T>>): Promise<CreatedOf<T>> }
   : {};
 type Updates<T> = T extends { update: infer U }
   ? {
@@ -328,7 +334,7 @@ type Updates<T> = T extends { update: infer U }
         pk: KeyOf<T>,
         data: U,
         options?: WriteOptions<LookupsOf<T>, ItemOf<T>>,
-      ): Promise<RowOf<T>>;
+      ): Promise<UpdatedOf<T>>;
     }
   : {};
 type PatchOf<T> = T extends { patch: infer P } ? P : T extends { update: infer U } ? U : never;
@@ -339,7 +345,7 @@ type Patches<T> = [PatchOf<T>] extends [never]
         pk: KeyOf<T>,
         data: Partial<PatchOf<T>>,
         options?: WriteOptions<LookupsOf<T>, ItemOf<T>>,
-      ): Promise<RowOf<T>>;
+      ): Promise<UpdatedOf<T>>;
     };
 type Destroys<T> = T extends { destroy: true }
   ? { destroy(pk: KeyOf<T>, options?: WriteOptions<LookupsOf<T>>): Promise<null> }

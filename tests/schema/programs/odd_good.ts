@@ -1,6 +1,6 @@
 /* What must compile with the types of a project with odd shapes. */
 import { connect } from "rest-channels";
-import type { Name, Odd, OddRequest, Pet, Room, Streams, Tag, V2Streams } from "./odd.js";
+import type { Group, Name, Odd, OddRequest, Pet, Room, Streams, Tag, V2Streams } from "./odd.js";
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 const is = <T extends true>(): T | undefined => undefined;
@@ -37,8 +37,12 @@ export async function requests() {
 /** A stream with the name of a property of the connection. */
 export async function state() {
   const tags = api.stream("state");
-  const tag = await tags.create({ name: "new" });
+  const group = await tags.create({ name: "new" });
+  is<Equal<typeof group, Group>>();
+  is<Equal<Awaited<ReturnType<typeof tags.patch>>, null>>();
+  const tag = await tags.retrieve("5f0c");
   is<Equal<typeof tag.id, string>>();
+  is<Equal<typeof tag.likes, string>>();
   is<Equal<Awaited<ReturnType<typeof tags.table>>, { a: number }>>();
   const pet = await tags.pets({ pk: tag.id, query: { year: 2020 } });
   await tags.adopt({ pk: tag.id, data: pet });

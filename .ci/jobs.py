@@ -87,6 +87,9 @@ WITHOUT_DEVELOPMENT = " ".join(f"--ignore={path}" for path in DEVELOPMENT)
 # Random programs, a thousand of each kind, and other tests that one run is enough for.
 LONG = f"-m 'programs or once' {WITHOUT_CHROMIUM}"
 
+# The suite on PostgreSQL, with hundreds of random programs.
+ONCE_ELSEWHERE = f"-m 'not once or only_on' {WITHOUT_CHROMIUM}"
+
 # The suite without them, and with some random programs.
 SHORT = f"-m 'not (programs or once)' {WITHOUT_CHROMIUM}"
 SHORTER = f"-m 'not once' {WITHOUT_CHROMIUM}"
@@ -94,10 +97,10 @@ IN_DEVELOPMENT = f"{SHORT} {' '.join(DEVELOPMENT)}"
 
 # The longest first, so that no job runs alone at the end; of those on PostgreSQL, one at a time.
 JOBS = [
-    suite("PostgreSQL", "test", "postgresql", **FAST),
+    suite("PostgreSQL", "test", "postgresql", ONCE_ELSEWHERE, **FAST),
     suite("newest versions, SQLite", "newest", "sqlite", f"{SHORT} {WITHOUT_DEVELOPMENT}", **FEW),
-    suite("newest versions, PostgreSQL", "newest", "postgresql", SHORTER, **TWO_OF_EACH),
     suite("oldest versions", "oldest", "sqlite", SHORT, **TWO_OF_EACH),
+    suite("newest versions, PostgreSQL", "newest", "postgresql", SHORTER, **TWO_OF_EACH),
     suite("long tests, SQLite", "newest", "sqlite", LONG, **FAST),
     suite("newest versions, SQLite, development mode", "newest", "sqlite", IN_DEVELOPMENT, **FEWER),
     suite("Chromium", "test", "sqlite", " ".join(CHROMIUM), **FAST),

@@ -1,6 +1,7 @@
 /* The connection: when it is lost, why, and when it is opened again. */
 
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
 import test from "node:test";
 import { ConnectionLost } from "rest-channels";
 import { settle } from "./support/clock.js";
@@ -35,7 +36,8 @@ for (const [code, delay] of CODES) {
   );
 }
 
-for (const code of [1009, 4009, 4403, 4404]) {
+const FINAL = [1009, 4009, 4403, 4404];
+for (const code of FINAL) {
   test(
     `${code} is final until reconnect()`,
     story(async ({ start, sockets, clock, page }) => {
@@ -56,6 +58,15 @@ for (const code of [1009, 4009, 4403, 4404]) {
     }),
   );
 }
+
+test("no close code of the protocol is left out here", () => {
+  const text = readFileSync(new URL("../../docs/protocol.md", import.meta.url), "utf8");
+  const [section] = text.split("\n## Close codes\n")[1].split("\n## ");
+  const codes = new Set(section.match(/\b[14]\d{3}\b/g).map(Number));
+  const tested = [...CODES.map(([code]) => code), ...FINAL, 4401];
+  assert.ok(codes.size > 10);
+  assert.deepEqual([...codes].filter((code) => !tested.includes(code)), []);
+});
 
 test(
   "4401 without credentials of its own is signed-out",

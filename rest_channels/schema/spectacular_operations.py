@@ -138,9 +138,9 @@ class _SocketGenerator(SchemaGenerator):
         """Return a view whose schema marks its operation."""
         view = super().create_view(callback, method, request)
         mark = self._marks[id(callback), method]
-        found = view.schema
-        base = found.__class__ if isinstance(found, AutoSchema) else AutoSchema
-        _require_order(base)
+        found = view.schema.__class__
+        _require_order(found)
+        base = found if issubclass(found, AutoSchema) else AutoSchema
         schema = type(base.__name__, (_Marked, base), {"mark": mark})()
         self._schemas.append(schema)
         # As the generator does: REST framework would keep view and schema for ever.
@@ -184,7 +184,8 @@ class _SocketGenerator(SchemaGenerator):
 def _require_order(schema: type) -> None:
     """Refuse a class that `extend_schema` has made of REST framework's own schema class."""
     default = api_settings.DEFAULT_SCHEMA_CLASS
-    if default in schema.__mro__ and not issubclass(default, AutoSchema):
+    is_extended = schema.__module__.startswith("drf_spectacular.") and default in schema.__mro__
+    if is_extended and not issubclass(default, AutoSchema):
         raise ImproperlyConfigured(
             "extend_schema() requires REST_FRAMEWORK = {'DEFAULT_SCHEMA_CLASS': "
             "'drf_spectacular.openapi.AutoSchema'} in the settings."

@@ -56,6 +56,7 @@ def test_a_path_is_a_channel(document):
         "ws_archive_documents_pk": "/ws/archive/documents/{pk}/",
         "ws_trees": "/ws/trees/",
         "ws_chat": "/ws/chat/",
+        "ws_legacy": "/ws/legacy/",
         "v1_rooms": "/v1/rooms/",
         "v1_rooms_name": "/v1/rooms/{name}/",
         "v2_rooms": "/v2/rooms/",
@@ -94,6 +95,39 @@ def test_events_are_sent(document):
         "ws_books.watch.events": ["watch.change", "watch.revoke"],
         "ws_books.connection.alive": ["connection.alive"],
     }
+
+
+def test_actions_of_hosted_consumers_and_handlers_are_operations(document):
+    greet = document["operations"]["ws_legacy.greet"]
+    assert (greet["action"], greet["description"]) == ("receive", "Return a greeting.")
+    frame = {"action": "greet", "anything": 1}
+    assert payload_errors(document, "ws_legacy", "greet.frame", frame) == []
+    dial = document["operations"]["ws_calls_number.dial"]
+    assert (dial["description"], "reply" in dial) == ("Dial a tone.", False)
+    for message, is_valid in {
+        ("dial", "A"): True,
+        ("dial", "E"): False,
+        ("hum", "A"): False,
+    }.items():
+        content = dict(zip(("kind", "tone"), message, strict=True))
+        errors = payload_errors(document, "ws_calls_number", "dial.message", content)
+        assert (errors == []) is is_valid
+
+
+def test_rooms_have_their_messages_and_events(document):
+    operations = document["operations"]
+    assert [name for name in operations if name.startswith("ws_chat.")] == [
+        *(f"ws_chat.{name}" for name in ("join", "leave", "send", "presence", "typing")),
+        "ws_chat.cursor.moved",
+        "ws_chat.room.events",
+    ]
+    sent = [
+        item["$ref"].rpartition("/")[2] for item in operations["ws_chat.room.events"]["messages"]
+    ]
+    assert sent == [
+        *(f"room.{kind}" for kind in ("message", "presence", "reset", "revoke", "typing")),
+        "room.cursor.moved",
+    ]
 
 
 def test_what_the_project_hides_over_http_is_hidden(document):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from channels.routing import ProtocolTypeRouter, URLRouter
 from django.db import models
 from django.urls import include, path
+from djangochannelsrestframework.consumers import AsyncAPIConsumer
+from djangochannelsrestframework.decorators import action as dcrf_action
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import (
@@ -216,6 +218,15 @@ class Calls(WebsocketConsumers):
         """Take anything."""
 
 
+class Legacy(AsyncAPIConsumer):
+    """A consumer from before."""
+
+    @dcrf_action()
+    async def greet(self, **kwargs):
+        """Return a greeting."""
+        return {"text": "hello"}, 200
+
+
 def routed(router):
     """Register the viewsets that both APIs have."""
     router.register("books", BookViewSet)
@@ -232,6 +243,7 @@ def versioned(router):
 
 sockets = routed(DefaultRouter())
 sockets.register("chat", Chat)
+sockets.register("legacy", Legacy)
 books = ModelSubscribeConsumers.as_routes(
     path="/changes", queryset=Book.objects.all(), serializer_kwargs={"fields": ["title"]}
 )

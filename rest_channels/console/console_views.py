@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from channels.routing import get_default_application
+from django.conf import settings
 from django.contrib.auth import logout
 from django.core.exceptions import ImproperlyConfigured
 from django.http import Http404, HttpResponse, HttpResponseBadRequest, HttpResponseBase
@@ -85,6 +86,7 @@ class Page(ConsoleView):
             "is_staff": getattr(request.user, "is_staff", False),
             "sign_in": sign_in_url(request),
             "csrf": get_token(request._request),
+            "csrf_header": settings.CSRF_HEADER_NAME.removeprefix("HTTP_").replace("_", "-"),
         }
         return render(request._request, "rest_channels/console.html", context)
 

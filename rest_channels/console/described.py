@@ -66,9 +66,9 @@ def _stream(stream: Any, description: StreamDescription, api: ApiDescription) ->
 
 
 def _key(description: StreamDescription, api: ApiDescription) -> str | None:
-    """Return the field of a row that names it, as far as the description says."""
+    """Return the field of a row that names it; None if a known row has none."""
     if description.row is None:
-        return None
+        return "id"
     fields = resolved(description.row, api.components).get("properties", {})
     lookup = description.lookup.name if description.lookup else "pk"
     return next((name for name in ("id", lookup, "pk", "uuid") if name in fields), None)

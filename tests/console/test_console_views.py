@@ -12,9 +12,14 @@ from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.test import Client, override_settings
 from rest_framework.permissions import AllowAny, BasePermission, IsAdminUser, IsAuthenticated
+from rest_framework.serializers import ModelSerializer
 
 from rest_channels.console.access import may_open
+from rest_channels.console.described import described
+from rest_channels.routers import DefaultRouter
 from rest_channels.sockets.counters import stats
+from tests.models import Room
+from tests.support.console_urls import RoomViewSet
 
 pytestmark = [pytest.mark.django_db, pytest.mark.once]
 
@@ -24,6 +29,16 @@ PAGES = ["/sockets/", "/sockets/description/"]
 class NeverOnMondays(BasePermission):
     def has_permission(self, request, view):
         return False
+
+
+class NameSerializer(ModelSerializer):
+    class Meta:
+        model = Room
+        fields = ("name",)
+
+
+class NamedRoomViewSet(RoomViewSet):
+    serializer_class = NameSerializer
 
 
 def is_bob(request: Any) -> bool:
@@ -154,6 +169,20 @@ def test_the_description_names_actions_as_the_sockets_serve_them(settings):
     assert actions["list"]["permissions"] == ["AllowAny"]
     assert {"name", "page"} <= {item["name"] for item in actions["list"]["query"]}
     assert actions["subscribe"]["isLive"] and not actions["list"]["isLive"]
+
+
+def test_rows_that_show_no_key_have_none(settings):
+    settings.DEBUG = True
+    router = DefaultRouter()
+    router.register("rooms", NamedRoomViewSet)
+    (stream,) = described(router.as_asgi())["sockets"][0]["streams"]
+    assert stream["key"] is None
+
+
+def test_the_page_names_the_header_of_its_token(settings):
+    settings.DEBUG = True
+    settings.CSRF_HEADER_NAME = "HTTP_X_OWN_TOKEN"
+    assert 'data-csrf-header="X-OWN-TOKEN"' in Client().get("/sockets/").content.decode()
 
 
 def test_a_description_that_cannot_be_made_says_why(settings, monkeypatch):

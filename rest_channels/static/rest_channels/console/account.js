@@ -23,7 +23,7 @@ export function createAccount(page, session) {
   find("#sign-out")?.addEventListener("click", async () => {
     const answer = await fetch(page.signOut, {
       method: "POST",
-      headers: { "x-csrftoken": page.csrf },
+      headers: { [page.csrfHeader]: page.csrf },
     });
     if (!answer.ok) return announce(`Signing out failed: ${answer.status}.`);
     find("#who").textContent = "signed out";

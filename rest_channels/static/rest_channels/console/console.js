@@ -46,7 +46,7 @@ createAccount(page, session);
 if (page.process) createProcess(page.process, tabs);
 
 find("#expire")?.addEventListener("click", async () => {
-  const answer = await fetch(page.lease, { method: "POST", headers: { "x-csrftoken": page.csrf } });
+  const answer = await fetch(page.lease, { method: "POST", headers: { [page.csrfHeader]: page.csrf } });
   record.note(
     answer.ok
       ? "Lease expired: the session and its user are read again"

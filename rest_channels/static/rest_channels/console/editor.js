@@ -97,7 +97,8 @@ export function createEditor(owner) {
     fill(find("#frame-title"), make("span", {}, stream.name), dot, make("span", {}, action.name));
     fill(find("#frame-chips"), chips(action));
     fill(find("#frame-doc"), paragraphs(action.doc || stream.doc));
-    find("#follow").hidden = !(action.isLive || action.subscription);
+    // A table requires rows with a key; without one, the timeline alone has the events.
+    find("#follow").hidden = !stream.key || !(action.isLive || action.subscription);
     find("#watch").hidden = !action.isWatchable;
     const titles = [...snippets(copied()).map(([title]) => title), LINK];
     const options = titles.map((title) => make("option", { value: title }, title));

@@ -220,7 +220,10 @@ def until(browser: Browser, is_so: Callable[[], Any]) -> None:
 
 
 def press(browser: Browser, name: str) -> None:
-    browser.find_element(By.XPATH, f"//button[{named(name)}]").click()
+    button = browser.find_element(By.XPATH, f"//button[{named(name)}]")
+    # A form takes no second message while the first is being sent.
+    until(browser, button.is_enabled)
+    button.click()
 
 
 def named(name: str) -> str:

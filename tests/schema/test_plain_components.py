@@ -71,12 +71,18 @@ class MessageSerializer(serializers.ModelSerializer):
             model = Room
             fields = ["name"]
 
+    class MessageSerializer(serializers.ModelSerializer):
+        class Meta:
+            model = Message
+            fields = ["text"]
+
+    answered = MessageSerializer(read_only=True)
     room = RoomSerializer(read_only=True, help_text="The room.")
     rooms = serializers.PrimaryKeyRelatedField(many=True, queryset=Room.objects.all())
 
     class Meta:
         model = Message
-        fields = ["room", "rooms"]
+        fields = ["answered", "room", "rooms"]
 
 
 class RoomViewSet(viewsets.ModelViewSet):
@@ -110,6 +116,8 @@ def test_two_serializers_of_one_name_have_two_components(without_spectacular):
     assert set(components["Room"]["properties"]) == {"id"}
     assert set(components["Room2"]["properties"]) == {"name"}
     properties = components["Message"]["properties"]
+    # The name of a serializer is taken while its fields are mapped.
+    assert set(components["Message2"]["properties"]) == {"text"}
     assert properties["room"] == {
         "allOf": [{"$ref": "#/components/schemas/Room2"}],
         "readOnly": True,

@@ -8,6 +8,8 @@ import pytest
 import yaml
 from django.contrib.auth.models import AnonymousUser, User
 from django.urls import path
+from djangochannelsrestframework.consumers import AsyncAPIConsumer
+from djangochannelsrestframework.decorators import action
 from rest_framework import serializers, viewsets
 from rest_framework.permissions import AllowAny, IsAdminUser, IsAuthenticated
 from rest_framework.test import APIClient
@@ -36,9 +38,16 @@ class Chat(RoomConsumers):
     permission_classes = [IsAuthenticated]
 
 
+class Legacy(AsyncAPIConsumer):
+    @action()
+    async def greet(self, **kwargs):
+        return {}, 200
+
+
 router = DefaultRouter()
 router.register("rooms", RoomViewSet)
 router.register("chat", Chat)
+router.register("legacy", Legacy)
 application = router.as_asgi()
 
 urlpatterns = [
@@ -69,7 +78,7 @@ def test_it_answers_with_the_document_of_the_server_that_was_asked():
     assert response["Content-Type"] == "application/vnd.aai.asyncapi+json"
     assert json.loads(response.content)["servers"]["server"]["host"] == "testserver"
     assert json.loads(response.content)["servers"]["server"]["protocol"] == "ws"
-    assert tags(response) == {"rooms", "chat", "connection"}
+    assert tags(response) == {"rooms", "chat", "legacy", "connection"}
 
 
 def test_a_client_may_ask_for_yaml():
@@ -80,6 +89,7 @@ def test_a_client_may_ask_for_yaml():
 def test_each_user_sees_what_permissions_allow():
     assert tags(got("/schema/", User(is_staff=True))) == {"rooms", "chat", "connection"}
     to_others = got("/schema/", User())
+    # Permissions of hosted consumers cannot be asked, so only public documents have them.
     assert tags(to_others) == {"chat"}
     assert "Room" not in json.loads(to_others.content)["components"]["schemas"]
 

@@ -231,7 +231,7 @@ class PlainConsumer(AsyncJsonWebsocketConsumer):
                 return {"idle": True}, 200
         serializer.is_valid(raise_exception=True)
         serializer.save()
-        return serializer.data, 200
+        return serializer.data, 201 if content["action"] == "create" else 200
 
     @classmethod
     async def encode_json(cls, content):

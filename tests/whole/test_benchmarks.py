@@ -124,6 +124,34 @@ def test_a_retrieve_may_not_become_dearer_by_more_than_five_percent(monkeypatch,
             instructions.guard()
 
 
+# Each subject is a process: it is chosen when the site is imported.
+ASK_ONCE = """
+import asyncio, sys
+from benchmarks.counting import FRAMES, over_socket
+with asyncio.Runner() as loop:
+    for kind in sys.argv[1:]:
+        over_socket(kind, loop)(1)
+"""
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("subject", ["rest_channels", "dcrf", "plain"])
+def test_every_subject_answers_the_frames_that_are_counted(subject, tmp_path):
+    kinds = instructions.KINDS.keys() - {
+        *instructions.LIVE,
+        *instructions._NOT_ASKED.get(subject, ()),
+    }
+    environment = {
+        **os.environ,
+        "BENCH_SUBJECT": subject,
+        "BENCH_SQLITE": str(tmp_path / "bench.sqlite3"),
+    }
+    filled = "from benchmarks.site import fill; fill()\n"
+    asked = [sys.executable, "-c", filled + ASK_ONCE, *sorted(kinds)]
+    run = subprocess.run(asked, env=environment, capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr[-2000:]
+
+
 def test_ratios_of_instructions_are_ours_to_each_of_the_others(capsys):
     instructions.show({"rest_channels": {"idle": 30_000, "event": 5e6}, "drf": {"idle": 20_000}})
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]

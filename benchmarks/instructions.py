@@ -49,7 +49,7 @@ LAYERS: Final = ("core", "pubsub")
 SUBJECTS: Final = ("rest_channels", "dcrf", "plain", "view", "drf", "orm")
 
 #: Instructions of a retrieve over a socket, divided by those of DRF's view called by hand.
-LAST_RATIO: Final = 1.125
+LAST_RATIO: Final = 1.10
 #: How much above `LAST_RATIO` the guard lets pass.
 ALLOWED: Final = 1.05
 

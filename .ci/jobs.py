@@ -1,5 +1,5 @@
 """
-Run the jobs of CI, two at a time: `python3 .ci/jobs.py [TITLE...]`.
+Run the jobs of CI, three at a time: `python3 .ci/jobs.py [TITLE...]`.
 
 Each is a `make` target with variables of its own. The output of a job is printed once it has ended,
 and the times of all come last, with the processor time of each and its children. The exit status is
@@ -22,8 +22,8 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
-# The number of this machine's processors. With more, tests that wait for something time out.
-AT_ONCE = 2
+# One more than this machine's processors, because each job waits for a fifth of its time.
+AT_ONCE = 3
 
 # More failures than this, of thousands of tests, have another reason than timing.
 MOST_TO_REPEAT = 10

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import uuid
@@ -63,6 +64,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     _deselect(config, items, elsewhere)
     if VARIANTS is not None:
         _deselect(config, items, beyond_variants(items, int(VARIANTS), _RUN))
+
+
+def pytest_collection_finish() -> None:
+    """
+    Exempt everything imported so far from garbage collection, and collect more seldom.
+
+    The modules of the tests are 800,000 objects. Visiting them again and again took a fifth of the
+    suite's processor time on Python 3.11, and a seventh on 3.14.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
 
 
 def _deselect(config: pytest.Config, items: list[pytest.Item], those: list[pytest.Item]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ from rest_framework.permissions import AllowAny, BasePermission, IsAdminUser, Is
 from rest_framework.serializers import ModelSerializer
 
 from rest_channels.console.access import may_open
-from rest_channels.console.described import described
+from rest_channels.console.described import _described, described
 from rest_channels.routers import DefaultRouter
 from rest_channels.sockets.counters import stats
 from tests.models import Room
@@ -189,11 +190,20 @@ def test_a_description_that_cannot_be_made_says_why(settings, monkeypatch):
     settings.DEBUG = True
 
     def fail(application: Any) -> Any:
-        raise ImproperlyConfigured("Install drf-spectacular.")
+        raise ImproperlyConfigured("Set DEFAULT_SCHEMA_CLASS.")
 
     monkeypatch.setattr("rest_channels.console.console_views.described", fail)
     answer = Client().get("/sockets/description/")
-    assert (answer.status_code, answer.json()) == (503, {"detail": "Install drf-spectacular."})
+    assert (answer.status_code, answer.json()) == (503, {"detail": "Set DEFAULT_SCHEMA_CLASS."})
+
+
+def test_it_needs_no_other_package(settings, monkeypatch):
+    settings.DEBUG = True
+    monkeypatch.setitem(sys.modules, "drf_spectacular", None)
+    _described.cache_clear()
+    description = Client().get("/sockets/description/").json()
+    _described.cache_clear()
+    assert "name" in description["components"]["Room"]["properties"]
 
 
 def test_it_is_the_description_of_what_there_is_not_of_what_the_user_may(settings):

@@ -262,6 +262,7 @@ RANKS = [
         "live.visibility.dependencies",
         "live.visibility.learned",
         "live.visibility.proofs",
+        "live.visibility.thread_locals",
         "sockets.kept_memory",
         "workers.connection_state",
     ],

@@ -9,21 +9,17 @@ transaction.
 
 from __future__ import annotations
 
-import gc
-import sys
-import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
-from weakref import WeakSet
 
-from asgiref.sync import SyncToAsync
 from django.db import connections, router
 from django.db.models import Model
 
 from rest_channels.live.exact_values import Inexact, exact
 from rest_channels.live.log.store import pending
+from rest_channels.live.visibility.thread_locals import project_locals
 from rest_channels.workers.connection_state import (
     SESSION,
     Noted,
@@ -34,48 +30,12 @@ from rest_channels.workers.connection_state import (
 from rest_channels.workers.contexts import Retained
 from rest_channels.workers.sql_effects import Effect
 
-# Thread-locals of event loops, asgiref and this package, which do not depend on the user.
-_NOT_OF_PROJECTS: Final = ("asyncio", "asgiref", "concurrent", "rest_channels")
-
-# Replaced as a whole. More thread-locals may be made at any time.
-_known: tuple[tuple[int, int], WeakSet[Any]] = ((0, 0), WeakSet())
-
 
 def ambient() -> list[Retained]:
     """Return the thread-locals of this thread and the routers, as they are now."""
-    namespaces = [local.__dict__ for local in _locals()]
+    namespaces = [local.__dict__ for local in project_locals()]
     namespaces += [found.__dict__ for found in router.routers if hasattr(found, "__dict__")]
     return [Retained(namespace) for namespace in namespaces]
-
-
-def _locals() -> WeakSet[Any]:
-    global _known
-    # Each thread-local refers to its class, so the count shows a new one without a scan of all
-    # objects.
-    now = len(sys.modules), sum(map(sys.getrefcount, _kinds(threading.local)))
-    if _known[0] != now:
-        _known = now, WeakSet(_among(gc.get_objects()))
-    return _known[1]
-
-
-def _kinds(kind: Any) -> list[Any]:
-    found = [kind]
-    for derived in kind.__subclasses__():
-        found += _kinds(derived)
-    return found
-
-
-def _among(objects: Iterable[Any]) -> list[Any]:
-    """Return the thread-locals of projects."""
-    harmless = SyncToAsync.threadlocal, getattr(connections._connections, "_storage", None)
-    return [
-        found
-        for found in objects
-        # By type, because reading `__class__` of a lazy object may query the database.
-        if issubclass(type(found), threading.local)
-        and not any(found is each for each in harmless)
-        and not type(found).__module__.startswith(_NOT_OF_PROJECTS)
-    ]
 
 
 # Databases on which a rollback to a savepoint undoes settings of the session; see

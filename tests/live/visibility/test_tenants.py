@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -17,6 +18,7 @@ from django.db.backends.signals import connection_created
 from rest_framework import serializers
 from rest_framework.response import Response
 
+from rest_channels.live.visibility import thread_locals
 from rest_channels.test import SocketClient
 from tests.models import Room
 from tests.support.greeting_rooms import Rooms, RoomSerializer
@@ -403,7 +405,17 @@ def test_a_function_of_each_connection_is_nobodys_own(caplog):
     assert "leaves state" not in caplog.text
 
 
-def test_state_that_a_serializer_sets_is_not_the_next_ones():
+@pytest.fixture(params=[False, True], ids=["tracked", "frozen"])
+def objects_that_gc_may_hide(request, monkeypatch):
+    """A server that forks freezes all objects, which `gc.get_objects()` does not return then."""
+    monkeypatch.setattr(thread_locals, "_last", thread_locals._NEVER)
+    if request.param:
+        gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+def test_state_that_a_serializer_sets_is_not_the_next_ones(objects_that_gc_may_hide):
     class Sets(ByThread):
         class serializer_class(SaysTenant):
             def get_tenant(self, room):

@@ -202,6 +202,11 @@ class Consumers:
         return own
 
     @classmethod
+    def is_configured(cls) -> bool:
+        """Return whether routes are made of this class."""
+        return hasattr(cls, "_table")
+
+    @classmethod
     def table(cls) -> Table:
         """Return the handlers of a configured class."""
         return cls._table

@@ -173,7 +173,9 @@ class ModelConsumers(WebsocketConsumers):
         if not meta.keys() & {"fields", "exclude"}:
             meta["fields"] = "__all__"
         attributes = {"Meta": type("Meta", (), meta)}
-        name = f"{_words(cls.get_path())}{model.__name__}Serializer"
+        # Only a configured class has a path.
+        words = _words(cls.get_path()) if cls.is_configured() else ""
+        name = f"{words}{model.__name__}Serializer"
         return type(name, (serializers.ModelSerializer,), attributes)
 
     @classmethod

@@ -13,6 +13,7 @@ release the interpreter lock for another thread. Patterns find the lists within 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -34,17 +35,32 @@ _MOST_OUTLINE_BYTES: Final = 4096
 # A fraction of a microsecond each. Lists of flat lists or objects take a few.
 _MOST_STEPS: Final = 20_000
 
-# Loops are possessive: each character is examined once or twice, whatever a client sends.
+
+def _repeated(body: str, times: str = "*") -> str:
+    """
+    Return a pattern of `body`, repeated and possessive.
+
+    Each character is then examined once or twice, whatever a client sends. In Python before 3.11.5
+    the quantifier of a group does not go back to where a repetition failed (CPython's issue
+    106052); an atomic group does, and takes more memory.
+    """
+    return rf"(?:{body}){times}+" if sys.version_info >= (3, 11, 5) else rf"(?>(?:{body}){times})"
+
+
 _PLAIN: Final = r'[^"\[\]{}]*+'
-_REST_OF_STRING: Final = r'[^"\\]*+(?:\\.[^"\\]*+)*+"'
-_SHORT_STRING: Final = r'"[^"\\]{0,512}+(?:\\.[^"\\]{0,512}+){0,64}+"'
-_FLAT: Final = rf'{_PLAIN}(?:"{_REST_OF_STRING}{_PLAIN})*+'
+_ESCAPED: Final = r'\\.[^"\\]*+'
+_SHORT_ESCAPED: Final = r'\\.[^"\\]{0,512}+'
+_REST_OF_STRING: Final = rf'[^"\\]*+{_repeated(_ESCAPED)}"'
+_SHORT_STRING: Final = rf'"[^"\\]{{0,512}}+{_repeated(_SHORT_ESCAPED, "{0,64}")}"'
+_STRING_AND_PLAIN: Final = rf'"{_REST_OF_STRING}{_PLAIN}'
+_FLAT: Final = rf"{_PLAIN}{_repeated(_STRING_AND_PLAIN)}"
+_FLAT_LIST_OR_OBJECT: Final = rf"(?:\[{_FLAT}\]|\{{{_FLAT}\}})"
 
 # Up to the next bracket, or the next string that is too long to be an action or a name.
-_NEXT: Final = re.compile(rf'{_PLAIN}(?:{_SHORT_STRING}{_PLAIN})*+(["\[\]{{}}])', re.S)
+_NEXT: Final = re.compile(rf'{_PLAIN}{_repeated(_SHORT_STRING + _PLAIN)}(["\[\]{{}}])', re.S)
 # The same, within an omitted part: past strings of any length, and lists and objects of these.
 _NEXT_INNER: Final = re.compile(
-    rf"{_FLAT}(?:(?:\[{_FLAT}\]|\{{{_FLAT}\}}){_FLAT})*+([\[\]{{}}])", re.S
+    rf"{_FLAT}{_repeated(_FLAT_LIST_OR_OBJECT + _FLAT)}([\[\]{{}}])", re.S
 )
 _END_OF_STRING: Final = re.compile(_REST_OF_STRING, re.S)
 
@@ -142,7 +158,7 @@ def _list_of(max_items: int) -> re.Pattern[str]:
     """
     scalar = rf'"{_REST_OF_STRING}|[-+.\w]{{1,{BYTES_PER_KEY}}}+'
     item = rf"(?:{scalar}|\[[^\[\]{{}}]{{0,{4 * BYTES_PER_KEY}}}+\])"
-    more = rf"(?:\s*+,\s*+{item}){{0,{max(max_items - 1, 0)}}}+"
+    more = _repeated(rf"\s*+,\s*+{item}", f"{{0,{max(max_items - 1, 0)}}}")
     return re.compile(rf"\[\s*+(?:{item}{more})?\s*+\]", re.S)
 
 

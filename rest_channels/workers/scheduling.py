@@ -151,11 +151,12 @@ class _Pace:
     """
     The averages of a kind of jobs.
 
-    `seconds` is how long one waits or computes, `waiting` the share of its time that it waits, None
-    if unknown.
+    `seconds` is how long one waits or computes, whichever is longer, and `computed` how long it
+    computes. `waiting` is the share of its time that it waits, None if unknown.
     """
 
     seconds: float = 0.0
+    computed: float = 0.0
     waiting: float | None = None
 
 
@@ -171,9 +172,14 @@ class Paces:
         return self._of.get(kind, _Pace()).seconds >= SLOW_SECONDS
 
     def computes(self, kind: Hashable) -> bool:
-        """Return whether jobs of a slow kind compute nearly all of their time."""
-        waiting = self._of.get(kind, _Pace()).waiting
-        return waiting is not None and waiting < _WAITING_SHARE
+        """
+        Return whether jobs of a slow kind compute nearly all of their time.
+
+        On a busy machine a job that waits may seem to lack a processor, but it computes little.
+        """
+        pace = self._of.get(kind, _Pace())
+        is_long = pace.computed >= SLOW_SECONDS
+        return is_long and pace.waiting is not None and pace.waiting < _WAITING_SHARE
 
     def learn(
         self,
@@ -206,7 +212,7 @@ class Paces:
         if seconds < SLOW_SECONDS / 4:
             del self._of[kind]
         else:
-            self._of[kind] = _Pace(seconds, waiting)
+            self._of[kind] = _Pace(seconds, _average(known.computed, computed), waiting)
 
 
 def _average(known: float, new: float) -> float:

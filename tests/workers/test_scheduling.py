@@ -197,6 +197,15 @@ def test_a_kind_computes_although_other_processes_take_the_processor():
     assert paces.computes("export")
 
 
+def test_a_kind_that_computes_little_never_computes_however_busy_the_machine_is():
+    paces = Paces()
+    paces.learn("wait", took=0.5, computed=0.003, delayed=0.0, side_by_side=1)
+    for _ in range(20):
+        # Others lack a processor too, so it seems to wait for nothing.
+        paces.learn("wait", took=0.03, computed=0.003, delayed=0.008, side_by_side=4)
+        assert not paces.computes("wait")
+
+
 def test_a_kind_that_begins_to_wait_computes_no_more():
     paces = Paces()
     paces.learn("export", took=0.1, computed=0.1, delayed=0.0, side_by_side=1)

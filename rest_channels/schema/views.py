@@ -14,7 +14,6 @@ from rest_framework.exceptions import PermissionDenied
 from rest_framework.renderers import BaseRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.settings import api_settings
 from rest_framework.views import APIView
 
 from rest_channels.schema.asyncapi import asyncapi
@@ -61,14 +60,11 @@ class SchemaView(APIView):
     #: The ASGI application that has the sockets; that of ASGI_APPLICATION by default.
     application: Any = None
 
-    _ignore_model_permissions = True
+    renderer_classes = (
+        [AsyncAPIJSONRenderer, AsyncAPIYAMLRenderer] if has_yaml() else [AsyncAPIJSONRenderer]
+    )
 
-    def get_renderers(self) -> list[BaseRenderer]:
-        """Return the renderers of documents, unless the class has renderers of its own."""
-        if self.renderer_classes is not api_settings.DEFAULT_RENDERER_CLASSES:
-            return [renderer() for renderer in self.renderer_classes]
-        documents = [AsyncAPIJSONRenderer()]
-        return [*documents, AsyncAPIYAMLRenderer()] if has_yaml() else documents
+    _ignore_model_permissions = True
 
     def get(self, request: Request, *args: Any, **kwargs: Any) -> Response:
         """Return the document. Raises `PermissionDenied` if the user may use nothing."""

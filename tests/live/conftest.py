@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import django
@@ -11,6 +12,9 @@ from tests.support.recorded_changes import Rings, captured_by_signals
 
 # Fetch modes came with Django 6.1.
 collect_ignore = [] if django.VERSION >= (6, 1) else ["visibility/test_fetch_modes.py"]
+if os.environ.get("TEST_DATABASE") == "postgresql":
+    # They start servers on SQLite: once is enough.
+    collect_ignore += ["test_subscriptions_on_servers.py", "log/test_large_resumes.py"]
 
 
 @pytest.fixture

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
 
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
@@ -37,11 +41,53 @@ def built() -> None:
         assert run.returncode == 0, run.stdout + run.stderr
 
 
+class Rows:
+    """The columns and cards of the demo, in its database."""
+
+    def __init__(self, database: Path) -> None:
+        self._database = database
+        with self._connected() as connection:
+            self._first = {name: self._all(connection, name) for name in _TABLES}
+
+    def put_back(self) -> None:
+        """Write the first rows again, as another program would: the pages show them then."""
+        with self._connected() as connection, connection:
+            for name in _TABLES:
+                for changed in self._all(connection, name) - self._first[name]:
+                    connection.execute(f"DELETE FROM {name} WHERE id = ?", changed[:1])
+            for name in reversed(_TABLES):
+                for row in self._first[name] - self._all(connection, name):
+                    values = ", ".join("?" * len(row))
+                    connection.execute(f"INSERT INTO {name} VALUES ({values})", row)
+
+    def _connected(self) -> closing[sqlite3.Connection]:
+        return closing(sqlite3.connect(self._database, timeout=20))
+
+    def _all(self, connection: sqlite3.Connection, name: str) -> set[tuple[Any, ...]]:
+        return set(connection.execute(f"SELECT * FROM {name}"))
+
+
+# Those that refer to others come first.
+_TABLES = ["kanban_card", "kanban_column"]
+
+
+@pytest.fixture
+def users(pages: tuple[Browser, Browser, Rows]) -> tuple[Browser, Browser]:
+    """Ann and Bob, at the board that both are members of, as it is at first."""
+    ann, bob, rows = pages
+    rows.put_back()
+    both((ann, bob), lambda browser: titles(browser) == ["Ideas", "To do", "In progress", "Done"])
+    both((ann, bob), lambda browser: [len(cards(browser, t)) for t in titles(browser)] == COUNTS)
+    return ann, bob
+
+
+COUNTS = [2, 3, 2, 2]
+
+
 @pytest.fixture(scope="module")
-def users(
+def pages(
     built: None, require_chromium: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Browser, Browser]]:
-    """Ann and Bob, at the board that both are members of."""
+) -> Iterator[tuple[Browser, Browser, Rows]]:
     proxy = {"NO_PROXY": "localhost,127.0.0.1", "no_proxy": "localhost,127.0.0.1"}
     with pytest.MonkeyPatch.context() as patch:
         for name, value in proxy.items():
@@ -52,7 +98,7 @@ def users(
                 browser.get(f"{demo.url}kanban/")
                 press(browser, f"Sign in as {name}")
                 until(browser, lambda browser=browser: cards(browser, "Done"))
-            yield ann, bob
+            yield ann, bob, Rows(folder / "demo.sqlite3")
 
 
 def column(browser: Browser, title: str) -> WebElement:

@@ -140,6 +140,11 @@ function createPanel(stream, frame, keyField, remove) {
       type === "reset"
         ? `${rows.length} rows`
         : `row ${brief(key, 40)}${after === undefined ? "" : after === null ? ", first" : `, after ${brief(after, 40)}`}`;
+    record(type, what);
+    if (type !== "reset") announce(`${stream}: ${type} of row ${brief(key, 40)}`);
+  }
+
+  function record(type, what) {
     events.unshift([Date.now(), type, what]);
     events.length = Math.min(events.length, MOST_EVENTS);
     fill(
@@ -154,7 +159,6 @@ function createPanel(stream, frame, keyField, remove) {
         ),
       ),
     );
-    if (type !== "reset") announce(`${stream}: ${type} of row ${brief(key, 40)}`);
   }
 
   function draw() {
@@ -170,20 +174,7 @@ function createPanel(stream, frame, keyField, remove) {
   function drawAnswer(data) {
     const rows = rowsIn(data);
     if (answer !== undefined && data !== answer) {
-      events.unshift([Date.now(), "change", brief(data, 60)]);
-      events.length = Math.min(events.length, MOST_EVENTS);
-      fill(
-        log,
-        events.map(([at, type, what]) =>
-          make(
-            "li",
-            {},
-            make("time", {}, timeText(at)),
-            make("span", { class: `event ${type}` }, type),
-            make("span", {}, what),
-          ),
-        ),
-      );
+      record("change", brief(data, 60));
       announce(`${stream}: the watched answer changed`);
     }
     answer = data;

@@ -76,7 +76,8 @@ def pytest_collection_finish() -> None:
 
 def _deselect(config: pytest.Config, items: list[pytest.Item], those: list[pytest.Item]) -> None:
     config.hook.pytest_deselected(items=those)
-    items[:] = sorted({*items} - {*those}, key=items.index)
+    gone = {*those}
+    items[:] = [item for item in items if item not in gone]
 
 
 def _databases(item: pytest.Item) -> tuple[str, ...]:

@@ -93,19 +93,28 @@ SERVE = ROOT / "js" / "tests" / "support" / "serve.py"
 
 
 @contextmanager
+def terminating(server: subprocess.Popen[str], directory: Path) -> Iterator[Demo]:
+    """Wait for the URL that `server` prints, and terminate it at the end."""
+    try:
+        assert server.stdout is not None
+        lines = iter(server.stdout.readline, "")
+        url = next((line.strip() for line in lines if line.startswith("http://")), "")
+        yield Demo(url, directory, server)
+    finally:
+        server.terminate()
+        server.wait(timeout=20)
+
+
+@contextmanager
 def serving(directory: Path, port: str = "0") -> Iterator[Demo]:
     with (
         TemporaryFile("w+") as log,
         manage(directory, "demo", "--port", port, stdout=subprocess.PIPE, stderr=log) as server,
     ):
         try:
-            assert server.stdout is not None
-            lines = iter(server.stdout.readline, "")
-            url = next((line.strip() for line in lines if line.startswith("http://")), "")
-            yield Demo(url, directory, server)
+            with terminating(server, directory) as demo:
+                yield demo
         finally:
-            server.terminate()
-            server.wait(timeout=20)
             log.seek(0)
             assert log.read() == ""
 
@@ -867,15 +876,11 @@ chess.save()
 def serving_with_daphne(directory: Path, port: str, database: str) -> Iterator[Demo]:
     """Serve the demo as it is not shipped: by daphne, from a database of PostgreSQL."""
     command = [sys.executable, str(SERVE), "daphne", port, database]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        try:
-            assert server.stdout is not None
-            lines = iter(server.stdout.readline, "")
-            url = next((line.strip() for line in lines if line.startswith("http://")), "")
-            yield Demo(url, directory, server)
-        finally:
-            server.terminate()
-            server.wait(timeout=20)
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server,
+        terminating(server, directory) as demo,
+    ):
+        yield demo
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ from rest_channels.live.delivery.window_subscription import new_subscription
 from rest_channels.live.log.sequencer import sequence
 from rest_channels.live.log.transactions import snapshot
 from rest_channels.live.visibility.audiences import TooFarReaching
+from rest_channels.metrics.figures import encodes, evaluations
 from rest_channels.protocol import Frame
-from rest_channels.sockets.counters import counters
 from rest_channels.sockets.dispatch import Exchange
 from rest_channels.sockets.request import Handshake
 from rest_channels.sockets.streams import Stream
@@ -113,7 +113,7 @@ def measured(viewset: Any, users: int, saves: int) -> dict[str, float]:
     looked(state, [subscription(stream, number) for number in range(1, users + 1)])
     row = messages()[0]
     seconds = []
-    before = counters.encodes, counters.evaluations
+    before = encodes.value, evaluations.value
     queries = 0
 
     def count(execute: Any, *args: Any) -> Any:
@@ -130,8 +130,8 @@ def measured(viewset: Any, users: int, saves: int) -> dict[str, float]:
             seconds.append(time.process_time() - began)
     return {
         "ms": 1000 * statistics.median(seconds),
-        "encodes": (counters.encodes - before[0]) / saves,
-        "reviews": (counters.evaluations - before[1]) / saves,
+        "encodes": (encodes.value - before[0]) / saves,
+        "reviews": (evaluations.value - before[1]) / saves,
         "queries": queries / saves,
     }
 

@@ -33,8 +33,8 @@ from django.test import RequestFactory
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.permissions import IsAuthenticated
 
+from rest_channels.metrics.figures import watch_checks, watch_runs
 from rest_channels.routers import DefaultRouter
-from rest_channels.sockets.counters import counters
 
 
 class ByName(BaseAuthentication):
@@ -157,7 +157,7 @@ async def watched(clients: int, seconds: float, writes: float, stream: str) -> d
         assert json.loads(await each.receive_from())["response_status"] == 201
     # Followers begin, and compare once.
     await asyncio.sleep(2)
-    runs, checks = counters.watch_runs, counters.watch_checks
+    runs, checks = watch_runs.value, watch_checks.value
 
     async def load() -> int:
         await write(seconds, writes)
@@ -167,8 +167,8 @@ async def watched(clients: int, seconds: float, writes: float, stream: str) -> d
         while not each.output_queue.empty():
             each.output_queue.get_nowait()
     figures = await measured(load, seconds)
-    figures["runs"] = (counters.watch_runs - runs) / seconds
-    figures["checks"] = (counters.watch_checks - checks) / seconds
+    figures["runs"] = (watch_runs.value - runs) / seconds
+    figures["checks"] = (watch_checks.value - checks) / seconds
     for each in sockets:
         await each.disconnect()
     return figures

@@ -33,7 +33,7 @@ from rest_framework import routers
 from benchmarks.messages.models import Message
 from rest_channels.live.delivery.pass_state import State
 from rest_channels.live.log.sequencer import sequence
-from rest_channels.sockets.counters import counters
+from rest_channels.metrics import figures
 from rest_channels.sockets.streams import Stream
 
 SIZE = 50
@@ -84,13 +84,13 @@ class Site:
 
     def cost(self, work: Callable[[], Any]) -> Cost:
         """Return the cost of `work`."""
-        self._queries, rows = 0, counters.encodes
+        self._queries, rows = 0, figures.encodes.value
         with connection.execute_wrapper(self._count):
             began, cpu = time.perf_counter(), time.process_time()
             work()
             cpu_ms = 1000 * (time.process_time() - cpu)
             ms = 1000 * (time.perf_counter() - began)
-        return Cost(cpu_ms, ms, self._queries, counters.encodes - rows)
+        return Cost(cpu_ms, ms, self._queries, figures.encodes.value - rows)
 
     def _count(self, execute: Any, *args: Any) -> Any:
         self._queries += 1

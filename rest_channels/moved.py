@@ -41,7 +41,7 @@ MOVED: Final[dict[str, str]] = {
     "consumers.sockets": "consumers.consumer_streams",
     "consumers.subscriptions": "consumers.subscription_consumers",
     "contexts": "workers.contexts",
-    "counters": "sockets.counters",
+    "counters": "metrics.figures",
     "daphne": "contrib.servers",
     "dcrf": "contrib.dcrf",
     "demultiplexer": "sockets.demultiplexer",

@@ -18,7 +18,7 @@ from rest_channels.live.visibility.evaluation import EVERYBODY, ONE_USER, Evalua
 from rest_channels.live.visibility.request_tracking import Places, placing_reads
 from rest_channels.live.watches.watch_groups import Group
 from rest_channels.live.watches.watch_hub import running_watch_hubs
-from rest_channels.sockets.counters import stats
+from rest_channels.metrics.figures import stats
 from rest_channels.sockets.shutdown import running_departures
 from rest_channels.workers.contexts import enter
 

@@ -22,9 +22,9 @@ from rest_channels.contrib.dcrf.hosting import HostedConsumer
 from rest_channels.contrib.servers import full_send
 from rest_channels.exceptions import FrameError, FrameTooLong
 from rest_channels.live.delivery.registry import Memberships
+from rest_channels.metrics import figures
 from rest_channels.protocol import SUBPROTOCOL, CloseCode, Frame, Reply, byte_length, decode
 from rest_channels.settings import socket_settings
-from rest_channels.sockets.counters import counters
 from rest_channels.sockets.frame_limits import AnyStream, longest_message, read_frame, read_long
 from rest_channels.sockets.handshake import mount_of, refusal, warn_of_origin
 from rest_channels.sockets.outbox import Outbox, Send, StreamWriter
@@ -235,7 +235,7 @@ class Connection(ABC):
 
     def on_message(self, text: str | None) -> None:
         """Take one message of the client's, valid or not."""
-        counters.frames += 1
+        figures.frames.add()
         verdict = self.rate.take()
         self._is_excess = verdict is Verdict.REFUSE
         if verdict is Verdict.CLOSE:

@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from typing import Any, Final
 
+from rest_channels.metrics import figures
 from rest_channels.protocol import MISSING, CloseCode, Missing, Reply, byte_length, in_envelope
 from rest_channels.settings import socket_settings
-from rest_channels.sockets.counters import counters
 from rest_channels.sockets.response import reply_to_fault
 
 logger = logging.getLogger("rest_channels")
@@ -181,7 +181,7 @@ class Outbox:
     def give_up_client(self) -> None:
         """Drop the texts that wait, and close the socket of a client that reads too slowly."""
         if not self.is_closed:
-            counters.too_slow += 1
+            figures.too_slow.add()
         self._forget_queue()
         self.close(CloseCode.TOO_SLOW)
 

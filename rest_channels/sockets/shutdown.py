@@ -17,8 +17,8 @@ from types import FrameType
 from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
+from rest_channels.metrics.gauges import watch
 from rest_channels.settings import socket_settings
-from rest_channels.sockets.counters import watch
 from rest_channels.sockets.outbox import Outbox
 
 # The least number of sockets closed in a second: that few reconnecting clients are not a storm.

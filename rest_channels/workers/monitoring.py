@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple, Protocol
 from weakref import WeakKeyDictionary, WeakSet
 
+from rest_channels.metrics.figures import stats
 from rest_channels.settings import socket_settings
-from rest_channels.sockets.counters import stats
 
 logger = logging.getLogger("rest_channels")
 stats_logger = logging.getLogger("rest_channels.stats")

@@ -17,8 +17,8 @@ from rest_framework.serializers import ModelSerializer
 
 from rest_channels.console.access import may_open
 from rest_channels.console.described import _described, described
+from rest_channels.metrics.figures import stats
 from rest_channels.routers import DefaultRouter
-from rest_channels.sockets.counters import stats
 from tests.models import Room
 from tests.support.console_urls import RoomViewSet
 

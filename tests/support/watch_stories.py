@@ -10,7 +10,7 @@ from rest_channels.live.delivery.hub import current_hub
 from rest_channels.live.delivery.pass_state import Seen
 from rest_channels.live.log import store
 from rest_channels.live.watches.watch_hub import current_watch_hub
-from rest_channels.sockets.counters import counters
+from rest_channels.metrics import figures
 from tests.support.subscription_stories import written
 from tests.support.talk import Talk
 
@@ -75,8 +75,8 @@ class Runs:
     """How often watched actions have run again since this was made, for no client's frame."""
 
     def __init__(self) -> None:
-        self._before = counters.watch_runs
+        self._before = figures.watch_runs.value
 
     @property
     def count(self) -> int:
-        return counters.watch_runs - self._before
+        return figures.watch_runs.value - self._before

@@ -270,7 +270,7 @@ def test_each_way_to_set_an_attribute_is_found(source, what):
         "request = 1",
         "exchange.stage = 1",
         "view.kwargs['pk'] = 1",
-        "from rest_channels.sockets.counters import counters\ncounters.frames += 1",
+        "from rest_channels.metrics.instruments import Counter\nCounter().value += 1",
     ],
 )
 def test_what_is_ones_own_is_not_found(source):

@@ -319,7 +319,6 @@ RANKS = [
         "schema.typescript_text",
         "settings",
         "sockets.claims",
-        "sockets.counters",
         "sockets.endpoints",
         "sockets.field_cache",
         "sockets.frame_hints",
@@ -332,6 +331,13 @@ RANKS = [
         "workers.lock_probe",
         "workers.scheduling",
         "workers.sql_effects",
+    ],
+    [
+        "metrics.figures",
+    ],
+    [
+        "metrics.gauges",
+        "metrics.instruments",
     ],
 ]
 HEIGHT = {module: -depth for depth, rank in enumerate(RANKS) for module in rank}

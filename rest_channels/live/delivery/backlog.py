@@ -15,9 +15,9 @@ from typing import Final, NamedTuple
 
 from rest_channels.live.log.positions import Position
 from rest_channels.live.log.store import Kind
+from rest_channels.metrics import figures
 from rest_channels.protocol import Event as Message
 from rest_channels.protocol import byte_length
-from rest_channels.sockets.counters import counters
 from rest_channels.sockets.outbox import Outbox
 
 #: The approximate size of an entry's Python objects, beside its text.
@@ -58,7 +58,7 @@ class Backlog:
     def add(self, kind: Kind, key: str, shared: str, place: Position | None) -> None:
         """Add an event of the row `key`, with the text `shared`."""
         waiting = self._entries.get(key)
-        counters.merged += waiting is not None
+        figures.merged.add(waiting is not None)
         is_held = kind != Kind.CREATE if waiting is None else waiting.kind != Kind.CREATE
         if kind == Kind.DELETE and not is_held:
             # Created and deleted before the client received either event.

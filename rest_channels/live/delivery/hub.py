@@ -29,10 +29,10 @@ from rest_channels.live.delivery.track import Track
 from rest_channels.live.delivery.tracks import Tracks
 from rest_channels.live.log import store
 from rest_channels.live.log.positions import Position
+from rest_channels.metrics.gauges import note_lag, watch
 from rest_channels.protocol import CloseCode
 from rest_channels.settings import socket_settings
 from rest_channels.sockets import reply_store
-from rest_channels.sockets.counters import note_lag, watch
 from rest_channels.workers.threads import is_thread_sensitive
 from rest_channels.workers.turns import short_turns
 

@@ -17,9 +17,9 @@ from rest_channels.live.log.positions import Position
 from rest_channels.live.log.store import Kind
 from rest_channels.live.visibility.audiences import Audience, Texts
 from rest_channels.live.visibility.evaluation import EVERYBODY, Evaluation
+from rest_channels.metrics import figures
 from rest_channels.protocol import Event as Message
 from rest_channels.protocol import Frame, Reply, in_envelope
-from rest_channels.sockets.counters import counters
 
 if TYPE_CHECKING:
     from rest_channels.sockets.outbox import StreamWriter
@@ -222,7 +222,7 @@ class Subscription:
         """
         Tell the client to discard its rows; `data` is the snapshot, null unless it asked for one.
         """
-        counters.resets += 1
+        figures.resets.add()
         shared = self.shared(Message("reset", 205, data))
         if self._keeps_up:
             self._send(shared, place)
@@ -253,7 +253,7 @@ class Subscription:
         if self._credit is not None:
             self.last = positions.numbered(self._token, self._credit.next_number())
         if not (self.is_over or self.topic.credentials.has_ended):
-            counters.deliveries += 1
+            figures.deliveries.add()
             self.wire.outbox.post(f"{self._before}{shared}{self._own(previous)}{self._after}")
 
     # Texts

@@ -19,9 +19,9 @@ from rest_channels.live.change_path import ChangePath
 from rest_channels.live.delivery.pass_state import Cohort, Outcome, State
 from rest_channels.live.delivery.subscription import SubscribedAudience, Subscription
 from rest_channels.live.log.positions import Position
+from rest_channels.metrics import figures
 from rest_channels.protocol import CloseCode, Reply
 from rest_channels.settings import socket_settings
-from rest_channels.sockets.counters import counters
 from rest_channels.sockets.ratelimit import retry_headers
 from rest_channels.workers.contexts import bare_context
 from rest_channels.workers.monitoring import Wait, current_stalls
@@ -240,7 +240,7 @@ class Track(Follower):
         self._entering = joining
         asking, self._asking = self._asking, []
         coming, self.coming = self.coming, []
-        counters.passes += 1
+        figures.passes.add()
         learned = self.state.learned
         was_absent = learned.is_absent
         try:

@@ -13,9 +13,9 @@ from rest_channels.live.delivery.events import Event
 from rest_channels.live.delivery.window_script import Step, applied, script
 from rest_channels.live.log.positions import Position
 from rest_channels.live.log.store import Kind
+from rest_channels.metrics import figures
 from rest_channels.protocol import Event as Message
 from rest_channels.protocol import byte_length
-from rest_channels.sockets.counters import counters
 from rest_channels.sockets.outbox import Outbox
 
 # A reference in a list.
@@ -88,7 +88,7 @@ class WindowBacklog(Backlog):
             self._count(_KEY_BYTES * len(self._held))
         held = set(self._held)
         for step, event in zip(update.steps[start:], update.events[start:], strict=True):
-            counters.merged += step.key in self._rows or step.key in self._left
+            figures.merged.add(step.key in self._rows or step.key in self._left)
             if step.kind != Kind.DELETE:
                 self._put_row(step.key, update.texts[step.key])
             else:

@@ -26,7 +26,8 @@ from rest_channels.live.log import store
 from rest_channels.live.log.positions import Position
 from rest_channels.live.log.store import PendingChange
 from rest_channels.live.log.transactions import turn
-from rest_channels.sockets.counters import counters, note_lag
+from rest_channels.metrics import figures
+from rest_channels.metrics.gauges import note_lag
 
 
 def sequence(alias: str, *, followed_since: float | None = None) -> int:
@@ -53,7 +54,7 @@ def sequence(alias: str, *, followed_since: float | None = None) -> int:
             return 0
         note_lag(alias, min(_waited(alias, notes[0]), _seconds_since(followed_since)), len(taken))
         store.append(alias, taken, done=notes)
-    counters.sequenced += len(taken)
+    figures.sequenced.add(len(taken))
     return len(taken)
 
 

@@ -31,7 +31,7 @@ from rest_channels.live.visibility.filter_index import equalities
 from rest_channels.live.visibility.query_shapes import is_read_whole
 from rest_channels.live.visibility.row_names import Names, are_of_keys, lookup_of
 from rest_channels.live.visibility.window_edges import columns_of
-from rest_channels.sockets.counters import counters
+from rest_channels.metrics import figures
 from rest_channels.sockets.response import rendered
 
 #: The most keys in one statement. It has other parameters, too, and old SQLites take 999.
@@ -373,7 +373,7 @@ def _texts(evaluation: Evaluation, instances: list[Any], is_row: bool) -> Texts:
     else:
         seen = instances
         data = view.get_serializer(seen, many=True).data if seen else []
-    counters.encodes += len(data)
+    figures.encodes.add(len(data))
     if len(data) != len(seen):
         raise ImproperlyConfigured(
             f"{evaluation.serializer_class.__name__} with many=True returned {len(data)} items "

@@ -40,8 +40,8 @@ from rest_channels.live.visibility.side_effects import (
     ways_of_django,
 )
 from rest_channels.live.visibility.surroundings import Surroundings
+from rest_channels.metrics import figures
 from rest_channels.settings import socket_settings
-from rest_channels.sockets.counters import counters
 from rest_channels.workers.contexts import Variables, enter
 
 T = TypeVar("T")
@@ -107,7 +107,7 @@ class Evaluation:
         refusal: str = "",
     ) -> None:
         """Ask DRF, in a copy of the context variables. Raises what `Topic.review` raises."""
-        counters.evaluations += 1
+        figures.evaluations.add()
         self.tables = tables
         self.family = family_of(topic)
         #: A younger answer has a greater number.

@@ -23,9 +23,10 @@ from rest_channels.live.watches.watch_groups import Group
 from rest_channels.live.watches.watch_runs import Run, within_limit
 from rest_channels.live.watches.watching import Watching
 from rest_channels.live.watches.written_tables import WrittenTables
+from rest_channels.metrics import figures
+from rest_channels.metrics.gauges import watch
 from rest_channels.protocol import CloseCode
 from rest_channels.settings import socket_settings
-from rest_channels.sockets.counters import counters, watch
 
 # The seconds within which the logs are read to their ends; afterwards clients share no answer.
 _SECONDS_TO_READ_ON: Final = 10
@@ -119,11 +120,11 @@ class WatchHub:
     # The protocol that groups use
 
     async def run(self, watching: Watching) -> Answer:
-        counters.watch_runs += 1
+        figures.watch_runs.add()
         return await self._run(watching, watching.watch.run, watching.watch.kind)
 
     async def check(self, watching: Watching) -> Answer:
-        counters.watch_checks += 1
+        figures.watch_checks.add()
         return await self._run(watching, watching.watch.check, (watching.watch.kind, "check"))
 
     async def _run(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from rest_channels.live.interface import Answer, Check, Watch
 from rest_channels.live.log import positions
 from rest_channels.live.watches.watch_tokens import is_same, sealed, token_of
+from rest_channels.metrics import figures
 from rest_channels.protocol import Event, Frame, Reply, in_envelope
-from rest_channels.sockets.counters import counters
 
 if TYPE_CHECKING:
     from rest_channels.sockets.outbox import StreamWriter
@@ -123,7 +123,7 @@ class Watching:
         self.end()
 
     def _send(self, shared: str, position: str, previous: str) -> None:
-        counters.deliveries += 1
+        figures.deliveries.add()
         own = Event.address(self._request_id, position, previous)
         self.wire.outbox.post(f"{self._before}{shared}{own}{self._after}")
 

@@ -13,7 +13,7 @@ from rest_framework.utils import json
 
 from rest_channels.live.delivery.refresh import Pass
 from rest_channels.live.visibility import audiences
-from rest_channels.sockets.counters import counters
+from rest_channels.metrics import figures
 from tests.models import Ban, Club, Note, Room
 from tests.support.room_viewsets import OpenRooms, RoomSerializer
 from tests.support.stepped_processes import running
@@ -242,9 +242,9 @@ def test_sockets_of_one_user_share_an_answer_once_the_lease_is_over(processes, c
     for socket in sockets:
         assert socket.ask("subscribe", request_id="s")[1]["response_status"] == 201
     processes.clock.now += 60
-    before = counters.evaluations
+    before = figures.evaluations.value
     cost(processes, process, counted, change(room))
-    assert counters.evaluations == before + 1
+    assert figures.evaluations.value == before + 1
     assert len(drained(sockets)) == 20
 
 

@@ -18,7 +18,7 @@ from rest_framework import serializers
 
 from rest_channels.live.visibility.proofs import Unproven, check_text
 from rest_channels.live.visibility.trust import is_own
-from rest_channels.sockets.counters import counters
+from rest_channels.metrics import figures
 from tests.live.visibility.test_proofs import reason
 from tests.models import Book, Club, Message, Note, Room
 from tests.support.greeting_rooms import Rooms, RoomSerializer, two_users
@@ -126,9 +126,9 @@ def _save(row, **values):
 def test_a_parent_that_is_the_same_for_all_is_shared():
     async def story():
         await written(Club.objects.create, name="chess")
-        before = counters.encodes
+        before = figures.encodes.value
         assert await heard(Notes, write_note) == ({"club": "chess"}, {"club": "chess"})
-        assert counters.encodes - before == 1
+        assert figures.encodes.value - before == 1
 
     run(story)
 

@@ -11,8 +11,8 @@ from rest_framework import serializers
 from rest_framework.renderers import JSONRenderer
 from rest_framework.viewsets import ModelViewSet
 
+from rest_channels.metrics import figures
 from rest_channels.routers import SimpleRouter
-from rest_channels.sockets.counters import counters
 from tests.models import Message, Room
 from tests.support.greeting_rooms import Rooms, RoomSerializer, greets, two_users, who_is_told
 from tests.support.subscription_stories import (
@@ -374,10 +374,10 @@ async def encodes_of_two_users(application, path="/"):
     ):
         await subscribed(anns)
         await subscribed(bobs)
-        before = counters.encodes
+        before = figures.encodes.value
         await written(Room.objects.create, name="lobby")
         assert await event(anns) == await event(bobs) == ("create", {"name": "LOBBY"})
-        return counters.encodes - before
+        return figures.encodes.value - before
 
 
 def test_a_text_that_nobody_vouches_for_is_made_for_each_user():

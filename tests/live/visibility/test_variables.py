@@ -7,7 +7,7 @@ from decimal import Decimal
 
 import pytest
 
-from rest_channels.sockets.counters import counters
+from rest_channels.metrics import figures
 from tests.models import Room
 from tests.support.greeting_rooms import Rooms, RoomSerializer, two_users
 from tests.support.subscription_stories import (
@@ -139,9 +139,9 @@ def test_calculations_leave_no_state():
         async with told(application, user=ann) as anns, told(application, user=bob) as bobs:
             await subscribed(anns)
             await subscribed(bobs)
-            before = counters.encodes
+            before = figures.encodes.value
             await written(Room.objects.create, name="lobby")
             assert await event(anns) == await event(bobs)
-            assert counters.encodes - before == 1
+            assert figures.encodes.value - before == 1
 
     run(story)

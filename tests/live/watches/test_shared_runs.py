@@ -21,8 +21,8 @@ from rest_channels.decorators import live_shared
 from rest_channels.live.delivery.hub import current_hub
 from rest_channels.live.watches import shared_groups
 from rest_channels.live.watches.watch_hub import WatchHub, current_watch_hub
+from rest_channels.metrics import figures
 from rest_channels.routers import DefaultRouter
-from rest_channels.sockets.counters import counters
 from tests.models import Room
 from tests.support.gates import Gate
 from tests.support.room_viewsets import RoomSerializer
@@ -119,11 +119,11 @@ class Checks:
     """How often permissions of clients that share a run were checked since this was made."""
 
     def __init__(self):
-        self._before = counters.watch_checks
+        self._before = figures.watch_checks.value
 
     @property
     def count(self):
-        return counters.watch_checks - self._before
+        return figures.watch_checks.value - self._before
 
 
 @pytest.fixture

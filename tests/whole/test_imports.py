@@ -215,8 +215,8 @@ RANKS = [
         "sockets.outbox",
         "sockets.stream_checks",
         "test.async_client",
-        "test.client",
         "test.live_list",
+        "test.sync_client",
     ],
     ["sockets.reviews"],
     [

@@ -24,6 +24,7 @@ from django.utils.functional import SimpleLazyObject
 from rest_framework.exceptions import AuthenticationFailed
 
 from rest_channels.settings import socket_settings
+from rest_channels.sockets.addresses import address_of
 from rest_channels.sockets.claims import Claim, Reading, key_of
 from rest_channels.sockets.credentials import Borne
 from rest_channels.sockets.handshake import is_trusted_origin
@@ -57,11 +58,17 @@ class Credentials:
 
     Once a user was signed in, these credentials can end: by sign-out, expiry, deactivation or
     deletion. From then on every frame is refused, and `on_end` is called once, from any thread.
+    `on_user` is called likewise, each time that another user is found.
 
     The worker threads that serve one socket's frames share them; readings are replaced as a whole.
     """
 
-    def __init__(self, scope: Scope, on_end: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        on_end: Callable[[], None] = lambda: None,
+        on_user: Callable[[], None] = lambda: None,
+    ) -> None:
         #: Headers that override the handshake's.
         self.headers: dict[bytes, bytes] = {}
         self.session_key: str | None = None
@@ -69,6 +76,7 @@ class Credentials:
         self.user_pk: Any = None
         self.has_ended = False
         self._on_end = on_end
+        self._on_user = on_user
         self._scope_user: Any = None
         self._authorization = dict(scope.get("headers", [])).get(b"authorization")
         self._reading: Reading | None = None
@@ -77,7 +85,7 @@ class Credentials:
         # ones.
         self._taken_by: set[type] = set()
         handshake = HandshakeRequest(scope)
-        self._client = handshake.META.get("REMOTE_ADDR", "")
+        self.address = address_of(handshake)
         self.is_trusted = is_trusted_origin(handshake)
         authorization = _offered_authorization(scope.get("subprotocols", []))
         if authorization is not None:
@@ -95,7 +103,13 @@ class Credentials:
     @property
     def owner(self) -> tuple[str, Any]:
         """The user, or the address, whose share of the worker threads a frame takes."""
-        return ("user", self.user_pk) if self.user_pk is not None else ("client", self._client)
+        return ("user", self.user_pk) if self.user_pk is not None else ("client", self.address.name)
+
+    @property
+    def bounded_owner(self) -> tuple[str, Any] | None:
+        """The owner; None if that is an address which many clients may have."""
+        is_one = self.user_pk is not None or self.address.is_one_client
+        return self.owner if is_one else None
 
     @property
     def identity(self) -> Hashable:
@@ -258,6 +272,7 @@ class Credentials:
             self.headers = {b"authorization": authorization, b"cookie": b""}
             self.user_pk = user_pk
             self._taken_by = {type(request.view)}
+        self._on_user()
 
     @property
     def read_at(self) -> float:
@@ -299,11 +314,7 @@ class Credentials:
             if self.has_ended or is_other:
                 return
             self.has_ended = True
-        self._tell_end()
-
-    def _tell_end(self) -> None:
-        if self._on_end is not None:
-            self._on_end()
+        self._on_end()
 
     def note_user(self, request: MessageRequest) -> None:
         """
@@ -322,11 +333,15 @@ class Credentials:
                 request.authentication_failed and viewset in self._taken_by and not self.has_ended
             )
             self.has_ended = self.has_ended or ends
+            before = self.user_pk
             if user is not None and user.is_authenticated:
                 self.user_pk = key_of(user)
                 self._taken_by.add(viewset)
+            is_new = self.user_pk != before
+        if is_new:
+            self._on_user()
         if ends:
-            self._tell_end()
+            self._on_end()
 
     def _forget(self) -> None:
         self.session_key = self._scope_user = self._reading = self.user_pk = None

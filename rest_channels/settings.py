@@ -48,6 +48,17 @@ DEFAULTS: dict[str, Any] = {
     # a frame is answered with 429; after FRAME_BURST such frames, the socket closes with 4429.
     "FRAME_RATE": 100,
     "FRAME_BURST": 200,
+    # Subscriptions and watches that a user, or an address without one, may begin a second, and at
+    # once: as if sixteen sockets came back with MAX_SUBSCRIPTIONS each. None: as many as they like.
+    "SUBSCRIBE_RATE": 100,
+    "SUBSCRIBE_BURST": 2_000,
+    # Handshakes of one address: all clients of an office may come back at once.
+    "HANDSHAKE_RATE": 50,
+    "HANDSHAKE_BURST": 1_000,
+    # Open sockets of one user in this process, and of one address. A browser opens at most 255
+    # (Chromium) or 200 (Firefox) in all. A further socket closes with 4429. None: no bound.
+    "MAX_CONNECTIONS_PER_USER": 256,
+    "MAX_CONNECTIONS_PER_ADDRESS": 4_096,
     # How long a reading of a session and its user may be relied on.
     "LEASE_SECONDS": 5,
     # How writes are captured: by "triggers" of the database, whichever program writes, or by
@@ -152,6 +163,12 @@ class SocketSettings:
     MAX_SUBSCRIPTIONS: int
     FRAME_RATE: float
     FRAME_BURST: int
+    SUBSCRIBE_RATE: float | None
+    SUBSCRIBE_BURST: int
+    HANDSHAKE_RATE: float | None
+    HANDSHAKE_BURST: int
+    MAX_CONNECTIONS_PER_USER: int | None
+    MAX_CONNECTIONS_PER_ADDRESS: int | None
     LEASE_SECONDS: float
     CAPTURE: str | None
     CAPTURE_MODELS: str | list[str]

@@ -35,6 +35,7 @@ if "TEST_CHANNEL_LAYERS" in os.environ:
 REST_FRAMEWORK = {
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "NUM_PROXIES": json.loads(os.environ.get("TEST_NUM_PROXIES", "null")),
 }
 
 # Tests kill processes, not machines, so no commit has to wait for the disk.
@@ -47,15 +48,11 @@ if os.environ.get("TEST_DATABASE") == "postgresql":
             "NAME": os.environ.get("PGDATABASE", "postgres"),
             "USER": os.environ.get("PGUSER", "postgres"),
             "HOST": os.environ.get("PGHOST", "127.0.0.1"),
-            "PORT": os.environ.get("PGPORT", ""),
             "TEST": {"NAME": f"rest_channels_tests_{os.getpid()}"},
         }
     }
 elif os.environ.get("TEST_DATABASE") == "mariadb":
-    # In place of mysqlclient, which pip has to compile.
-    import pymysql
-
-    pymysql.install_as_MySQLdb()
+    # By hand: `python -m pytest tests/live`, where mysqlclient is installed.
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.mysql",

@@ -28,10 +28,16 @@ _COUNTS = {
     "MAX_STORED_REPLY_BYTES",
     "MAX_WATCHES",
     "MAX_WATCH_BYTES",
+    "MAX_CONNECTIONS_PER_USER",
+    "MAX_CONNECTIONS_PER_ADDRESS",
     "FRAME_BURST",
+    "SUBSCRIBE_BURST",
+    "HANDSHAKE_BURST",
 }
 _NUMBERS = {
     "FRAME_RATE",
+    "SUBSCRIBE_RATE",
+    "HANDSHAKE_RATE",
     "LEASE_SECONDS",
     "PUBLISH_SECONDS",
     "POLL_SECONDS",
@@ -41,6 +47,14 @@ _NUMBERS = {
     "RETENTION_SECONDS",
     "WATCH_SECONDS",
     "MAX_WATCH_SECONDS",
+}
+
+# Bounds that None switches off, besides settings whose default it is.
+_OPTIONAL = {
+    "SUBSCRIBE_RATE",
+    "HANDSHAKE_RATE",
+    "MAX_CONNECTIONS_PER_USER",
+    "MAX_CONNECTIONS_PER_ADDRESS",
 }
 
 # Integers; 0 disables them.
@@ -57,7 +71,7 @@ _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/*A-Z]+")
 
 def invalid_reason(name: str, value: Any) -> str | None:
     """Return what is wrong with `value`; None if it is valid."""
-    if value is None and DEFAULTS[name] is None:
+    if value is None and (DEFAULTS[name] is None or name in _OPTIONAL):
         return None
     is_integer = isinstance(value, int) and not isinstance(value, bool)
     if name in _COUNTS and not (is_integer and value >= 1):

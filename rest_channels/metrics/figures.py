@@ -28,6 +28,21 @@ merged = _counter("merged", "Events that newer ones replaced before a slow clien
 resets = _counter("resets", "Subscribers that had to start again.")
 too_slow = _counter("too_slow", "Sockets closed with 4408.")
 sequenced = _counter("sequenced", "Changes to which this process has given a position in the log.")
+excess_frames = _counter("excess_frames", "Frames above FRAME_RATE, answered 429.")
+floods = _counter("floods", "Sockets closed with 4429, because they sent frames all the same.")
+excess_subscriptions = _counter(
+    "excess_subscriptions", "Subscriptions and watches above SUBSCRIBE_RATE, answered 429."
+)
+excess_handshakes = _counter(
+    "excess_handshakes", "Handshakes of an address above HANDSHAKE_RATE, closed with 4429."
+)
+excess_address_connections = _counter(
+    "excess_address_connections",
+    "Sockets above MAX_CONNECTIONS_PER_ADDRESS, closed with 4429.",
+)
+excess_user_connections = _counter(
+    "excess_user_connections", "Sockets above MAX_CONNECTIONS_PER_USER, closed with 4429."
+)
 
 registry.gauges(HELD, held)
 registry.gauges(LAGS, lags)

@@ -23,7 +23,7 @@ CLOSE_CODES: Final[dict[CloseCode, tuple[str, str]]] = {
     CloseCode.NOT_ALLOWED: ("This user may use nothing here, or no longer.", "once that changes"),
     CloseCode.NO_SUCH_ROUTE: ("There is no socket with this path.", "no"),
     CloseCode.TOO_SLOW: ("The client does not read.", "yes"),
-    CloseCode.FLOODING: ("The client sends too many messages.", "later"),
+    CloseCode.FLOODING: ("The client sends too many messages or opens too many sockets.", "later"),
 }
 
 #: The settings that bound what a client may send, or say how long it waits.

@@ -25,6 +25,7 @@ from rest_channels.live.delivery.registry import Memberships
 from rest_channels.metrics import figures
 from rest_channels.protocol import SUBPROTOCOL, CloseCode, Frame, Reply, byte_length, decode
 from rest_channels.settings import socket_settings
+from rest_channels.sockets.admission import BEGINNINGS, Admission, excess_subscription
 from rest_channels.sockets.frame_limits import AnyStream, longest_message, read_frame, read_long
 from rest_channels.sockets.handshake import mount_of, refusal, warn_of_origin
 from rest_channels.sockets.outbox import Outbox, Send, StreamWriter
@@ -57,6 +58,7 @@ class Connection(ABC):
     """
 
     handshake: Handshake
+    admission: Admission
 
     #: The number of objects of a message around its payload's values.
     depth = 1
@@ -116,13 +118,18 @@ class Connection(ABC):
                 f"A websocket must begin with websocket.connect, not {message['type']}."
             )
         try:
-            credentials = Credentials(self.scope, self._on_credentials_end_threadsafe())
+            credentials = Credentials(
+                self.scope,
+                self._threadsafe(self.on_credentials_end),
+                self._threadsafe(self.on_user),
+            )
         except UnreadableCredentials:
             await self.refuse()
             return
         leases.watch(credentials)
+        self.admission = Admission(credentials)
         try:
-            code = await self.shake_hands(credentials)
+            code = await self.admit(credentials)
             if code is None:
                 await self.accept()
                 current_departures().enter(self)
@@ -137,12 +144,22 @@ class Connection(ABC):
             raise self._crash from None
         finally:
             leases.forget(credentials)
+            self.admission.leave()
             current_departures().exit(self)
             current_stalls().forget(self)
             self.memberships.close()
             for queue in self._queues.values():
                 queue.abandon()
             self.outbox.discard()
+
+    async def admit(self, credentials: Credentials) -> CloseCode | None:
+        """Return the code to close the socket with at once; None if it stays open."""
+        if not self.admission.enter():
+            return CloseCode.FLOODING
+        code = await self.shake_hands(credentials)
+        if code is None and not self.admission.follow():
+            return CloseCode.FLOODING
+        return code
 
     async def shake_hands(self, credentials: Credentials) -> CloseCode | None:
         """
@@ -193,11 +210,10 @@ class Connection(ABC):
         return not socket_settings.REFUSE_HANDSHAKES
 
     async def turn_away(self, code: CloseCode) -> int:
-        """
-        Close a socket all of whose frames would be refused; return the code it was closed with.
-        """
-        if not self.explains_refusal:
-            await self.refuse()
+        """Close a socket that is not admitted; return the code it was closed with."""
+        is_excess = code is CloseCode.FLOODING
+        if not self.explains_refusal or (is_excess and not self.admission.may_be_told()):
+            await self.refuse(is_excess=is_excess)
             return 1006
         # Drop the texts of consumers that refused: the code replaces them.
         self.outbox.forget()
@@ -216,9 +232,19 @@ class Connection(ABC):
         await self.outbox.send({"type": "websocket.accept", "subprotocol": subprotocol})
         self.outbox.release()
 
-    async def refuse(self) -> None:
-        """Refuse the handshake: before `accept`, that is answered with 403."""
-        await self.outbox.send({"type": "websocket.close"})
+    async def refuse(self, *, is_excess: bool = False) -> None:
+        """
+        Refuse the handshake: before `accept`, that is answered with 403.
+
+        If it `is_excess`, with 429 where the server knows ASGI's extension for it.
+        """
+        if is_excess and "websocket.http.response" in (self.scope.get("extensions") or {}):
+            retry_after = retry_headers()["Retry-After"].encode()
+            start = {"status": 429, "headers": [(b"retry-after", retry_after)]}
+            await self.outbox.send({"type": "websocket.http.response.start", **start})
+            await self.outbox.send({"type": "websocket.http.response.body", "body": b""})
+        else:
+            await self.outbox.send({"type": "websocket.close"})
 
     async def receive_all(self) -> int:
         """Take messages until the socket closes; return the code it closed with."""
@@ -239,6 +265,7 @@ class Connection(ABC):
         verdict = self.rate.take()
         self._is_excess = verdict is Verdict.REFUSE
         if verdict is Verdict.CLOSE:
+            figures.floods.add()
             self.outbox.close(CloseCode.FLOODING)
         elif text is None:
             self.on_unreadable(FrameError("A frame must be text, not binary."))
@@ -296,6 +323,7 @@ class Connection(ABC):
         `ack`.
         """
         if self._is_excess:
+            figures.excess_frames.add()
             retry = {"Retry-After": str(self.rate.retry_after)}
             detail = "Too many requests: slow down."
             return Reply.error(429, detail, "throttled", to=asked, headers=retry)
@@ -309,6 +337,8 @@ class Connection(ABC):
         if is_long and any(queue.has_long for queue in self._queues.values()):
             detail = "Too many long frames: wait for the reply to one before sending the next."
             return Reply.error(503, detail, "too_many_in_flight", to=asked)
+        if isinstance(asked, Frame) and asked.action in BEGINNINGS:
+            return excess_subscription(self.handshake.credentials, asked)
         return None
 
     def queue(self, stream: AnyStream) -> StreamQueue | HostedConsumer:
@@ -362,19 +392,26 @@ class Connection(ABC):
         """
         self.outbox.close(CloseCode.CREDENTIALS_ENDED)
 
+    def on_user(self) -> None:
+        """Close the socket if it belongs to another user now, who has too many."""
+        if not self.admission.follow():
+            self.outbox.close(CloseCode.FLOODING)
+
     def on_crash(self, exc: BaseException) -> None:
         """Let the server see what `DEBUG_PROPAGATE_EXCEPTIONS` asks to propagate."""
         self._crash = exc
         if self._main is not None:
             self._main.cancel()
 
-    def _on_credentials_end_threadsafe(self) -> Callable[[], None]:
+    def _threadsafe(self, call: Callable[[], None]) -> Callable[[], None]:
+        """Return a function that lets this loop make the `call`."""
         loop = asyncio.get_running_loop()
 
-        def on_end() -> None:
-            loop.call_soon_threadsafe(self.on_credentials_end)
+        def call_soon() -> None:
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(call)
 
-        return on_end
+        return call_soon
 
 
 class StreamConnection(Connection):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from rest_channels.live.interface import Credentials
+from rest_channels.sockets.addresses import Address
 
 if TYPE_CHECKING:
     from django.contrib.sessions.backends.base import SessionBase
@@ -31,10 +32,15 @@ class SocketCredentials(Credentials, Protocol):
     """The user and the session of one socket's frames. In any thread."""
 
     headers: dict[bytes, bytes]
+    address: Address
 
     @property
     def owner(self) -> tuple[str, Any]:
         """The user or the address whose share of the worker threads a frame takes."""
+
+    @property
+    def bounded_owner(self) -> tuple[str, Any] | None:
+        """The owner; None if that is an address which many clients may have."""
 
     @property
     def is_of_session(self) -> bool:

@@ -26,6 +26,7 @@ from rest_channels.live.delivery.window_subscription import new_subscription
 from rest_channels.live.watches.watch_hub import current_watch_hub
 from rest_channels.live.watches.watching import Watching
 from rest_channels.protocol import Frame, Reply
+from rest_channels.sockets.admission import BEGINNINGS, excess_subscription
 from rest_channels.sockets.dispatch import Authentication, Exchange, Stage
 from rest_channels.sockets.fencing import Fencing
 from rest_channels.sockets.keyed_exchange import exchange_of
@@ -278,6 +279,9 @@ class StreamQueue:
             exchange.stage = Stage.ANSWERING
             await self.wire.put(reply)
             exchange.stage = Stage.ACTING
+        elif (excess := self._excess(exchange)) is not None:
+            excess.extra = reply.extra
+            await self.wire.put(excess)
         elif exchange.subscribes[1].credit is not None and "ack" in self.stream.actions:
             detail = "No 'credit' here: this stream has its own action 'ack'."
             refusal = Reply.error(400, detail, "invalid", to=exchange.frame)
@@ -288,6 +292,12 @@ class StreamQueue:
             await turn.come()
             exchange.stage = Stage.JOINING
             await self._subscribe(exchange, reply.extra)
+
+    def _excess(self, exchange: Exchange) -> Reply | None:
+        """Return the refusal of an action of the viewset's own that subscribes too often."""
+        if exchange.frame.action in BEGINNINGS:
+            return None  # It was counted as it arrived.
+        return excess_subscription(self.handshake.credentials, exchange.frame)
 
     async def _watch(self, exchange: WatchExchange, turn: Turn, extra: Mapping[str, str]) -> None:
         """Begin the watch that `exchange` asks for; `extra` is for its reply."""

@@ -12,11 +12,13 @@ from typing import Final
 _MOST_RETRY_SECONDS: Final = 10
 
 
-def retry_headers() -> dict[str, str]:
+def retry_headers(least: int = 1) -> dict[str, str]:
     """
-    Return headers for a 503 to many clients at once: a different time for each, in whole seconds.
+    Return headers for a refusal of many clients at once: a different time for each.
+
+    It is `least` whole seconds or a few more.
     """
-    return {"Retry-After": str(random.randint(1, _MOST_RETRY_SECONDS))}
+    return {"Retry-After": str(least - 1 + random.randint(1, _MOST_RETRY_SECONDS))}
 
 
 class Verdict(enum.Enum):
@@ -34,6 +36,9 @@ class RateLimit:
     Refused frames cost as much as answered ones. A client that continues until it owes another
     `burst` is closed; a client that pauses is soon answered again.
     """
+
+    # There may be thousands.
+    __slots__ = ("_as_of", "_tokens", "burst", "rate")
 
     def __init__(self, rate: float, burst: float) -> None:
         self.rate = rate

@@ -16,50 +16,6 @@ ROOT = Path(rest_channels.__file__).parent
 
 # Imports run down, and never within a rank. A new module belongs somewhere here.
 RANKS = [
-    # The client in Python: nothing else imports it.
-    [
-        "client",
-    ],
-    [
-        "client.connecting",
-    ],
-    [
-        "client.api",
-    ],
-    [
-        "client.calls",
-        "client.handles",
-        "client.network",
-    ],
-    [
-        "client.core",
-    ],
-    [
-        "client.answers",
-        "client.line",
-        "client.lists",
-        "client.presence_room",
-    ],
-    [
-        "client.following",
-        "client.writing",
-    ],
-    [
-        "client.wire",
-    ],
-    [
-        "client.changes",
-        "client.errors",
-        "client.rows",
-    ],
-    [
-        "client.incoming",
-    ],
-    [
-        "client.limits",
-        "client.observers",
-        "client.ports",
-    ],
     [
         "console.urls",
     ],
@@ -72,15 +28,12 @@ RANKS = [
         "console.described",
         "console.live_links",
         "console.process_report",
-        "health",
         "schema.typescript_streams",
     ],
     [
-        "health.readiness",
         "schema.views",
     ],
     [
-        "health.database_probe",
         "schema.formats",
     ],
     [
@@ -259,8 +212,8 @@ RANKS = [
         "sockets.outbox",
         "sockets.stream_checks",
         "test.async_client",
+        "test.client",
         "test.live_list",
-        "test.sync_client",
     ],
     ["sockets.reviews"],
     [
@@ -278,6 +231,7 @@ RANKS = [
         "live.visibility.answer_proofs",
         "live.watches.run_state",
         "live.watches.watch_runs",
+        "sockets.admission",
         "sockets.request",
     ],
     [
@@ -365,6 +319,7 @@ RANKS = [
         "moved",
         "schema.typescript_text",
         "settings",
+        "sockets.addresses",
         "sockets.claims",
         "sockets.endpoints",
         "sockets.field_cache",

@@ -20,6 +20,7 @@ from datetime import datetime
 from typing import Any, Final, cast
 
 from rest_channels.exceptions import FrameError
+from rest_channels.observing.reports import FrameReport
 
 SUBPROTOCOL: Final = "rest-channels"
 
@@ -88,6 +89,8 @@ class Frame:
     hints: tuple[str, ...] = ()
     is_long: bool = False
     fence: bool = False
+    #: For observers; None if there are none.
+    report: FrameReport | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def from_payload(
@@ -96,6 +99,7 @@ class Frame:
         *,
         max_request_id_chars: int = 128,
         own_keys: AbstractSet[str] = frozenset(),
+        report: FrameReport | None = None,
     ) -> Frame:
         """
         Check the type of every key. Raises `FrameError`, with the keys that the reply echoes.
@@ -118,6 +122,7 @@ class Frame:
                 method=_method(payload.get("method")),
                 rest={key: payload[key] for key in payload.keys() - keys},
                 fence="fence" in keys and _fence(payload.get("fence", False)),
+                report=report,
             )
         except FrameError as error:
             error.action, error.request_id = action, request_id
@@ -191,6 +196,8 @@ class Reply:
     request_id: str | int | None = None
     #: Keys of the payload beside those of every reply, as JSON text: a subscription's `position`.
     extra: Mapping[str, str] = field(default_factory=dict)
+    #: The id of an error in the log, for observers; the client reads it in the text.
+    error_id: str | None = None
 
     @classmethod
     def error(

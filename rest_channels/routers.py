@@ -33,6 +33,8 @@ from rest_channels.consumers.channel_worker import ChannelApplication
 from rest_channels.consumers.websockets import WebsocketConsumers
 from rest_channels.contrib.dcrf import is_consumer
 from rest_channels.contrib.dcrf.hosting import HostedStream
+from rest_channels.observing.observers import observers, tell
+from rest_channels.observing.reports import RefusalReason, RefusalReport
 from rest_channels.protocol import CloseCode
 from rest_channels.settings import socket_settings
 from rest_channels.sockets.handshake import is_trusted_origin, warn_of_origin
@@ -185,12 +187,14 @@ class SameOrigin:
             await self.application(scope, receive, send)
         else:
             warn_of_origin("its handshake is refused", scope)
+            tell(observers.refused, RefusalReport(scope["path"], RefusalReason.ORIGIN))
             await receive()
             # Before `accept`, servers answer the handshake with 403.
             await send({"type": "websocket.close"})
 
 
 async def _no_such_route(scope: Scope, receive: Any, send: Any) -> None:
+    tell(observers.refused, RefusalReport(scope["path"], RefusalReason.NO_SUCH_ROUTE))
     await receive()
     # Accept first, because browsers hide from pages why a handshake was refused.
     await send({"type": "websocket.accept"})

@@ -28,6 +28,8 @@ from rest_channels.consumers.handlers import Handler
 from rest_channels.consumers.message_view import HookCall, MessageExchange, MessageView, Review
 from rest_channels.consumers.outlets import SocketOutlet
 from rest_channels.exceptions import ConsumerError
+from rest_channels.observing.observers import end_frame
+from rest_channels.observing.reports import FrameReport
 from rest_channels.protocol import CloseCode, Frame, Reply, read_action, read_request_id
 from rest_channels.settings import socket_settings
 from rest_channels.sockets.queues import StreamQueue
@@ -88,7 +90,9 @@ class ConsumersStream(Stream):
     def __str__(self) -> str:
         return f"{self.prefix}  ({self.consumers.__name__})"
 
-    def read(self, payload: Any, max_request_id_chars: int) -> Frame:
+    def read(
+        self, payload: Any, max_request_id_chars: int, report: FrameReport | None = None
+    ) -> Frame:
         """
         Read any object as content for the consumers. Raises `FrameError`.
 
@@ -98,11 +102,14 @@ class ConsumersStream(Stream):
             self.is_frame(payload) and not self.is_handled(payload)
         ):
             return Frame.from_payload(
-                payload, max_request_id_chars=max_request_id_chars, own_keys=self.own_keys
+                payload,
+                max_request_id_chars=max_request_id_chars,
+                own_keys=self.own_keys,
+                report=report,
             )
         request_id = read_request_id(payload, max_request_id_chars)
         action = read_action(payload) if "action" in payload else None
-        return Content(action, request_id, payload)
+        return Content(action, request_id, payload, report=report)
 
     def is_frame(self, payload: dict[str, Any]) -> bool:
         """
@@ -227,10 +234,14 @@ class ConsumersQueue(StreamQueue):
         """Note why the socket does not open: pages may learn it if the reason is the user."""
         self.refuses_readably = reply.status in (401, 403)
 
+    def operation(self, frame: Frame) -> str:
+        return "receive" if isinstance(frame, Content) else super().operation(frame)
+
     def take(self, frame: Frame, payload: Any) -> None:
         if not self.is_open:
             detail = "This stream is closed."
-            self.wire.post(Reply.error(403, detail, "stream_closed", to=frame))
+            refusal = Reply.error(403, detail, "stream_closed", to=frame)
+            self.wire.post(refusal, frame.report)
         elif isinstance(frame, Content):
             self._put(MessageExchange(self, "receive", frame))
         else:
@@ -355,15 +366,19 @@ class ConsumersQueue(StreamQueue):
         if not isinstance(job, MessageExchange):
             await super()._serve(job)
             return
+        report = job.frame.report
         async for item in job.replies():
-            await self._send(item)
+            await self._send(item, report)
+        if report is not None:
+            # A message that succeeds has no reply of its own.
+            end_frame(report, 200)
         if job.signs_out:
             self.handshake.credentials.end()
 
-    async def _send(self, item: Reply | str | int) -> None:
+    async def _send(self, item: Reply | str | int, report: FrameReport | None = None) -> None:
         if isinstance(item, str):
-            await self.wire.put_payload(item)
+            await self.wire.put_payload(item, report)
         elif isinstance(item, int):
             self.close(item)
         else:
-            await self.wire.put(item)
+            await self.wire.put(item, report)

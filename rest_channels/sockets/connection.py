@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from django.urls.resolvers import RegexPattern, RoutePattern
 
@@ -23,6 +24,8 @@ from rest_channels.contrib.servers import full_send
 from rest_channels.exceptions import FrameError, FrameTooLong
 from rest_channels.live.delivery.registry import Memberships
 from rest_channels.metrics import figures
+from rest_channels.observing.observers import begin_frame, observers, tell
+from rest_channels.observing.reports import FrameReport, RefusalReason, RefusalReport, SocketReport
 from rest_channels.protocol import SUBPROTOCOL, CloseCode, Frame, Reply, byte_length, decode
 from rest_channels.settings import socket_settings
 from rest_channels.sockets.admission import BEGINNINGS, Admission, excess_subscription
@@ -46,6 +49,15 @@ from rest_channels.workers.threads import workers
 logger = logging.getLogger("rest_channels")
 
 Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+
+#: RFC 6455: a socket that ends without a close frame.
+_ABNORMAL: Final = 1006
+
+_REASONS: Final = {
+    CloseCode.CREDENTIALS_ENDED: RefusalReason.NOT_AUTHENTICATED,
+    CloseCode.NOT_ALLOWED: RefusalReason.NOT_ALLOWED,
+    CloseCode.FLOODING: RefusalReason.TOO_MANY,
+}
 
 
 class Connection(ABC):
@@ -75,6 +87,8 @@ class Connection(ABC):
         self._queues: dict[AnyStream, StreamQueue | HostedConsumer] = {}
         self.memberships = Memberships(self.count_groups, self.rate.give_back)
         self._is_excess = False
+        #: The report of the message that is being taken; None without observers.
+        self.report: FrameReport | None = None
         self._is_leaving = False
         self._main: asyncio.Task[Any] | None = None
         self._crash: BaseException | None = None
@@ -88,6 +102,11 @@ class Connection(ABC):
     @abstractmethod
     def streams(self) -> Iterable[AnyStream]:
         """The streams that this socket serves."""
+
+    @property
+    def own_stream(self) -> str | None:
+        """The prefix of the only stream; None if frames name theirs."""
+        return None
 
     @abstractmethod
     def wire(self, stream: AnyStream) -> StreamWriter:
@@ -124,6 +143,7 @@ class Connection(ABC):
                 self._threadsafe(self.on_user),
             )
         except UnreadableCredentials:
+            self._note_refusal(RefusalReason.CREDENTIALS)
             await self.refuse()
             return
         leases.watch(credentials)
@@ -135,8 +155,9 @@ class Connection(ABC):
                 current_departures().enter(self)
                 current_stalls().watch(self)
                 begin_reports()
-                await self.finish(await self.receive_all())
+                await self.converse()
             else:
+                self._note_refusal(_REASONS[code])
                 await self.finish(await self.turn_away(code))
         except asyncio.CancelledError:
             if self._crash is None:
@@ -160,6 +181,24 @@ class Connection(ABC):
         if code is None and not self.admission.follow():
             return CloseCode.FLOODING
         return code
+
+    async def converse(self) -> None:
+        """Serve an accepted socket to its end."""
+        began, user_pk = time.perf_counter(), self.handshake.credentials.user_pk
+        report = SocketReport(self.scope["path"], began, self.own_stream, user_pk)
+        tell(observers.connected, report)
+        report.code = _ABNORMAL
+        try:
+            code = await self.receive_all()
+            report.code = self.outbox.closed_with or code
+            await self.finish(code)
+        finally:
+            report.seconds = time.perf_counter() - began
+            report.user_pk = self.handshake.credentials.user_pk
+            tell(observers.closed, report)
+
+    def _note_refusal(self, reason: RefusalReason) -> None:
+        tell(observers.refused, RefusalReport(self.scope["path"], reason))
 
     async def shake_hands(self, credentials: Credentials) -> CloseCode | None:
         """
@@ -214,7 +253,7 @@ class Connection(ABC):
         is_excess = code is CloseCode.FLOODING
         if not self.explains_refusal or (is_excess and not self.admission.may_be_told()):
             await self.refuse(is_excess=is_excess)
-            return 1006
+            return _ABNORMAL
         # Drop the texts of consumers that refused: the code replaces them.
         self.outbox.forget()
         await self.accept()
@@ -262,6 +301,7 @@ class Connection(ABC):
     def on_message(self, text: str | None) -> None:
         """Take one message of the client's, valid or not."""
         figures.frames.add()
+        self.report = begin_frame(0 if text is None else byte_length(text))
         verdict = self.rate.take()
         self._is_excess = verdict is Verdict.REFUSE
         if verdict is Verdict.CLOSE:
@@ -293,26 +333,44 @@ class Connection(ABC):
 
     def take(self, stream: AnyStream, payload: Any, *, is_long: bool = False) -> None:
         """Give `payload` to its stream, in its turn, unless a bound is reached."""
+        report = self.report
         try:
-            frame = read_frame(payload, stream)
+            frame = read_frame(payload, stream, report)
         except FrameError as error:
             self.answer(stream, error)
             return
         if is_long:
             frame = replace(frame, is_long=True)
         queue = self.queue(stream)
+        if report is not None:
+            self._describe(report, stream, queue, frame)
         refusal = self.limit(frame, waits=not queue.answers_at_once(frame))
         if refusal is not None:
-            self.wire(stream).post(refusal)
+            self.wire(stream).post(refusal, report)
         else:
             queue.take(frame, payload)
 
+    def _describe(
+        self,
+        report: FrameReport,
+        stream: AnyStream,
+        queue: StreamQueue | HostedConsumer,
+        frame: Frame,
+    ) -> None:
+        """Note what `frame` asks for."""
+        report.stream, report.operation = stream.prefix, queue.operation(frame)
+        report.action, report.request_id = frame.action, frame.request_id
+        report.headers = frame.headers
+        report.correlation_id = self.handshake.correlation_id
+
     def answer(self, stream: AnyStream, error: FrameError) -> None:
         """Answer an invalid frame, in its turn, unless a bound is reached."""
+        if self.report is not None:
+            self.report.stream = stream.prefix
         if (refusal := self.limit(error)) is not None:
-            self.wire(stream).post(refusal)
+            self.wire(stream).post(refusal, self.report)
         else:
-            self.queue(stream).answer(Reply.refusal(error))
+            self.queue(stream).answer(Reply.refusal(error), self.report)
 
     def limit(self, asked: Frame | FrameError, *, waits: bool = True) -> Reply | None:
         """
@@ -434,6 +492,10 @@ class StreamConnection(Connection):
     @property
     def streams(self) -> Iterable[AnyStream]:
         return [self.stream]
+
+    @property
+    def own_stream(self) -> str:
+        return self.stream.prefix
 
     def wire(self, stream: AnyStream) -> StreamWriter:
         return StreamWriter(self.outbox)

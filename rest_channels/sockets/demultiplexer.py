@@ -70,7 +70,8 @@ class Demultiplexer(Connection):
 
     def on_unreadable(self, error: FrameError) -> None:
         # Its stream, and so its turn, is unknown.
-        StreamWriter(self.outbox, None).post(self.limit(error) or Reply.refusal(error))
+        refusal = self.limit(error) or Reply.refusal(error)
+        StreamWriter(self.outbox, None).post(refusal, self.report)
 
     def on_ping(self, payload: Any) -> None:
         """Answer a `ping` to the connection itself."""
@@ -79,13 +80,15 @@ class Demultiplexer(Connection):
             reply = Reply.refusal(asked)
         else:
             reply = Reply.pong(asked, datetime.now(UTC))
-        StreamWriter(self.outbox, None).post(self.limit(asked, waits=False) or reply)
+            if self.report is not None:
+                self.report.operation = "ping"
+        StreamWriter(self.outbox, None).post(self.limit(asked, waits=False) or reply, self.report)
 
     def on_unknown_stream(self, name: str, payload: Any) -> None:
         """Answer 404, with the keys by which the client recognises its frame."""
         asked = _what_is_asked(payload)
         unknown = Reply.error(404, "There is no such stream.", "not_found", to=asked)
-        StreamWriter(self.outbox, name).post(self.limit(asked) or unknown)
+        StreamWriter(self.outbox, name).post(self.limit(asked) or unknown, self.report)
 
 
 def _is_ping(value: Any) -> bool:

@@ -18,6 +18,7 @@ from collections.abc import (
 )
 from dataclasses import replace
 from functools import partial
+from time import perf_counter
 from typing import Any, Final
 
 from asgiref.sync import sync_to_async
@@ -36,6 +37,7 @@ from rest_channels.live.interface import (
     Topic,
 )
 from rest_channels.live.topics import OPTION_KEYS
+from rest_channels.observing.reports import FrameReport
 from rest_channels.protocol import Frame, Reply, header_value
 from rest_channels.sockets.frame_fence import FrameFence
 from rest_channels.sockets.kept_memory import kept_bytes
@@ -45,11 +47,12 @@ from rest_channels.sockets.request import (
     MessageRequest,
     activate_language,
     activate_script_prefix,
+    pk_of_user,
 )
 from rest_channels.sockets.response import reply_to, reply_to_cancel, reply_to_crash
 from rest_channels.sockets.reviews import circumstances, review
 from rest_channels.sockets.streams import Stream
-from rest_channels.workers.connection_state import begin_afresh
+from rest_channels.workers.connection_state import begin_afresh, statements_here
 from rest_channels.workers.connections import close_old_connections
 from rest_channels.workers.contexts import around_frame
 from rest_channels.workers.threads import drawers, thread_sensitive, workers
@@ -247,7 +250,23 @@ class Exchange:
         owner, action = self.handshake.credentials.owner, self.frame.action
         # An invented action has no kind, because kinds are remembered.
         kind = (self.stream, action) if action in self.stream.actions else None
+        if (report := self.frame.report) is not None:
+            function = partial(self._measured, report, perf_counter(), function)
         return await workers.run(function, *args, owner=owner, kind=kind)
+
+    def _measured(
+        self, report: FrameReport, asked_at: float, function: Callable[..., Any], *args: Any
+    ) -> Any:
+        """Note in `report` the wait since `asked_at`, the queries, and whom DRF has found."""
+        report.thread_seconds += perf_counter() - asked_at
+        before = statements_here()
+        try:
+            return function(*args)
+        finally:
+            report.queries += statements_here() - before
+            request = vars(self).get("request")
+            if request is not None:
+                report.verb, report.user_pk = request.call.method, pk_of_user(request)
 
     def _finalized(self, outcome: HttpResponseBase | Exception) -> HttpResponseBase:
         # The last two steps of DRF's dispatch(), for a response that came after it returned.
@@ -275,7 +294,7 @@ class Exchange:
         # The client's `held` may be long, and is needed only once.
         rest = {k: v for k, v in request.frame.rest.items() if k not in OPTION_KEYS}
         return Topic(
-            review=partial(review, self.handshake, replace(request.frame, rest=rest), call),
+            review=partial(review, self.handshake, self._kept(request.frame, rest), call),
             place=self._place(call, is_row=wanted.is_row),
             name=self._name(view.action, call, is_row=wanted.is_row),
             row=_row(view) if wanted.is_row else None,
@@ -284,8 +303,13 @@ class Exchange:
             has_own_credentials=request.has_own_credentials,
             circumstances=circumstances(view, self.handshake),
             variables=self.handshake.variables,
-            kept_bytes=self._kept_bytes(replace(self.frame, rest=rest)),
+            kept_bytes=self._kept_bytes(self._kept(self.frame, rest)),
         )
+
+    @staticmethod
+    def _kept(frame: Frame, rest: Mapping[str, Any]) -> Frame:
+        """Return the part of `frame` that outlives it."""
+        return replace(frame, rest=rest, report=None)
 
     def _kept_bytes(self, frame: Frame) -> int:
         return kept_bytes(frame, self.request.META["QUERY_STRING"])

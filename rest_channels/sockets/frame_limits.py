@@ -22,6 +22,7 @@ from typing import Any, Final
 from rest_channels.contrib.dcrf.hosting import HostedStream
 from rest_channels.exceptions import FrameError, FrameTooLong
 from rest_channels.live.topics import HELD_KEYS
+from rest_channels.observing.reports import FrameReport
 from rest_channels.protocol import Frame, byte_length, decode
 from rest_channels.settings import socket_settings
 from rest_channels.sockets.streams import Stream
@@ -231,9 +232,15 @@ def _read_ids(payload: Any) -> Frame | FrameError:
         return error
 
 
-def read_frame(payload: Any, stream: AnyStream | None = None) -> Frame:
-    """Return the frame in `payload`, addressed to `stream`. Raises `FrameError`."""
+def read_frame(
+    payload: Any, stream: AnyStream | None = None, report: FrameReport | None = None
+) -> Frame:
+    """
+    Return the frame in `payload`, addressed to `stream`. Raises `FrameError`.
+
+    `report` is what observers will learn about it.
+    """
     max_chars = socket_settings.MAX_REQUEST_ID_CHARS
     if stream is not None:
-        return stream.read(payload, max_chars)
+        return stream.read(payload, max_chars, report)
     return Frame.from_payload(payload, max_request_id_chars=max_chars)

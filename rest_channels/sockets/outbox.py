@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator, Mapping
 from typing import Any, Final
 
 from rest_channels.metrics import figures
+from rest_channels.observing.observers import end_frame
+from rest_channels.observing.reports import FrameReport
 from rest_channels.protocol import MISSING, CloseCode, Missing, Reply, byte_length, in_envelope
 from rest_channels.settings import socket_settings
 from rest_channels.sockets.response import reply_to_fault
@@ -111,6 +113,8 @@ class Outbox:
     def __init__(self, send: Send, max_bytes: int) -> None:
         self.send = send
         self.is_closed = False
+        #: The code of `close`; None if the client is gone without it.
+        self.closed_with: int | None = None
         self._max_bytes = max_bytes
         self._queue: deque[tuple[Mapping[str, Any], Instead]] = deque()
         self.waiting_bytes = 0
@@ -194,6 +198,7 @@ class Outbox:
         """Close the socket after the texts in the queue."""
         if not self.is_closed:
             self.is_closed = True
+            self.closed_with = int(code)
             self._enqueue({"type": "websocket.close", "code": int(code)}, None)
             self._sent.set()
 
@@ -320,21 +325,31 @@ class Outbox:
 
 
 class StreamWriter:
-    """The outbox for one stream: replies in its envelope, if the socket has envelopes."""
+    """
+    The outbox for one stream: replies in its envelope, if the socket has envelopes.
+
+    `report` is that of the frame which a reply answers, if there are observers.
+    """
 
     def __init__(self, outbox: Outbox, stream: str | Missing | None = MISSING) -> None:
         self.outbox = outbox
         self.stream = stream
 
-    async def put(self, reply: Reply) -> None:
+    async def put(self, reply: Reply, report: FrameReport | None = None) -> None:
         """Send `reply` once there is room; a 500 if the server refuses it."""
         # An item of a generator is not the last reply: if one is lost, the socket closes.
         instead = None if reply.status == 206 else lambda exc: self._failure(reply, exc)
-        await self.outbox.put(reply.encode(self.stream), instead)
+        text = reply.encode(self.stream)
+        await self.outbox.put(text, instead)
+        if report is not None:
+            self._report(report, reply, text)
 
-    def post(self, reply: Reply) -> None:
+    def post(self, reply: Reply, report: FrameReport | None = None) -> None:
         """Send `reply` at once."""
-        self.outbox.post(reply.encode(self.stream))
+        text = reply.encode(self.stream)
+        self.outbox.post(text)
+        if report is not None:
+            self._report(report, reply, text)
 
     def post_payload(self, text: str) -> None:
         """Send a payload that is JSON text already, at once."""
@@ -344,9 +359,29 @@ class StreamWriter:
         """Send a payload that is JSON text already, if the client is keeping up."""
         self.outbox.offer(in_envelope(text, self.stream))
 
-    async def put_payload(self, text: str) -> None:
+    async def put_payload(self, text: str, report: FrameReport | None = None) -> None:
         """Send a payload that is JSON text already, once there is room."""
-        await self.outbox.put(in_envelope(text, self.stream))
+        text = in_envelope(text, self.stream)
+        await self.outbox.put(text)
+        if report is not None:
+            self._count(report, text)
+
+    def _report(self, report: FrameReport, reply: Reply, text: str) -> None:
+        """Note in `report` that the outbox has `reply`; the last one ends the frame."""
+        self._count(report, text)
+        if reply.status == 206:
+            report.parts += 1
+            return
+        report.action, report.request_id = reply.action, reply.request_id
+        report.is_replayed = "replayed" in reply.extra
+        report.is_throttled = reply.status == 429 and '"throttled"' in (reply.codes or "")
+        report.error_id = reply.error_id
+        end_frame(report, reply.status)
+
+    def _count(self, report: FrameReport, text: str) -> None:
+        report.is_sent = not self.outbox.is_closed
+        if report.is_sent:
+            report.bytes_out += byte_length(text)
 
     def _failure(self, reply: Reply, exc: Exception) -> str:
         message = "The server failed to send the reply to %r"

@@ -16,7 +16,9 @@ import logging
 from collections import deque
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from time import perf_counter
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -25,6 +27,8 @@ from rest_channels.live.delivery.registry import Memberships
 from rest_channels.live.delivery.window_subscription import new_subscription
 from rest_channels.live.watches.watch_hub import current_watch_hub
 from rest_channels.live.watches.watching import Watching
+from rest_channels.observing.observers import end_frame, observers, tell
+from rest_channels.observing.reports import OTHER, FrameReport
 from rest_channels.protocol import Frame, Reply
 from rest_channels.sockets.admission import BEGINNINGS, excess_subscription
 from rest_channels.sockets.dispatch import Authentication, Exchange, Stage
@@ -32,13 +36,23 @@ from rest_channels.sockets.fencing import Fencing
 from rest_channels.sockets.keyed_exchange import exchange_of
 from rest_channels.sockets.outbox import StreamWriter
 from rest_channels.sockets.request import Handshake
+from rest_channels.sockets.response import CLIENT_CLOSED_REQUEST
 from rest_channels.sockets.streams import Stream
 from rest_channels.sockets.watch_exchange import InvalidWatch, WatchExchange
 from rest_channels.workers.monitoring import Wait
 
+
+@dataclass(slots=True, eq=False)
+class Known:
+    """A reply that is known before its turn, and the report of the frame that it answers."""
+
+    reply: Reply
+    report: FrameReport | None
+
+
 #: An item of a queue: a frame for the viewset, an answer that is known, or the end of a
 #: subscription.
-Job = Exchange | Reply | Frame
+Job = Exchange | Known | Frame
 
 #: Actions that end subscriptions, unless the viewset has its own.
 ENDINGS: Final = ("unsubscribe", "unsubscribe_instance")
@@ -108,6 +122,12 @@ class StreamQueue:
         action = frame.action
         return action in AT_ONCE and self._is_own(action, frame)
 
+    def operation(self, frame: Frame) -> str:
+        """Return the declared name of the action that `frame` asks for, else `OTHER`."""
+        name = self.stream.action_name(frame.action or "")
+        is_known = name in self.stream.actions or name in OWN_ACTIONS or name == "metadata"
+        return name if is_known else OTHER
+
     def take(self, frame: Frame, payload: Any) -> None:
         """
         Answer `frame` in its turn; the connection does if the viewset does not have its action.
@@ -123,13 +143,13 @@ class StreamQueue:
             try:
                 self._put(EXCHANGED[action](self.stream, frame, self.handshake))
             except FrameError as error:
-                self.answer(Reply.refusal(error))
+                self.answer(Reply.refusal(error), frame.report)
         else:
             self._put(frame)
 
-    def answer(self, reply: Reply) -> None:
+    def answer(self, reply: Reply, report: FrameReport | None = None) -> None:
         """Send a reply that is known already, in its turn."""
-        self._put(reply)
+        self._put(Known(reply, report))
 
     async def finish(self, code: int) -> None:
         """
@@ -166,10 +186,10 @@ class StreamQueue:
         """Return whether `job` only has to be sent, or was sent to a client that reads nothing."""
         if isinstance(job, Exchange) and job.stage is not Stage.JOINING:
             return job.stage is Stage.ANSWERING
-        return isinstance(job, Reply) or not self.wire.outbox.has_room
+        return isinstance(job, Known) or not self.wire.outbox.has_room
 
     def _named(self, job: Job) -> str:
-        action = job.frame.action if isinstance(job, Exchange) else job.action
+        action = _asked(job).action
         return f"A frame {action!r} of stream {self.stream.prefix!r}"
 
     def _is_own(self, action: str, frame: Frame) -> bool:
@@ -177,15 +197,15 @@ class StreamQueue:
 
     def _take_at_once(self, frame: Frame) -> None:
         if frame.action == "cancel":
-            self.wire.post(self._cancel(frame))
+            self.wire.post(self._cancel(frame), frame.report)
             return
         if frame.action == "ping":
-            self.wire.post(Reply.pong(frame, datetime.now(UTC)))
+            self.wire.post(Reply.pong(frame, datetime.now(UTC)), frame.report)
             return
         try:
             self.memberships.acknowledge(frame, self.wire)
         except FrameError as error:
-            self.wire.post(Reply.refusal(error))
+            self.wire.post(Reply.refusal(error), frame.report)
 
     def _take_watch(self, frame: Frame, stream: Stream, handshake: Handshake) -> None:
         try:
@@ -194,7 +214,7 @@ class StreamQueue:
                 stream, frame, handshake, is_row=self.is_row, followed=followed
             )
         except InvalidWatch as error:
-            self.answer(error.reply)
+            self.answer(error.reply, frame.report)
         else:
             self._put(exchange)
 
@@ -221,14 +241,16 @@ class StreamQueue:
     def _advance(self) -> None:
         while self._waiting and len(self._running) < self.stream.max_in_flight:
             job = self._waiting.popleft()
-            task = asyncio.ensure_future(self._serve(job))
+            report = _report_of(job)
+            serving = self._serve(job) if report is None else self._serve_reported(job, report)
+            task = asyncio.ensure_future(serving)
             self._running[task] = job
             task.add_done_callback(self._on_done)
 
     async def _serve(self, job: Job) -> None:
         """Send all replies of `job`, as the client reads them."""
-        if isinstance(job, Reply):
-            await self.wire.put(job)
+        if isinstance(job, Known):
+            await self.wire.put(job.reply, job.report)
             return
         # Tasks begin in the order of their frames.
         with self._turns.take(self._subscription_named_by(job)) as turn:
@@ -238,7 +260,7 @@ class StreamQueue:
                 if job.fence:
                     # It commits nothing.
                     ended.extra = {"fenced": "true"}
-                await self.wire.put(ended)
+                await self.wire.put(ended, job.report)
             elif (reply := await job.reply()) is not None:
                 await self._answer(job, reply, turn)
             else:
@@ -248,6 +270,19 @@ class StreamQueue:
                     await self._answer(job, reply, turn)
         if isinstance(job, Exchange) and job.signs_out:
             self.handshake.credentials.end()
+
+    async def _serve_reported(self, job: Job, report: FrameReport) -> None:
+        """Do the same, and tell observers that the frame begins, and that it has ended."""
+        tell(observers.frame_begun, report)
+        status = CLIENT_CLOSED_REQUEST
+        try:
+            await self._serve(job)
+        except Exception:
+            status = 500
+            raise
+        finally:
+            # Unless it was answered.
+            end_frame(report, status)
 
     def _ended(self, frame: Frame) -> Reply:
         """End the subscriptions or the watch that `frame` names."""
@@ -271,22 +306,25 @@ class StreamQueue:
             reply.extra = {**reply.extra, "hints": json.dumps(exchange.frame.hints)}
         if exchange.fence is not None and reply.status != 206:
             exchange.stage = Stage.FENCING
+            began = perf_counter()
             is_fenced = await exchange.fence.wait(self.memberships)
+            if exchange.frame.report is not None:
+                exchange.frame.report.fence_seconds = perf_counter() - began
             reply.extra = {**reply.extra, "fenced": json.dumps(is_fenced)}
         if isinstance(exchange, WatchExchange) and exchange.watches is not None:
             await self._watch(exchange, turn, reply.extra)
         elif exchange.subscribes is None:
             exchange.stage = Stage.ANSWERING
-            await self.wire.put(reply)
+            await self.wire.put(reply, exchange.frame.report)
             exchange.stage = Stage.ACTING
         elif (excess := self._excess(exchange)) is not None:
             excess.extra = reply.extra
-            await self.wire.put(excess)
+            await self.wire.put(excess, exchange.frame.report)
         elif exchange.subscribes[1].credit is not None and "ack" in self.stream.actions:
             detail = "No 'credit' here: this stream has its own action 'ack'."
             refusal = Reply.error(400, detail, "invalid", to=exchange.frame)
             refusal.extra = reply.extra
-            await self.wire.put(refusal)
+            await self.wire.put(refusal, exchange.frame.report)
         else:
             exchange.stage = Stage.TURN
             await turn.come()
@@ -324,6 +362,20 @@ class StreamQueue:
         if not task.cancelled() and (exc := task.exception()) is not None:
             self._on_crash(exc)
         self._advance()
+
+
+def _asked(job: Job) -> Frame | Reply:
+    """Return what names the action of `job`."""
+    match job:
+        case Exchange():
+            return job.frame
+        case Known():
+            return job.reply
+    return job
+
+
+def _report_of(job: Job) -> FrameReport | None:
+    return job.frame.report if isinstance(job, Exchange) else job.report
 
 
 def _is_same_id(one: Any, other: Any) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -72,6 +73,20 @@ class Handshake:
                 continue
             headers[name] = headers[name] + b"," + value if name in headers else value
         return headers
+
+    @cached_property
+    def correlation_id(self) -> str | None:
+        """The id that a proxy or a client has given to the handshake, for logs."""
+        return correlation_id(self.headers.get(b"x-request-id", b"").decode("latin-1"))
+
+
+# Enough for UUIDs, ULIDs and the ids of proxies. Other characters could break lines of a log.
+_CORRELATION_ID: Final = re.compile(r"[\w.:/+=@-]{1,128}", re.ASCII)
+
+
+def correlation_id(text: str) -> str | None:
+    """Return `text` if it is an id for logs: at most 128 plain characters, without spaces."""
+    return text if _CORRELATION_ID.fullmatch(text) else None
 
 
 @dataclass(slots=True)
@@ -221,6 +236,12 @@ class MessageRequest(ASGIRequest):
     @resolver_match.setter
     def resolver_match(self, match: ResolverMatch | None) -> None:
         self._resolver_match = match
+
+
+def pk_of_user(request: MessageRequest) -> Any:
+    """Return the primary key of the user that DRF has found; in the thread that answers."""
+    user = getattr(getattr(request.view, "request", None), "_user", None)
+    return None if user is None else getattr(user, "pk", None)
 
 
 class FrameRequest(Request):

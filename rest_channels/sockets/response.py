@@ -364,4 +364,6 @@ def reply_to_fault(
         stacklevel=2,
     )
     headers = retry_headers() if status == 503 else None
-    return Reply.error(status, f"{detail} (error {error_id}).", code, to=to, headers=headers)
+    reply = Reply.error(status, f"{detail} (error {error_id}).", code, to=to, headers=headers)
+    reply.error_id = error_id
+    return reply

@@ -35,6 +35,7 @@ from rest_framework.routers import SimpleRouter
 from rest_framework.viewsets import ViewSetMixin
 
 from rest_channels.live.topics import OPTION_KEYS
+from rest_channels.observing.reports import FrameReport
 from rest_channels.protocol import IDEMPOTENCY_KEY, PAYLOAD_KEYS, Frame, query_values
 from rest_channels.sockets.endpoints import (
     SUBSCRIPTIONS,
@@ -112,10 +113,15 @@ class Stream:
     def __str__(self) -> str:
         return f"{self.prefix}  ({self.viewset.__name__})"
 
-    def read(self, payload: Any, max_request_id_chars: int) -> Frame:
+    def read(
+        self, payload: Any, max_request_id_chars: int, report: FrameReport | None = None
+    ) -> Frame:
         """Return the frame in `payload`, with hints about misspelt keys. Raises `FrameError`."""
         frame = Frame.from_payload(
-            payload, max_request_id_chars=max_request_id_chars, own_keys=self.own_keys
+            payload,
+            max_request_id_chars=max_request_id_chars,
+            own_keys=self.own_keys,
+            report=report,
         )
         if frame.rest and (found := hints(frame.rest, self._known_keys)):
             if settings.DEBUG:

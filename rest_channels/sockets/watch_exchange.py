@@ -15,6 +15,7 @@ from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 from inspect import isasyncgen
+from time import perf_counter
 from typing import Any
 
 from django.apps import apps
@@ -134,11 +135,16 @@ class WatchExchange(Exchange):
         kind = (self.stream, "watch", action) if action in self.stream.actions else None
         owner = self.handshake.credentials.owner
         try:
-            reply: Reply = await within_limit(Run(self.begin), owner=owner, kind=kind)
+            reply: Reply = await within_limit(self._run_of_frame(), owner=owner, kind=kind)
         except TooSlow as slow:
             self._is_late = True
             return slow.reply(self.frame)
         return reply
+
+    def _run_of_frame(self) -> Run:
+        if (report := self.frame.report) is None:
+            return Run(self.begin)
+        return Run(self._measured, report, perf_counter(), self.begin)
 
     def begin(self) -> Reply:
         """Run the action; in a worker thread. Returns the reply to the frame."""
@@ -162,7 +168,7 @@ class WatchExchange(Exchange):
         view: Any = request.view
         call = request.call
         # Later runs have no reply that could wait.
-        frame = replace(self.frame, fence=False)
+        frame = replace(self.frame, fence=False, report=None)
         return Watch(
             run=partial(run_again, Rerun, self.stream, frame, self.handshake, self.is_row),
             check=partial(run_again, Recheck, self.stream, frame, self.handshake, self.is_row),

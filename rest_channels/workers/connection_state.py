@@ -155,6 +155,20 @@ def forget(connection: Any) -> None:
     _noted[connection] = Noted()
 
 
+class _Statements(threading.local):
+    """The number of statements that a thread has sent to databases through Django."""
+
+    statements = 0
+
+
+_here = _Statements()
+
+
+def statements_here() -> int:
+    """Return how many statements this thread has run, over connections that are watched."""
+    return _here.statements
+
+
 class _Noting:
     """An execute wrapper for Django's connection."""
 
@@ -163,6 +177,7 @@ class _Noting:
 
     def __call__(self, execute: Any, sql: Any, params: Any, many: bool, context: Any) -> Any:
         _noted[self.connection].note(self.connection, sql, params)
+        _here.statements += 1
         return execute(sql, params, many, context)
 
 

@@ -20,6 +20,7 @@ from channels.auth import AuthMiddlewareStack
 from rest_framework.exceptions import APIException
 
 from rest_channels.contrib.dcrf import loaded
+from rest_channels.observing.reports import OTHER, FrameReport
 from rest_channels.protocol import MISSING, Frame, Reply
 from rest_channels.settings import socket_settings
 from rest_channels.sockets.outbox import StreamWriter
@@ -91,7 +92,9 @@ class HostedStream:
         """Return False: DCRF's subscriptions do not know `held`."""
         return False
 
-    def read(self, payload: Any, max_request_id_chars: int) -> Frame:
+    def read(
+        self, payload: Any, max_request_id_chars: int, report: FrameReport | None = None
+    ) -> Frame:
         """
         Read what replies need to know of `payload`; the consumer reads the rest.
 
@@ -102,7 +105,7 @@ class HostedStream:
         known = {name: payload[name] for name in ("action", "request_id") if name in payload}
         if not self._is_usual:
             known.setdefault("action", self.prefix)
-        return Frame.from_payload(known, max_request_id_chars=max_request_id_chars)
+        return Frame.from_payload(known, max_request_id_chars=max_request_id_chars, report=report)
 
 
 class TooManySubscriptions(APIException):
@@ -179,6 +182,10 @@ class HostedConsumer:
         """Return False: the consumer reads its frames in their order."""
         return False
 
+    def operation(self, frame: Frame) -> str:
+        """Return the name of the action for statistics; only the consumer knows its own."""
+        return OTHER
+
     def take(self, frame: Frame, payload: Any) -> None:
         """Hand the consumer a payload as it arrived."""
         if self.is_open:
@@ -187,9 +194,9 @@ class HostedConsumer:
         else:
             self._refuse(frame)
 
-    def answer(self, reply: Reply) -> None:
+    def answer(self, reply: Reply, report: FrameReport | None = None) -> None:
         """Send a reply that the consumer did not make."""
-        self.wire.post(reply)
+        self.wire.post(reply, report)
 
     async def finish(self, code: int) -> None:
         """Tell the consumer that the socket is closed, and wait for it to end."""
@@ -239,10 +246,11 @@ class HostedConsumer:
         """Answer the frame the consumer was working on when it raised, as a viewset's would be."""
         reply = reply_to_fault(exc, "%r failed", self.stream, to=self._read)
         if self.is_open and self._read is not None:
-            self.wire.post(reply)
+            self.wire.post(reply, self._read.report)
 
     def _refuse(self, frame: Frame) -> None:
-        self.wire.post(Reply.error(403, "This stream is closed.", "stream_closed", to=frame))
+        refusal = Reply.error(403, "This stream is closed.", "stream_closed", to=frame)
+        self.wire.post(refusal, frame.report)
 
     async def _on_message(self, message: Mapping[str, Any]) -> None:
         if message["type"] == "websocket.accept":

@@ -18,6 +18,8 @@ from rest_channels.live.log.store import Kind
 from rest_channels.live.visibility.audiences import Audience, Texts
 from rest_channels.live.visibility.evaluation import EVERYBODY, Evaluation
 from rest_channels.metrics import figures
+from rest_channels.observing.observers import begin_subscription, end_subscription
+from rest_channels.observing.reports import SubscriptionReport
 from rest_channels.protocol import Event as Message
 from rest_channels.protocol import Frame, Reply, in_envelope
 
@@ -65,7 +67,11 @@ class Subscription:
     def __init__(self, topic: Topic, options: Options, frame: Frame, wire: StreamWriter) -> None:
         self.topic = topic
         self.options = options
-        self.frame = replace(frame, rest={})
+        self.frame = replace(frame, rest={}, report=None)
+        #: The report of the frame, until it is answered.
+        self.report = frame.report
+        # For observers, if there are any, at its end.
+        self._lifetime: SubscriptionReport | None = None
         self.wire = wire
         self.is_over = False
         #: Further keys of the reply to the frame, as JSON text.
@@ -137,7 +143,10 @@ class Subscription:
             **self.extra,
         }
         reply = Reply(201, data=data, action=frame.action, request_id=frame.request_id, extra=extra)
+        asked = self.report
         self._answer(reply)
+        if not self.is_over:
+            self._lifetime = begin_subscription(asked, is_resumed=is_resumed)
 
     def refuse(self, reply: Reply) -> None:
         """Refuse the subscription with `reply`."""
@@ -148,12 +157,16 @@ class Subscription:
 
     def _answer(self, reply: Reply) -> None:
         if not self.is_over:
-            self.wire.post(reply)
+            self.wire.post(reply, self.report)
+            self.report = None
             self.settled.set()
 
-    def end(self) -> None:
-        """Send nothing more."""
+    def end(self, status: int | None = None) -> None:
+        """Send nothing more; `status` is that of a `revoke`, None if there was none."""
         self.is_over = True
+        lifetime, self._lifetime = self._lifetime, None
+        if lifetime is not None:
+            end_subscription(lifetime, status)
         self._forget()
         self.settled.set()
         self._notify()
@@ -244,7 +257,7 @@ class Subscription:
         # Waiting events must not be sent any more.
         self._forget()
         self._send(self.shared(Message("revoke", reply.status, errors=reply.errors)), None)
-        self.end()
+        self.end(reply.status)
 
     def _send(self, shared: str, place: Position | None, encoded: str = "") -> None:
         previous = self.last

@@ -20,6 +20,8 @@ from rest_channels.live.delivery.pass_state import Cohort, Outcome, State
 from rest_channels.live.delivery.subscription import SubscribedAudience, Subscription
 from rest_channels.live.log.positions import Position
 from rest_channels.metrics import figures
+from rest_channels.observing.observers import begin_pass, end_pass, end_telling
+from rest_channels.observing.reports import PassReport
 from rest_channels.protocol import CloseCode, Reply
 from rest_channels.settings import socket_settings
 from rest_channels.sockets.ratelimit import retry_headers
@@ -156,9 +158,17 @@ class Track(Follower):
         self._has_skipped = False
         self._is_passing = True
         self._on_begin()
-        outcome = await self._pass(self._next_joining())
-        self._on_read(outcome)
-        await self.path.send(outcome)
+        report = begin_pass(self.alias, self.name or "main")
+        try:
+            outcome = await self._pass(self._next_joining())
+            if report is not None:
+                _describe(report, outcome)
+                end_pass(report)
+            self._on_read(outcome)
+            await self.path.send(outcome)
+        finally:
+            if report is not None:
+                end_telling(report)
         self._entering = []
         self._is_passing = False
         self._settle(self, outcome)
@@ -292,3 +302,13 @@ class Track(Follower):
             headers = retry_headers()
             subscription.refuse(Reply.error(503, detail, "unavailable", headers=headers))
         return Outcome()
+
+
+def _describe(report: PassReport, outcome: Outcome) -> None:
+    """Note what a pass has found."""
+    report.has_failed = outcome.seen is None
+    if outcome.seen is not None:
+        report.changes = sum(len(c.of_key) + c.whole for c in outcome.seen.changes.values())
+    report.audiences = len(outcome.seconds)
+    report.subscriptions = sum(len(audience.subscriptions) for audience in outcome.seconds)
+    report.joined = len(outcome.spent)

@@ -12,6 +12,8 @@ from rest_channels.live.interface import Answer, Check, Watch
 from rest_channels.live.log import positions
 from rest_channels.live.watches.watch_tokens import is_same, sealed, token_of
 from rest_channels.metrics import figures
+from rest_channels.observing.observers import begin_subscription, end_subscription
+from rest_channels.observing.reports import SubscriptionReport
 from rest_channels.protocol import Event, Frame, Reply, in_envelope
 
 if TYPE_CHECKING:
@@ -37,7 +39,11 @@ class Watching:
         self.answer: Answer | None = answer
         #: The permission to have an answer that was made for another user.
         self.check: Check | None = None
-        self.frame = replace(frame, rest={})
+        self.frame = replace(frame, rest={}, report=None)
+        #: The report of the frame, until it is answered.
+        self.report = frame.report
+        # For observers, if there are any, at its end.
+        self._lifetime: SubscriptionReport | None = None
         self.wire = wire
         #: Keys of the reply, as JSON text, beside those of the watch.
         self.extra: Mapping[str, str] = {}
@@ -69,7 +75,10 @@ class Watching:
             **self.extra,
         }
         data = "null" if is_resumed else reply.data
+        asked = self.report
         self._answer(Reply(201, data=data, headers=reply.headers, extra=extra))
+        if not self.is_over:
+            self._lifetime = begin_subscription(asked, is_watch=True, is_resumed=is_resumed)
 
     def refuse(self, reply: Reply) -> None:
         """Refuse the watch with `reply`."""
@@ -80,12 +89,16 @@ class Watching:
     def _answer(self, reply: Reply) -> None:
         reply.action, reply.request_id = self.frame.action, self.frame.request_id
         if not self.is_over:
-            self.wire.post(reply)
+            self.wire.post(reply, self.report)
+            self.report = None
             self.settled.set()
 
-    def end(self) -> None:
-        """Send nothing more."""
+    def end(self, status: int | None = None) -> None:
+        """Send nothing more; `status` is that of a `revoke`, None if there was none."""
         self.is_over = True
+        lifetime, self._lifetime = self._lifetime, None
+        if lifetime is not None:
+            end_subscription(lifetime, status)
         self.answer = None
         self.settled.set()
 
@@ -120,7 +133,7 @@ class Watching:
         event = Event("revoke", reply.status, errors=reply.errors, codes=reply.codes)
         if not (self.is_over or self.watch.credentials.has_ended):
             self._send(event.shared, self._position, self._position)
-        self.end()
+        self.end(reply.status)
 
     def _send(self, shared: str, position: str, previous: str) -> None:
         figures.deliveries.add()

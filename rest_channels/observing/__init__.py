@@ -1,0 +1,1 @@
+"""Events of sockets as small values for observers: metrics, logs, traces, signals."""

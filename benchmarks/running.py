@@ -99,9 +99,8 @@ def serving(
 def fill(database: str) -> None:
     if database == "postgresql":
         create = ["psql", "-qh", os.environ.get("PGHOST", "127.0.0.1"), "-U", "postgres"]
-        subprocess.run(
-            [*create, "-c", "CREATE DATABASE rest_channels_bench"], stderr=subprocess.DEVNULL
-        )
+        name = os.environ.get("BENCH_POSTGRESQL", "rest_channels_bench")
+        subprocess.run([*create, "-c", f'CREATE DATABASE "{name}"'], stderr=subprocess.DEVNULL)
     subprocess.run(
         [sys.executable, "-c", "from benchmarks.site import fill; fill()"],
         env={**os.environ, "BENCH_DATABASE": database},

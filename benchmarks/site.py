@@ -4,6 +4,8 @@ The project under load: one model, which each subject serves over a websocket in
     BENCH_SUBJECT   rest_channels, dcrf, plain or echo; group or plain_group, whose sockets all
                     receive the messages of one of them
     BENCH_DATABASE  sqlite or postgresql
+    BENCH_SQLITE    the path of SQLite's file, and
+    BENCH_POSTGRESQL  the name of PostgreSQL's database: others than these for two runs at a time
     BENCH_SETTINGS  REST_CHANNELS as JSON
     BENCH_CONN_MAX_AGE  60 unless given; Django's default is 0
     BENCH_FIELDS    fields of the serializer beside its own seven
@@ -27,7 +29,7 @@ SUBJECT = os.environ.get("BENCH_SUBJECT", "rest_channels")
 if os.environ.get("BENCH_DATABASE", "sqlite") == "postgresql":
     DATABASE = {
         "ENGINE": "django.db.backends.postgresql",
-        "NAME": "rest_channels_bench",
+        "NAME": os.environ.get("BENCH_POSTGRESQL", "rest_channels_bench"),
         "USER": os.environ.get("PGUSER", "postgres"),
         "HOST": os.environ.get("PGHOST", "127.0.0.1"),
         "CONN_MAX_AGE": int(os.environ.get("BENCH_CONN_MAX_AGE", 60)),

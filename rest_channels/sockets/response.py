@@ -26,6 +26,7 @@ from rest_framework.utils.encoders import JSONEncoder
 from rest_framework.views import exception_handler
 
 from rest_channels.protocol import Frame, Reply
+from rest_channels.sockets.list_encoding import in_batches
 from rest_channels.sockets.ratelimit import retry_headers
 from rest_channels.sockets.request import MessageRequest
 
@@ -50,7 +51,8 @@ def reply_to(frame: Frame, response: HttpResponseBase) -> Reply:
     failed = response.status_code >= 400
     if isinstance(response, SimpleTemplateResponse):
         # DRF's own responses, too.
-        response = response.render()
+        with in_batches(response):
+            response = response.render()
     text = _json_text(response)
     errors, codes = "[]", None
     if failed:

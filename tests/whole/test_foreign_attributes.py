@@ -73,6 +73,9 @@ ALLOWED = {
     ("sockets.handshake", "view.args"): "as DRF's as_view() sets it",
     ("sockets.handshake", "view.kwargs"): "as DRF's as_view() sets it",
     ("sockets.handshake", "view.request"): "as DRF's dispatch() sets it",
+    ("sockets.list_encoding", "response.accepted_renderer"): (
+        "as DRF's finalize_response() sets it, and put back after rendering"
+    ),
     ("sockets.request", "request.LANGUAGE_CODE"): "as LocaleMiddleware sets it",
     ("test.async_client", "request.__doc__"): "a method of the class around it",
     ("test.base_client", "connection.close_if_unusable_or_obsolete"): (

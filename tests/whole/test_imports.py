@@ -326,6 +326,7 @@ RANKS = [
         "sockets.endpoints",
         "sockets.field_cache",
         "sockets.frame_hints",
+        "sockets.list_encoding",
         "sockets.query_keys",
         "sockets.ratelimit",
         "sockets.running_keys",

@@ -11,14 +11,14 @@ class RestChannelsConfig(AppConfig):
     def ready(self) -> None:
         from rest_channels.bus import doorbell
         from rest_channels.checks import register_checks
-        from rest_channels.live.capture import signals, triggers
+        from rest_channels.live.capture import model_signals, triggers
         from rest_channels.live.log import maintenance
         from rest_channels.sockets.revalidation import connect_signals
         from rest_channels.workers import connection_state, connections, threads
 
         connections.connect()
         threads.connect()
-        signals.connect()
+        model_signals.connect()
         triggers.connect()
         doorbell.add_listener(maintenance.housekeeper)
         connect_signals()

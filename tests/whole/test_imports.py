@@ -176,7 +176,7 @@ RANKS = [
     ],
     [
         "live.capture.managers",
-        "live.capture.signals",
+        "live.capture.model_signals",
         "live.capture.triggers.postgresql",
         "live.capture.triggers.sqlite",
         "live.log.maintenance",

@@ -2,7 +2,7 @@
 Record writes of rows as pending changes, in the transaction that makes them.
 
 The settings say which models are captured. Either this process records the writes of its own ORM
-(`rest_channels.live.capture.signals`, `.managers`), or triggers record every write
+(`rest_channels.live.capture.model_signals`, `.managers`), or triggers record every write
 (`rest_channels.live.capture.triggers`) and this process only rings the doorbell.
 
 Capturing never makes a write fail: errors are logged, once a minute, and the write goes on.

@@ -28,7 +28,7 @@ from django.db.models.signals import post_save
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from rest_channels.live.capture import signals, writes
+from rest_channels.live.capture import model_signals, writes
 from rest_channels.live.capture.writes import Write, record
 from rest_channels.live.keys import key_of
 from rest_channels.live.log import store
@@ -223,15 +223,15 @@ def test_who_loses_a_reference_is_written_after_who_wrote_the_row_before(monkeyp
     shelf = made(Shelf(name="left"))
     book = made(Book(title="Emma", shelf=shelf))
     is_written, is_found = threading.Event(), threading.Event()
-    losing = signals._losing_reference
+    losing = model_signals._losing_reference
 
     def found(*args):
         yield from losing(*args)
         is_found.set()
         assert is_written.wait(20)
 
-    monkeypatch.setattr(signals, "_losing_reference", found)
-    for module in (writes, signals):
+    monkeypatch.setattr(model_signals, "_losing_reference", found)
+    for module in (writes, model_signals):
         monkeypatch.setattr(module, "is_captured", lambda model: model is Book)
     deleting = InThread(shelf.delete)
     assert is_found.wait(20)

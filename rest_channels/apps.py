@@ -13,6 +13,7 @@ class RestChannelsConfig(AppConfig):
         from rest_channels.checks import register_checks
         from rest_channels.live.capture import model_signals, triggers
         from rest_channels.live.log import maintenance
+        from rest_channels.observing import access_log
         from rest_channels.sockets.revalidation import connect_signals
         from rest_channels.workers import connection_state, connections, threads
 
@@ -23,4 +24,5 @@ class RestChannelsConfig(AppConfig):
         doorbell.add_listener(maintenance.housekeeper)
         connect_signals()
         connection_state.connect_signals()
+        access_log.connect()
         register_checks()

@@ -25,7 +25,13 @@ from rest_channels.observing.reports import FrameReport
 SUBPROTOCOL: Final = "rest-channels"
 
 #: Request headers that a frame may set. All others keep the values of the handshake.
-FRAME_HEADERS: Final = frozenset({"authorization", "accept", "accept-language"})
+FRAME_HEADERS: Final = frozenset(
+    {"authorization", "accept", "accept-language", "traceparent", "tracestate", "x-request-id"}
+)
+
+#: Those that say which request a frame belongs to, for traces and logs. Answers do not depend on
+#: them.
+TRACE_HEADERS: Final = frozenset({"traceparent", "tracestate", "x-request-id"})
 
 #: Top-level keys with a meaning of their own; any other key may be a lookup or a query key.
 PAYLOAD_KEYS: Final = frozenset(

@@ -113,6 +113,8 @@ DEFAULTS: dict[str, Any] = {
     "SHUTDOWN_SECONDS": 5,
     # How often rest_channels.stats() is logged, by the logger rest_channels.stats; 0: never.
     "STATS_SECONDS": 0,
+    # True: each answered frame is a line of the logger rest_channels.access.
+    "ACCESS_LOG": False,
     # True: a socket all of whose frames would be refused gets HTTP 403. False: it is accepted and
     # closed with 4401 or 4403, because browsers hide the status of a handshake from their pages.
     "REFUSE_HANDSHAKES": False,
@@ -189,6 +191,7 @@ class SocketSettings:
     MAX_WATCH_SECONDS: float
     SHUTDOWN_SECONDS: float
     STATS_SECONDS: float
+    ACCESS_LOG: bool
     REFUSE_HANDSHAKES: bool
     SHORT_CUTS: bool
     FRAME_CONTEXTS: list[Callable[..., AbstractContextManager[Any]]]

@@ -322,9 +322,11 @@ def test_query_is_merged_over_the_handshakes(db):
         assert client.request("seen").data["query"] == {"a": ["1"], "b": ["2"]}
 
 
-def test_headers_are_only_three(rooms):
+def test_headers_of_a_frame_are_those_of_a_list(rooms):
     headers = {"Accept-Language": "de", "ACCEPT": "application/json", "cookie": "a=b", "x-y": "z"}
-    seen = rooms.request("seen", headers=headers).data["headers"]
+    traced = {"Traceparent": "00-1-2-01", "Tracestate": "a=b", "X-Request-Id": "r"}
+    seen = rooms.request("seen", headers=headers | traced).data["headers"]
+    assert traced.items() <= seen.items()
     assert (seen["Accept-Language"], seen["Accept"]) == ("de", "application/json")
     assert not seen.keys() & {"Cookie", "X-Y"}
 

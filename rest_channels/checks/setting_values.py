@@ -62,7 +62,7 @@ _EXTRAS = {"SLOW_TRACKS"}
 
 # 0 disables them.
 _PAUSES = {"CONNECTION_SECONDS", "SHUTDOWN_SECONDS", "STATS_SECONDS"}
-_SWITCHES = {"THREAD_SENSITIVE", "REFUSE_HANDSHAKES", "SHORT_CUTS"}
+_SWITCHES = {"ACCESS_LOG", "THREAD_SENSITIVE", "REFUSE_HANDSHAKES", "SHORT_CUTS"}
 
 
 # Origins are compared as text: they have no path and no capitals.

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 #: Stands for a name that a client has made up, where the number of different names must be bounded.
 OTHER: Final = "other"
 
 
-@dataclass(slots=True, eq=False)
 class FrameReport:
     """
     One frame, from its receipt to its last reply.
@@ -29,8 +28,8 @@ class FrameReport:
     `OTHER`.
     """
 
-    received_at: float
-    bytes_in: int
+    # Not a dataclass, whose __init__ would set each of these for each frame.
+
     #: The prefix of the stream; None if there is no such stream, or the message names none.
     stream: str | None = None
     #: The frame's own word for its action, None if it cannot be read.
@@ -43,7 +42,7 @@ class FrameReport:
     #: The frame's header X-Request-ID, else the handshake's; None without any.
     correlation_id: str | None = None
     #: The frame's own headers, for trace contexts. They may contain credentials.
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    headers: Mapping[str, str] | None = None
     #: The status of the last reply; 0 before it. 499: the frame was given up without a reply.
     status: int = 0
     #: From the receipt until the last reply was handed to the outbox.
@@ -67,6 +66,14 @@ class FrameReport:
     user_pk: Any = None
     #: The id in the text of a reply with status 500 or 503, which is also in the log.
     error_id: str | None = None
+
+    def __init__(self, received_at: float, bytes_in: int) -> None:
+        self.received_at = received_at
+        self.bytes_in = bytes_in
+
+    def __repr__(self) -> str:
+        seconds = f"{self.seconds:.4f} s"
+        return f"<FrameReport {self.stream} {self.operation} {self.status} {seconds}>"
 
     @property
     def is_over(self) -> bool:

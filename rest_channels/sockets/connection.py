@@ -39,6 +39,7 @@ from rest_channels.sockets.request import (
     Handshake,
     Scope,
     activate_script_prefix,
+    correlation_id,
 )
 from rest_channels.sockets.revalidation import leases
 from rest_channels.sockets.shutdown import current_departures
@@ -361,7 +362,9 @@ class Connection(ABC):
         report.stream, report.operation = stream.prefix, queue.operation(frame)
         report.action, report.request_id = frame.action, frame.request_id
         report.headers = frame.headers
-        report.correlation_id = self.handshake.correlation_id
+        given = frame.headers.get("x-request-id")
+        own = None if given is None else correlation_id(given)
+        report.correlation_id = own or self.handshake.correlation_id
 
     def answer(self, stream: AnyStream, error: FrameError) -> None:
         """Answer an invalid frame, in its turn, unless a bound is reached."""

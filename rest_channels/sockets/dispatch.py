@@ -38,7 +38,7 @@ from rest_channels.live.interface import (
 )
 from rest_channels.live.topics import OPTION_KEYS
 from rest_channels.observing.reports import FrameReport
-from rest_channels.protocol import Frame, Reply, header_value
+from rest_channels.protocol import TRACE_HEADERS, Frame, Reply, header_value
 from rest_channels.sockets.frame_fence import FrameFence
 from rest_channels.sockets.kept_memory import kept_bytes
 from rest_channels.sockets.request import (
@@ -309,7 +309,7 @@ class Exchange:
     @staticmethod
     def _kept(frame: Frame, rest: Mapping[str, Any]) -> Frame:
         """Return the part of `frame` that outlives it."""
-        return replace(frame, rest=rest, report=None)
+        return replace(frame, rest=rest, headers=_lasting(frame.headers), report=None)
 
     def _kept_bytes(self, frame: Frame) -> int:
         return kept_bytes(frame, self.request.META["QUERY_STRING"])
@@ -325,7 +325,7 @@ class Exchange:
             *(request.get_host(), request.is_secure(), request.META.get("SCRIPT_NAME")),
             *(get_language(), get_current_timezone_name()),
             *(type(renderer), view.request.accepted_media_type, view.request.version),
-            tuple(sorted(self.frame.headers.items())),
+            tuple(sorted(_lasting(self.frame.headers).items())),
         )
 
     def _name(self, action: str | None, call: Call, *, is_row: bool) -> str:
@@ -409,6 +409,13 @@ class Exchange:
     def _drawn(self, items: Any) -> Any:
         with around_frame(self.request):
             return next(items, _DONE)
+
+
+def _lasting(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Return headers without those of this frame alone: an answer is the same without them."""
+    if TRACE_HEADERS.isdisjoint(headers):
+        return headers
+    return {name: value for name, value in headers.items() if name not in TRACE_HEADERS}
 
 
 def _compared(kwargs: Mapping[str, Any]) -> Hashable:

@@ -273,7 +273,8 @@ class StreamQueue:
 
     async def _serve_reported(self, job: Job, report: FrameReport) -> None:
         """Do the same, and tell observers that the frame begins, and that it has ended."""
-        tell(observers.frame_begun, report)
+        if observers.frame_begun:
+            tell(observers.frame_begun, report)
         status = CLIENT_CLOSED_REQUEST
         try:
             await self._serve(job)

@@ -168,7 +168,7 @@ class WatchExchange(Exchange):
         view: Any = request.view
         call = request.call
         # Later runs have no reply that could wait.
-        frame = replace(self.frame, fence=False, report=None)
+        frame = replace(self._kept(self.frame, self.frame.rest), fence=False)
         return Watch(
             run=partial(run_again, Rerun, self.stream, frame, self.handshake, self.is_row),
             check=partial(run_again, Recheck, self.stream, frame, self.handshake, self.is_row),

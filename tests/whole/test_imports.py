@@ -189,6 +189,7 @@ RANKS = [
     ],
     [
         "authentication",
+        "signals",
         "contrib.dcrf.hosting",
         "contrib.servers",
         "live.capture.named_fields",
@@ -206,6 +207,7 @@ RANKS = [
         "consumers.channels",
         "consumers.groups.authorization",
         "live.capture.writes",
+        "observing.receivers",
         "sockets.dispatch",
         "sockets.handshake",
         "sockets.keyed_frames",
@@ -248,6 +250,7 @@ RANKS = [
         "workers.threads",
     ],
     [
+        "observing.access_log",
         "bus.bells",
         "bus.process_channel",
         "bus.publisher",

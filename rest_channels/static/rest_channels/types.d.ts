@@ -61,7 +61,7 @@ export interface Options {
   auth?: (isExpired: boolean) => string | null | Promise<string | null>;
   /** Added to the query string of the handshake, which applies to every frame. */
   query?: Record<string, string | number | boolean>;
-  /** `authorization`, `accept` and `accept-language` of every frame. */
+  /** Headers of every frame, such as `authorization` and `accept-language`; see the protocol. */
   headers?: Record<string, string>;
   /** The field with the key of a stream's rows, where it is not `id`. */
   keys?: Record<string, string>;

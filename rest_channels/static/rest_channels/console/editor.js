@@ -14,7 +14,7 @@ const KEYS = {
   pk: "the row",
   data: "the body",
   query: "filters, search, order, page",
-  headers: "authorization, accept, accept-language",
+  headers: "authorization, accept, accept-language, x-request-id ...",
   method: "one of the action's verbs",
   fence: "true: reply after the events of the write",
   idempotency_key: "a write with it happens once",
@@ -28,7 +28,10 @@ const SUBSCRIPTION_KEYS = {
   ordered: "events say where rows go",
   window: "the first rows",
 };
-const HEADERS = ["authorization", "accept", "accept-language"];
+const HEADERS = [
+  ...["authorization", "accept", "accept-language"],
+  ...["traceparent", "tracestate", "x-request-id"],
+];
 const LINK = "Link, filled in";
 
 /** An action that the description does not name. */

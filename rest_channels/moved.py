@@ -130,6 +130,7 @@ MOVED: Final[dict[str, str]] = {
     "stalls": "workers.monitoring",
     "streams": "sockets.streams",
     "test.base": "test.base_client",
+    "test.client": "test.sync_client",
     "threads": "workers.threads",
     "variables": "workers.contexts",
 }

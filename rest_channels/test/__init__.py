@@ -21,8 +21,8 @@ from __future__ import annotations
 
 from rest_channels.test.async_client import AsyncSocketClient
 from rest_channels.test.base_client import SocketClosed, SocketReply
-from rest_channels.test.client import SocketClient, SocketTestCase
 from rest_channels.test.live_list import LiveList
+from rest_channels.test.sync_client import SocketClient, SocketTestCase
 
 __all__ = [
     "AsyncSocketClient",

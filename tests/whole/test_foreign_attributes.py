@@ -82,7 +82,7 @@ ALLOWED = {
         "Channels closes a test's connections by this method, and has no setting against it"
     ),
     ("test.base_client", "connection.__dict__"): "where that method is removed again",
-    ("test.client", "request.__doc__"): "a method of the class around it",
+    ("test.sync_client", "request.__doc__"): "a method of the class around it",
     ("workers.connection_state", "connection.search_path_set_schemas"): (
         "django-tenants' own note of what it has set, which is no longer true"
     ),

@@ -86,6 +86,11 @@ class Bell:
         """Whether this process follows the database."""
         return bool(self._ears)
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether it learns of other processes' writes at once."""
+        return not self._is_over and self.has_ears
+
     def add(self, ear: Ear) -> bool:
         """Ring `ear` from now on; return False if the thread has ended."""
         with self._lock:

@@ -84,8 +84,15 @@ class GroupNews:
     group: str
 
 
+@dataclass(frozen=True, slots=True)
+class Echo:
+    """A process tests whether it receives what it sends; `nonce` tells its tests apart."""
+
+    nonce: str
+
+
 GroupMessage = GroupTexts | GroupOffer | GroupUsers | GroupNews
-Message = Look | SocketText | GroupMembership | GroupMessage
+Message = Look | SocketText | GroupMembership | GroupMessage | Echo
 
 _KINDS: Final[dict[str, type[Message]]] = {
     "rest_channels.look": Look,
@@ -95,6 +102,7 @@ _KINDS: Final[dict[str, type[Message]]] = {
     "rest_channels.group_offer": GroupOffer,
     "rest_channels.group_presence": GroupUsers,
     "rest_channels.group_news": GroupNews,
+    "rest_channels.echo": Echo,
 }
 _TYPES: Final = {kind: name for name, kind in _KINDS.items()}
 _FIELDS: Final = {kind: [field.name for field in fields(kind)] for kind in _TYPES}

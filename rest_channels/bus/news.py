@@ -65,6 +65,16 @@ def is_listening(alias: str) -> bool:
     return bell is not None and bell.has_ears
 
 
+def is_heard(alias: str) -> bool:
+    """
+    Return whether this process is woken by other processes' writes to `alias`.
+
+    If not, followers find them at intervals (`POLL_SECONDS`).
+    """
+    bell = _bells.get(alias)
+    return bell is not None and bell.is_listening
+
+
 def stop(timeout: float) -> None:
     """End all threads and their connections; wait at most `timeout` seconds for each."""
     global _bells

@@ -52,6 +52,10 @@ class PostgreSQLBell(Bell):
         # Notifications that psycopg 3 has read with the answer to a statement: process and text.
         self._read: list[tuple[int, str]] = []
 
+    @property
+    def is_listening(self) -> bool:
+        return super().is_listening and self._is_listening
+
     def _work(self) -> None:
         self._is_listening, self._checked_at = False, None
         while not self._has_ended():

@@ -28,7 +28,7 @@ from channels.layers import get_channel_layer
 from rest_channels.bus import channel_layer
 from rest_channels.bus.follower import Follower
 from rest_channels.bus.loops import PerLoop
-from rest_channels.bus.messages import Look, Message, from_layer
+from rest_channels.bus.messages import Echo, Look, Message, from_layer, to_layer
 from rest_channels.bus.tasks import BackgroundTasks
 
 logger = logging.getLogger("rest_channels")
@@ -63,14 +63,16 @@ if hasattr(os, "register_at_fork"):
 
 
 class ProcessChannel:
-    """The channel of one event loop. Called on the loop."""
+    """The channel of one event loop, `loop`. Called on it."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         #: Its name on the layer; None until it has one.
         self.name: str | None = None
         self._opening = asyncio.Lock()
-        self._loop = loop
-        self._handlers: dict[type[Any], Callable[[Any], None]] = {}
+        self.loop = loop
+        # The tests of `hears_itself` that wait, by nonce.
+        self._echoes: dict[str, asyncio.Future[None]] = {}
+        self._handlers: dict[type[Any], Callable[[Any], None]] = {Echo: self._on_echo}
         self._holders: set[object] = set()
         #: The layer's groups that it is in, or will be in.
         self.groups: set[str] = set()
@@ -137,6 +139,37 @@ class ProcessChannel:
         """
         await self._memberships.settle(groups)
 
+    async def hears_itself(self, seconds: float) -> bool:
+        """
+        Send a message to this channel over the layer; return whether it arrives within `seconds`.
+
+        True without a message if nothing is to be received, because the channel has no holders.
+        """
+        if self._receiving is None:
+            return True
+        nonce = uuid.uuid4().hex
+        echo = self._echoes[nonce] = self.loop.create_future()
+        try:
+            async with asyncio.timeout(seconds):
+                if self.name is None:
+                    return False
+                layer: Any = get_channel_layer()
+                await layer.send(self.name, to_layer(Echo(nonce)))
+                await echo
+        except (Exception, asyncio.CancelledError):
+            # A CancelledError may be the layer's own.
+            if channel_layer.is_cancelled():
+                raise
+            return False
+        finally:
+            del self._echoes[nonce]
+        return True
+
+    def _on_echo(self, message: Echo) -> None:
+        echo = self._echoes.get(message.nonce)
+        if echo is not None and not echo.done():
+            echo.set_result(None)
+
     async def _receive_always(self) -> None:
         while True:
             try:
@@ -171,13 +204,13 @@ class ProcessChannel:
                 await asyncio.sleep(0)
 
     async def _take(self, message: Message) -> None:
-        if isinstance(message, Look):
+        if isinstance(message, (Look, Echo)):
             self._handle(message)
             return
         await self._room.acquire()
         self._waiting.append(message)
         if len(self._waiting) == 1:
-            self._loop.call_soon(self._handle_next)
+            self.loop.call_soon(self._handle_next)
 
     def _handle_next(self) -> None:
         message = self._waiting[0]
@@ -187,7 +220,7 @@ class ProcessChannel:
             self._waiting.popleft()
             self._room.release()
             if self._waiting:
-                self._loop.call_soon(self._handle_next)
+                self.loop.call_soon(self._handle_next)
 
     def _handle(self, message: Message) -> None:
         handler = self._handlers.get(type(message))
@@ -199,7 +232,7 @@ class ProcessChannel:
 
     def _look_soon(self) -> None:
         if self._next_look is None:
-            self._next_look = self._loop.call_later(_SECONDS_BETWEEN_LOOKS, self._look)
+            self._next_look = self.loop.call_later(_SECONDS_BETWEEN_LOOKS, self._look)
 
     def _look(self) -> None:
         self._next_look = None
@@ -308,3 +341,8 @@ _channels: PerLoop[ProcessChannel] = PerLoop(ProcessChannel)
 def current_channel() -> ProcessChannel:
     """Return the channel of the running event loop."""
     return _channels.current()
+
+
+def running_channels() -> list[ProcessChannel]:
+    """Return the channels of all running loops. From any thread."""
+    return _channels.running()

@@ -48,11 +48,15 @@ if os.environ.get("TEST_DATABASE") == "postgresql":
             "NAME": os.environ.get("PGDATABASE", "postgres"),
             "USER": os.environ.get("PGUSER", "postgres"),
             "HOST": os.environ.get("PGHOST", "127.0.0.1"),
+            "PORT": os.environ.get("PGPORT", ""),
             "TEST": {"NAME": f"rest_channels_tests_{os.getpid()}"},
         }
     }
 elif os.environ.get("TEST_DATABASE") == "mariadb":
-    # By hand: `python -m pytest tests/live`, where mysqlclient is installed.
+    # In place of mysqlclient, which pip has to compile.
+    import pymysql
+
+    pymysql.install_as_MySQLdb()
     DATABASES = {
         "default": {
             "ENGINE": "django.db.backends.mysql",

@@ -144,6 +144,19 @@ class OwnPostgreSQL:
         self._is_running = False
         self._run("pg_ctl", "stop", "--wait", "--mode", "immediate")
 
+    def hang(self) -> None:
+        """It takes what it is sent, and answers nothing, on new connections neither."""
+        self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, signum: int) -> None:
+        first = int((self._directory / "postmaster.pid").read_text().split()[0])
+        children = Path(f"/proc/{first}/task/{first}/children").read_text().split()
+        for pid in (first, *map(int, children)):
+            os.kill(pid, signum)
+
     def _run(self, program: str, *arguments: str) -> None:
         command = [str(self._programs / program), "--pgdata", str(self._directory), *arguments]
         # Not a pipe: the server would hold it open.

@@ -6,7 +6,8 @@ Real servers, each in a process of its own, serving an application of the tests.
             socket.send('{"action": "list"}')
 
 Keywords are `REST_CHANNELS` of that process. It has a SQLite database of its own, empty tables in
-it, at `server.database`, unless it runs `beside` another; what it logs is in `server.output`.
+it, at `server.database`, unless it runs `beside` another or on a `postgresql` of the test's own, in
+which the test makes the tables. Its log is in `server.output`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from tests.support.distribution import ROOT
-from tests.support.killable_services import free_port
+from tests.support.killable_services import OwnPostgreSQL, free_port
 
 #: Every server that the package is tested on.
 KINDS = ["uvicorn", "daphne", "gunicorn", "granian"]
@@ -143,6 +144,7 @@ class Server(Address):
         channel_layers: dict[str, Any] | None = None,
         beside: Server | None = None,
         num_proxies: int | None = None,
+        postgresql: OwnPostgreSQL | None = None,
         **rest_channels: Any,
     ) -> None:
         self.kind = kind
@@ -160,6 +162,9 @@ class Server(Address):
             "TEST_NUM_PROXIES": json.dumps(num_proxies),
             "TEST_LOG_LEVEL": "DEBUG" if is_loud else "INFO",
         }
+        if postgresql is not None:
+            where = {"PGPORT": str(postgresql.port), "PGDATABASE": "postgres", "PGUSER": "postgres"}
+            self._env |= {"TEST_DATABASE": "postgresql", "PGHOST": "127.0.0.1", **where}
         if channel_layers is not None:
             self._env["TEST_CHANNEL_LAYERS"] = json.dumps(channel_layers)
         self._lines: list[str] = []

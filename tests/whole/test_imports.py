@@ -72,12 +72,15 @@ RANKS = [
         "console.described",
         "console.live_links",
         "console.process_report",
+        "health",
         "schema.typescript_streams",
     ],
     [
+        "health.readiness",
         "schema.views",
     ],
     [
+        "health.database_probe",
         "schema.formats",
     ],
     [

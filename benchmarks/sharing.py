@@ -66,12 +66,14 @@ class Outbox:
     is_behind = is_closed = False
     has_room = True
 
-    def post(self, text: Any) -> None:
+    def post(self, text: Any, *args: Any) -> None:
         """Discard the text."""
 
 
-def subscription(stream: Stream, number: int, **keys: Any) -> Subscription:
-    """Return the subscription of a user, with further `keys` of the frame."""
+def subscription(
+    stream: Stream, number: int, query: dict[str, list[str]] | None = None, **keys: Any
+) -> Subscription:
+    """Return the subscription of a user, with a `query` and further `keys` of the frame."""
     scope = {
         "type": "websocket",
         "path": "/messages/",
@@ -81,7 +83,7 @@ def subscription(stream: Stream, number: int, **keys: Any) -> Subscription:
         "server": ("127.0.0.1", 8000),
         "user": User(pk=number, username=f"user {number}"),
     }
-    frame = Frame("subscribe", request_id=number, rest=keys)
+    frame = Frame("subscribe", request_id=number, query=query or {}, rest=keys)
     exchange = Exchange(stream, frame, Handshake(scope, Credentials(scope), {}))
     reply = exchange.begin()
     assert exchange.subscribes is not None, reply

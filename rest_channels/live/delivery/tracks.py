@@ -187,6 +187,10 @@ def _without_cold_starts(outcome: Outcome) -> Outcome:
 
 def _here(audiences: Iterable[SubscribedAudience], track: Track) -> list[SubscribedAudience]:
     """Return those that are still in `track` after its pass."""
+    audiences = list(audiences)
+    if not audiences:
+        # As a rule. There may be ten thousand others.
+        return []
     here = set(track.state.audiences.values())
     return [audience for audience in audiences if audience in here]
 

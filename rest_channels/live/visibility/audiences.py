@@ -27,7 +27,7 @@ from rest_channels.live.table_names import Name, Statement, names_in
 from rest_channels.live.visibility import declarations
 from rest_channels.live.visibility.dependencies import dependencies, field_at, is_enforced
 from rest_channels.live.visibility.evaluation import EVERYBODY, Evaluation, owner_of
-from rest_channels.live.visibility.filter_index import equalities
+from rest_channels.live.visibility.filter_index import Asked, asked_of
 from rest_channels.live.visibility.query_shapes import is_read_whole
 from rest_channels.live.visibility.row_names import Names, are_of_keys, lookup_of
 from rest_channels.live.visibility.window_edges import columns_of
@@ -134,9 +134,8 @@ class Audience:
         self.is_bound = evaluation.is_bound
         # In a subscriber's own state, the database may show other rows than here.
         is_compared = not (self.is_whole or self.is_bound)
-        asked = equalities(evaluation.queryset) if is_compared else {}
         #: Columns of the row's own table, and the values they must equal.
-        self.asked = tuple(asked), tuple(asked.values())
+        self.asked: Asked = asked_of(evaluation.queryset) if is_compared else ((), ())
         is_edged = is_compared and window is not None
         #: The columns of a window's order, and their values in its last row; see `window_edges`.
         self.columns = columns_of(evaluation.queryset) if is_edged else None

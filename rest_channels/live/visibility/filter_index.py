@@ -13,25 +13,31 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence, Set
+from itertools import product
+from math import prod
 from typing import Any, Final, Protocol, TypeVar
 from uuid import UUID
 
 from django.db import connections, models
 from django.db.models import lookups
 from django.db.models.expressions import Col
-from django.db.models.fields.related_lookups import RelatedExact
+from django.db.models.fields.related_lookups import RelatedExact, RelatedIn
 from django.db.models.sql.where import AND
 
 from rest_channels.live.keys import key_of, pk_of
 
-#: The values that a queryset asks of its rows, in comparable form, by the names of columns.
-Equalities = Mapping[str, Hashable]
+#: Names of columns, and the combinations of their values, in comparable form, of which a queryset
+#: asks one of its rows.
+Asked = tuple[tuple[str, ...], tuple[tuple[Hashable, ...], ...]]
 
 # For fewer audiences, queries are as quick.
 _WORTH_COMPARING: Final = 2
 
 # Parameters of one statement, below SQLite's limit before 3.32.
 _MAX_PARAMETERS: Final = 900
+
+# More combinations of values would cost more memory and time than a query saves.
+_MAX_COMBINATIONS: Final = 100
 
 
 class Indexed(Protocol):
@@ -46,13 +52,14 @@ class Indexed(Protocol):
     label: str
     is_populated: bool
     members: dict[str, int | None]
-    asked: tuple[tuple[str, ...], tuple[Hashable, ...]]
+    asked: Asked
 
 
 A = TypeVar("A", bound=Indexed)
 
 # Exactly these, because a subclass or a project's own lookup may mean something else.
 _EXACT: Final = (lookups.Exact, lookups.IntegerFieldExact, RelatedExact)
+_IN: Final = (lookups.In, RelatedIn)
 _TYPE_OF: Final[Mapping[type, type]] = {
     **dict.fromkeys((models.AutoField, models.BigAutoField, models.SmallAutoField), int),
     **dict.fromkeys((models.IntegerField, models.BigIntegerField, models.SmallIntegerField), int),
@@ -70,9 +77,21 @@ _TYPE_OF: Final[Mapping[type, type]] = {
 _TEXT_IS_COMPARED_ON: Final = ("postgresql", "sqlite")
 
 
-def equalities(queryset: Any) -> dict[str, Hashable]:
+def asked_of(queryset: Any) -> Asked:
     """
-    Return the values that every row of `queryset` has in columns of its own table.
+    Return the columns of its own table that `queryset` compares, and what it asks of them.
+
+    Without columns, nothing is known of its rows. A column with too many values is left out.
+    """
+    found = equalities(queryset)
+    while prod(map(len, found.values())) > _MAX_COMBINATIONS:
+        del found[max(found, key=lambda name: len(found[name]))]
+    return tuple(found), tuple(product(*found.values())) if found else ()
+
+
+def equalities(queryset: Any) -> dict[str, frozenset[Hashable]]:
+    """
+    Return the values of which every row of `queryset` has one, by column of its own table.
 
     Empty if none are known.
     """
@@ -80,18 +99,32 @@ def equalities(queryset: Any) -> dict[str, Hashable]:
     if query.combinator or query.where.connector != AND or query.where.negated:
         return {}
     table = query.get_initial_alias()
-    found: dict[str, Hashable] = {}
+    found: dict[str, frozenset[Hashable]] = {}
     for lookup in query.where.children:
-        if type(lookup) not in _EXACT or lookup.bilateral_transforms:
+        if type(lookup) not in (*_EXACT, *_IN) or lookup.bilateral_transforms:
             continue
         column = lookup.lhs
         if type(column) is not Col or column.alias != table:
             continue
-        expected = _type_of(column.target, queryset.db)
-        if expected is not None and type(lookup.rhs) is expected:
-            # If a column occurs twice, the last value serves, because both hold.
-            found[column.target.attname] = _comparable(lookup.rhs)
+        values = _values(lookup, _type_of(column.target, queryset.db))
+        name = column.target.attname
+        if values is not None:
+            found[name] = values & found.get(name, values)
     return found
+
+
+def _values(lookup: Any, expected: type | None) -> frozenset[Hashable] | None:
+    """Return the values that a lookup allows; None if Python cannot compare them."""
+    if type(lookup) in _EXACT:
+        values = [lookup.rhs]
+    elif isinstance(lookup.rhs, (list, tuple, set, frozenset)):
+        # NULL in a list does not equal any value.
+        values = [value for value in lookup.rhs if value is not None]
+    else:
+        return None
+    if expected is None or any(type(value) is not expected for value in values):
+        return None
+    return frozenset(map(_comparable, values))
 
 
 def _type_of(field: Any, alias: str) -> type | None:
@@ -164,13 +197,17 @@ class _Rows:
         self._tables: dict[tuple[str, ...], dict[Hashable, set[str]]] = {}
         self._odd: dict[tuple[str, ...], set[str]] = {}
 
-    def like(self, names: tuple[str, ...], values: tuple[Hashable, ...]) -> Set[str]:
-        """Return the keys of rows that may equal `values` in the columns of those names."""
+    def like(
+        self, names: tuple[str, ...], combinations: tuple[tuple[Hashable, ...], ...]
+    ) -> Set[str]:
+        """Return the keys of rows that may have one of `combinations` in the columns `names`."""
         if names not in self._tables:
             self._index(names)
-        alike = self._tables[names].get(values)
-        odd = self._odd[names]
-        return odd if alike is None else alike | odd
+        table, found = self._tables[names], self._odd[names]
+        for values in combinations:
+            if (alike := table.get(values)) is not None:
+                found = found | alike
+        return found
 
     def _index(self, names: tuple[str, ...]) -> None:
         table = self._tables[names] = {}

@@ -155,6 +155,25 @@ def test_what_exists_costs_nothing_beside_what_matches(processes, counted):
     assert drained(sockets) == []
 
 
+def test_audiences_with_lists_of_values_cost_nothing_beside_what_matches(processes, counted):
+    class ListedRooms(Rooms):
+        filterset_fields = {"name": ["in"]}
+
+    names = [f"room-{number}" for number in range(300)]
+    rooms = processes.write(lambda: [Room.objects.create(name=name) for name in names])
+    process = processes.start()
+    listed = [f"{name},other" for name in names]
+    sockets = subscribed(
+        process, routes(ListedRooms), 300, lambda n: {"query": {"name__in": listed[n]}}
+    )
+    told = cost(processes, process, counted, change(rooms[7]))
+    # As many as for one audience, and one that reads the changed row.
+    assert told["queries"] <= 20
+    assert (told["serializations"], told["encodings"]) == (1, 1)
+    (event,) = drained(sockets)
+    assert (event["request_id"], event["data"]["name"]) == (7, "room-7")
+
+
 def test_audiences_that_the_database_has_to_tell_apart_cost_batched_queries(processes, counted):
     class SearchedRooms(Rooms):
         filterset_fields = {"name": ["startswith"]}

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rest_framework import serializers
 
 from rest_channels.live.model_tables import label_of
-from rest_channels.live.visibility.filter_index import equalities, narrowed
+from rest_channels.live.visibility.filter_index import asked_of, equalities, narrowed
 from rest_channels.viewsets import ModelConsumerViewSet
 from tests.models import Club, Document, Message, Note, Novel, Room, Tag
 from tests.support.subscription_stories import (
@@ -37,11 +37,10 @@ class Asking(SimpleNamespace):
     __hash__ = object.__hash__
 
     def __init__(self, queryset, members=(), *, is_populated=True):
-        asked = equalities(queryset)
         super().__init__(
             model=queryset.model,
             label=label_of(queryset.model),
-            asked=(tuple(asked), tuple(asked.values())),
+            asked=asked_of(queryset),
             members=dict.fromkeys(members),
             is_populated=is_populated,
         )
@@ -66,6 +65,8 @@ def kept(wanted):
         (Note.objects.filter(club=1).annotate(n=models.Count("labels")), {"club_id"}),
         (Tag.objects.filter(pk=uuid.UUID(int=1)), {"id"}),
         (Room.objects.filter(name="lobby"), {"name"}),
+        (Room.objects.filter(name__in=["lobby", "hall", None]), {"name"}),
+        (Note.objects.filter(club__in=[1, 2], pk__in=[3]), {"club_id", "id"}),
         # Which the database decides in its own way, or which not every row has to meet.
         (Note.objects.all(), set()),
         (Note.objects.none(), set()),
@@ -83,7 +84,9 @@ def kept(wanted):
         ),
         (Note.objects.filter(text__iexact="a"), set()),
         (Note.objects.filter(text__contains="a"), set()),
-        (Note.objects.filter(club__in=[1]), set()),
+        (Note.objects.filter(club__in=[1]).filter(club__in=Club.objects.values("pk")), {"club_id"}),
+        (Note.objects.filter(club__in=Club.objects.values("pk")), set()),
+        (Note.objects.filter(pk__in=[1, F("club")]), set()),
         (Note.objects.filter(club__isnull=True), set()),
         (Note.objects.filter(club__name="a"), set()),
         (Note.objects.filter(text=F("club__name")), set()),
@@ -130,6 +133,9 @@ FILTERS = st.fixed_dictionaries(
         "text": NAMES,
         "is_pinned": st.booleans(),
         "pk": st.integers(1, 5),
+        "club__in": st.lists(st.integers(1, 3), min_size=1, max_size=3),
+        "pk__in": st.lists(st.integers(1, 5), min_size=1, max_size=3),
+        "text__in": st.lists(NAMES, min_size=1, max_size=3),
     },
 )
 
@@ -166,6 +172,12 @@ def test_no_row_is_left_out_that_the_database_finds(clubs, rows, filters, gone):
         if one.asked[0] and "text" not in one.asked[0] and len(compared(audiences)) > 1:
             # And, of what is plainly compared, none that it does not.
             assert found[one] == (seen | held) & keys
+
+
+def test_a_column_with_too_many_values_is_left_to_the_database():
+    many = Note.objects.filter(pk__in=range(60), club__in=[1, 2])
+    assert asked_of(many) == (("club_id",), ((1,), (2,)))
+    assert asked_of(Note.objects.filter(pk__in=range(101))) == ((), ())
 
 
 def compared(audiences):

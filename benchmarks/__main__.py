@@ -18,6 +18,7 @@ from benchmarks import (
     processes,
     requests,
     schema,
+    soak,
     storms,
 )
 
@@ -32,7 +33,11 @@ PARTS = {
     "neighbours": neighbours.run,
     "instructions": instructions.run,
     "schema": schema.run,
+    "soak": soak.run,
 }
+
+# Half an hour, only if it is named.
+ON_REQUEST = {"soak"}
 
 # The smallest sizes: they show whether the benchmarks run, not how fast.
 QUICK = {
@@ -55,7 +60,13 @@ QUICK = {
     "neighbours": ["slow"],
     "growth": False,
     "viewsets": 3,
+    "minutes": 0.5,
+    "soak_clients": 12,
 }
+
+
+def is_usual(part: str) -> bool:
+    return part not in ON_REQUEST
 
 
 def main() -> None:
@@ -81,6 +92,9 @@ def main() -> None:
     parser.add_argument("--storm", type=int, default=10_000, help="clients that resume")
     parser.add_argument("--neighbours", nargs="*", default=neighbours.KINDS)
     parser.add_argument("--viewsets", type=int, default=200, help="of the schema")
+    parser.add_argument("--minutes", type=float, default=30, help="of the soak")
+    parser.add_argument("--soak-clients", type=int, default=240)
+    parser.add_argument("--writes", type=float, default=20, help="a second, in the soak")
     parser.add_argument("--quick", action="store_true", help="the smallest sizes")
     parser.add_argument("--no-memory", dest="memory", action="store_false")
     parser.add_argument("--no-levers", dest="levers", action="store_false")
@@ -90,7 +104,7 @@ def main() -> None:
         vars(options).update(QUICK)
     if unknown := set(options.parts) - set(PARTS):
         parser.error(f"There is no part {', '.join(unknown)}.")
-    for part in [*options.parts, *options.only] or PARTS:
+    for part in [*options.parts, *options.only] or [*filter(is_usual, PARTS)]:
         PARTS[part](options)
 
 

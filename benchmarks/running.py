@@ -17,7 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -48,6 +48,12 @@ def pinned(cpu: int) -> list[str]:
     return ["taskset", "-c", str(cpu)] if (os.cpu_count() or 1) > 1 else []
 
 
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
 @contextlib.contextmanager
 def serving(
     subject: str,
@@ -57,12 +63,16 @@ def serving(
     *,
     site: str = "benchmarks.site",
     cpu: int = 0,
+    port: int = 0,
+    log: IO[str] | None = None,
     **environment: str,
 ) -> Iterator[Server]:
-    """Start a server of `subject`, with `environment` added to its process's environment."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    """
+    Start a server of `subject`, with `environment` added to its process's environment.
+
+    It has a free port if `port` is 0, and writes to `log`, if that is given.
+    """
+    port = port or free_port()
     process = subprocess.Popen(
         [*pinned(cpu), sys.executable, "-m", "uvicorn", f"{site}:application", "--factory"]
         + ["--port", str(port), "--log-level", "info", "--no-access-log", "--lifespan", "off"],
@@ -86,7 +96,7 @@ def serving(
     else:
         raise RuntimeError("".join(seen))
     # Later output would fill the pipe.
-    drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=subprocess.DEVNULL)
+    drain = subprocess.Popen(["cat"], stdin=process.stderr, stdout=log or subprocess.DEVNULL)
     try:
         yield Server(subject, port, process)
     finally:
@@ -96,14 +106,20 @@ def serving(
         process.stderr.close()
 
 
-def fill(database: str) -> None:
+def fill(database: str, **environment: str) -> None:
+    """Make the tables and rows, with `environment` added to that of the process that does."""
+    environment = {**os.environ, **environment}
     if database == "postgresql":
         create = ["psql", "-qh", os.environ.get("PGHOST", "127.0.0.1"), "-U", "postgres"]
-        name = os.environ.get("BENCH_POSTGRESQL", "rest_channels_bench")
-        subprocess.run([*create, "-c", f'CREATE DATABASE "{name}"'], stderr=subprocess.DEVNULL)
+        name = environment.get("BENCH_POSTGRESQL", "rest_channels_bench")
+        subprocess.run(
+            [*create, "-c", f'CREATE DATABASE "{name}"'],
+            env=environment,
+            stderr=subprocess.DEVNULL,
+        )
     subprocess.run(
         [sys.executable, "-c", "from benchmarks.site import fill; fill()"],
-        env={**os.environ, "BENCH_DATABASE": database},
+        env={**environment, "BENCH_DATABASE": database},
         check=True,
     )
 

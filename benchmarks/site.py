@@ -10,6 +10,7 @@ The project under load: one model, which each subject serves over a websocket in
     BENCH_CONN_MAX_AGE  60 unless given; Django's default is 0
     BENCH_FIELDS    fields of the serializer beside its own seven
     BENCH_REDIS     a prefix of keys: the channel layer is Redis; else it is in memory
+    BENCH_REDIS_PORT  of the server of that layer
     BENCH_LAYER     core, or pubsub: which of the layers in channels_redis
 
 uvicorn serves `application`; every subject answers the same frames at `/messages/`.
@@ -32,6 +33,7 @@ if os.environ.get("BENCH_DATABASE", "sqlite") == "postgresql":
         "NAME": os.environ.get("BENCH_POSTGRESQL", "rest_channels_bench"),
         "USER": os.environ.get("PGUSER", "postgres"),
         "HOST": os.environ.get("PGHOST", "127.0.0.1"),
+        "PORT": os.environ.get("PGPORT", "5432"),
         "CONN_MAX_AGE": int(os.environ.get("BENCH_CONN_MAX_AGE", 60)),
     }
 else:
@@ -46,6 +48,7 @@ else:
         },
     }
 
+REDIS_PORT = os.environ.get("BENCH_REDIS_PORT", "6379")
 if REDIS := os.environ.get("BENCH_REDIS"):
     LAYER = {
         "BACKEND": {
@@ -54,7 +57,7 @@ if REDIS := os.environ.get("BENCH_REDIS"):
         }[os.environ.get("BENCH_LAYER", "core")],
         "CONFIG": {
             # Longer than the five seconds that the layer and redis-py 8 wait.
-            "hosts": [{"address": "redis://127.0.0.1:6379", "socket_timeout": 10}],
+            "hosts": [{"address": f"redis://127.0.0.1:{REDIS_PORT}", "socket_timeout": 10}],
             "prefix": REDIS,
         },
     }

@@ -10,10 +10,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-#: Stands for a name that a client has made up, where the number of different names must be bounded.
-OTHER: Final = "other"
+from rest_channels.metrics.instruments import OTHER
 
 
 class FrameReport:

@@ -27,8 +27,9 @@ from rest_channels.live.delivery.registry import Memberships
 from rest_channels.live.delivery.window_subscription import new_subscription
 from rest_channels.live.watches.watch_hub import current_watch_hub
 from rest_channels.live.watches.watching import Watching
+from rest_channels.metrics.instruments import OTHER
 from rest_channels.observing.observers import end_frame, observers, tell
-from rest_channels.observing.reports import OTHER, FrameReport
+from rest_channels.observing.reports import FrameReport
 from rest_channels.protocol import Frame, Reply
 from rest_channels.sockets.admission import BEGINNINGS, excess_subscription
 from rest_channels.sockets.dispatch import Authentication, Exchange, Stage

@@ -20,7 +20,8 @@ from channels.auth import AuthMiddlewareStack
 from rest_framework.exceptions import APIException
 
 from rest_channels.contrib.dcrf import loaded
-from rest_channels.observing.reports import OTHER, FrameReport
+from rest_channels.metrics.instruments import OTHER
+from rest_channels.observing.reports import FrameReport
 from rest_channels.protocol import MISSING, Frame, Reply
 from rest_channels.settings import socket_settings
 from rest_channels.sockets.outbox import StreamWriter

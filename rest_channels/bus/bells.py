@@ -12,7 +12,6 @@ import selectors
 import socket
 import threading
 import time
-from math import inf
 from typing import Any, Final, Protocol
 
 from django.db import connections
@@ -20,20 +19,19 @@ from django.db import connections
 from rest_channels.live.log import store
 from rest_channels.live.log.positions import Position
 from rest_channels.live.log.statements import quoted
+from rest_channels.observing.paced_warnings import Pace
 
 logger = logging.getLogger("rest_channels")
 
 # How long to wait before connecting to a lost database again.
 _SECONDS_BETWEEN_TRIES: Final = 1
 
-_SECONDS_BETWEEN_WARNINGS: Final = 60
-
 # SQLite cannot wake another process. One look takes a few microseconds.
 _SECONDS_BETWEEN_LOOKS: Final = 0.05
 
 
 # By database, for all threads.
-_warned_at: dict[str, float] = {}
+_pace: Final = Pace()
 
 
 class Ear(Protocol):
@@ -195,9 +193,7 @@ class Bell:
             self._here.recv(4096)
 
     def _complain(self) -> None:
-        now = time.monotonic()
-        if now - _warned_at.get(self.alias, -inf) >= _SECONDS_BETWEEN_WARNINGS:
-            _warned_at[self.alias] = now
+        if _pace.is_due(self.alias):
             logger.warning(
                 "Cannot listen to database %r: changes of other processes arrive within "
                 "POLL_SECONDS.",

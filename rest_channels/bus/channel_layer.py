@@ -5,19 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-import time
 from collections.abc import Awaitable
 from typing import Any, Final, TypeVar
 
 from channels.layers import InMemoryChannelLayer, get_channel_layer
 
+from rest_channels.observing.paced_warnings import Pace
 from rest_channels.settings import socket_settings
 
 T = TypeVar("T")
 
 logger = logging.getLogger("rest_channels")
-
-_SECONDS_BETWEEN_WARNINGS: Final = 60
 
 
 def shared_layer() -> Any:
@@ -41,12 +39,10 @@ def is_cancelled() -> bool:
     return task is not None and bool(task.cancelling())
 
 
-_complained_at: dict[str, float] = {}
+_pace: Final = Pace()
 
 
 def complain(what: str) -> None:
     """Log `what` with the current exception; the same text at most once a minute."""
-    now = time.monotonic()
-    if now - _complained_at.get(what, -_SECONDS_BETWEEN_WARNINGS) >= _SECONDS_BETWEEN_WARNINGS:
-        _complained_at[what] = now
+    if _pace.is_due(what):
         logger.warning(what, exc_info=sys.exc_info()[0] is not None)

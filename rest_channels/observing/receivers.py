@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from typing import Any, Final
 
@@ -16,6 +15,7 @@ from django.dispatch import Signal
 
 from rest_channels.bus.loops import PerLoop
 from rest_channels.observing.observers import Observer, observers
+from rest_channels.observing.paced_warnings import Pace
 from rest_channels.workers.contexts import bare_context
 from rest_channels.workers.threads import Workers
 
@@ -26,8 +26,6 @@ _MOST_WAITING: Final = 10_000
 
 # Sent in one hop.
 _AT_A_TIME: Final = 100
-
-_SECONDS_BETWEEN_WARNINGS: Final = 60
 
 #: The thread that calls receivers, one after another.
 receivers = Workers(threads=1)
@@ -77,7 +75,7 @@ class Queue:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._waiting: deque[tuple[Signal, Any]] = deque()
         self._task: asyncio.Task[None] | None = None
-        self._warned_at = float("-inf")
+        self._pace = Pace()
 
     def put(self, signal: Signal, report: Any) -> None:
         """Send `signal` after those before it; drop it if receivers are too slow."""
@@ -98,9 +96,7 @@ class Queue:
             self._task = None
 
     def _warn(self) -> None:
-        now = time.monotonic()
-        if now - self._warned_at >= _SECONDS_BETWEEN_WARNINGS:
-            self._warned_at = now
+        if self._pace.is_due():
             logger.warning(
                 "Receivers of rest_channels.signals are too slow: signals are dropped. Let them "
                 "hand long work to a task queue."

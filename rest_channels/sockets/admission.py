@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import Counter, OrderedDict
 from collections.abc import Hashable
 from typing import Any, Final
 
 from rest_channels.metrics import figures
+from rest_channels.observing.paced_warnings import Pace
 from rest_channels.protocol import Frame, Reply
 from rest_channels.settings import socket_settings
 from rest_channels.sockets.credentials import SocketCredentials
@@ -32,8 +32,6 @@ _MOST_KEYS: Final = 10_000
 # Sockets that are accepted at a time only to be closed with a code: a client may never answer the
 # close. Further ones are refused.
 _MOST_TOLD: Final = 1_000
-
-_SECONDS_BETWEEN_WARNINGS: Final = 60
 
 # The loops of a process share the counts.
 _counting = threading.Lock()
@@ -197,18 +195,15 @@ def excess_subscription(credentials: SocketCredentials, frame: Frame) -> Reply |
 _PERHAPS_A_PROXY: Final = (
     " If it is a proxy's, set REST_FRAMEWORK['NUM_PROXIES'] to the number of proxies."
 )
-_warned: Final[dict[str, float]] = {}
+_pace: Final = Pace()
 
 
 def _warn(setting: str, whose: str, hint: str = "") -> None:
     """Log that a bound was met, once a minute for each bound."""
-    now = time.monotonic()
-    if now - _warned.get(setting, -_SECONDS_BETWEEN_WARNINGS) < _SECONDS_BETWEEN_WARNINGS:
-        return
-    _warned[setting] = now
-    logger.warning(
-        "The bound REST_CHANNELS[%r] was met by the %s, which is refused more.%s",
-        setting,
-        whose,
-        hint,
-    )
+    if _pace.is_due(setting):
+        logger.warning(
+            "The bound REST_CHANNELS[%r] was met by the %s, which is refused more.%s",
+            setting,
+            whose,
+            hint,
+        )

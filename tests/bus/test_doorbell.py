@@ -14,6 +14,7 @@ from channels.layers import get_channel_layer
 
 from rest_channels.bus import channel_layer, doorbell, process_channel, publisher
 from rest_channels.bus.publisher import DOORBELL_GROUP
+from rest_channels.observing.paced_warnings import Pace
 from tests.support.doorbells import doorbells
 from tests.support.faulty_layers import QuietLayer
 from tests.support.publishers import a_publisher
@@ -40,7 +41,7 @@ REDIS = {
 
 @pytest.fixture(autouse=True)
 def new_publisher(monkeypatch):
-    monkeypatch.setattr(channel_layer, "_complained_at", {})
+    monkeypatch.setattr(channel_layer, "_pace", Pace())
     with a_publisher() as fresh:
         monkeypatch.setattr(publisher, "_publisher", fresh)
         yield fresh

@@ -16,6 +16,7 @@ from rest_framework.response import Response
 from websockets.exceptions import InvalidStatus
 
 import rest_channels
+from rest_channels.observing.paced_warnings import Pace
 from rest_channels.routers import DefaultRouter
 from rest_channels.sockets import admission, ratelimit
 from rest_channels.test import SocketClient, SocketClosed
@@ -64,7 +65,7 @@ def clock(monkeypatch):
     monkeypatch.setattr(ratelimit, "time", clock)
     for name in ("_handshakes", "_subscriptions"):
         monkeypatch.setattr(admission, name, admission.Rates())
-    monkeypatch.setattr(admission, "_warned", {})
+    monkeypatch.setattr(admission, "_pace", Pace())
     with override_settings(REST_FRAMEWORK={"NUM_PROXIES": 1}):
         yield clock
 

@@ -366,6 +366,7 @@ RANKS = [
         "live.visibility.query_shapes",
         "live.visibility.total_order",
         "live.visibility.trust",
+        "observing.paced_warnings",
         "observing.reports",
         "models",
         "moved",

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import logging
 import secrets
-import time
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
@@ -26,6 +25,7 @@ from rest_channels.live.capture import commits, coverage
 from rest_channels.live.log import store
 from rest_channels.live.log.statements import batches
 from rest_channels.live.model_tables import label_of, models_over
+from rest_channels.observing.paced_warnings import Pace
 from rest_channels.settings import socket_settings
 
 logger = logging.getLogger("rest_channels")
@@ -37,8 +37,6 @@ MAX_ROWS: Final = 1_000
 _NEVER_BY_DEFAULT: Final = frozenset(
     {"sessions.Session", "admin.LogEntry", "contenttypes.ContentType", "migrations.Migration"}
 )
-
-_SECONDS_BETWEEN_WARNINGS: Final = 60
 
 # A deadlock; and a lock wait timeout, if `innodb_rollback_on_timeout` is set.
 _MYSQL_ROLLBACKS: Final = ((1213,), (1205,))
@@ -251,14 +249,12 @@ def ring_after_commit(alias: str) -> None:
         transaction.on_commit(_Ring(alias), using=alias, robust=True)
 
 
-_last_warning: dict[str, float] = {}
+_pace: Final = Pace()
 
 
 def warn(alias: str) -> None:
     """Log the current exception, at most once a minute for each database."""
-    now = time.monotonic()
-    if now - _last_warning.get(alias, -_SECONDS_BETWEEN_WARNINGS) >= _SECONDS_BETWEEN_WARNINGS:
-        _last_warning[alias] = now
+    if _pace.is_due(alias):
         logger.error(
             "Changes of database %r are not captured: subscriptions miss them.",
             alias,

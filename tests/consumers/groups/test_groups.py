@@ -21,6 +21,7 @@ from rest_channels.consumers import channels as channels_module
 from rest_channels.consumers.groups import group_hub
 from rest_channels.consumers.groups.group_hub import running_hub
 from rest_channels.consumers.groups.layers import group_on_layer, safe_name
+from rest_channels.observing.paced_warnings import Pace
 from rest_channels.routers import ChannelRouter, DefaultRouter
 from rest_channels.test import SocketClient
 from tests.consumers.test_websockets import all_is_quiet, unread
@@ -457,7 +458,7 @@ def test_a_layer_that_fails_breaks_no_writer_and_no_member_here(
     failure, monkeypatch, settings, caplog
 ):
     settings.REST_CHANNELS = {"PUBLISH_SECONDS": 0.01}
-    monkeypatch.setattr(channel_layer, "_complained_at", {})
+    monkeypatch.setattr(channel_layer, "_pace", Pace())
 
     class Failing(SharedLayer):
         async def fail(self):
@@ -498,7 +499,7 @@ def test_without_an_event_loop_a_group_is_published_by_the_caller(monkeypatch):
 
 def test_what_waits_for_a_layer_is_bounded(monkeypatch, settings, caplog):
     settings.REST_CHANNELS = {"MAX_QUEUE_BYTES": 1000, "PUBLISH_SECONDS": 60}
-    monkeypatch.setattr(channel_layer, "_complained_at", {})
+    monkeypatch.setattr(channel_layer, "_pace", Pace())
     published = []
     has_begun, may_go_on = threading.Event(), threading.Event()
 

@@ -34,6 +34,7 @@ from rest_channels.live.keys import key_of
 from rest_channels.live.log import store
 from rest_channels.live.log.sequencer import sequence
 from rest_channels.models import PendingChange
+from rest_channels.observing.paced_warnings import Pace
 from tests.models import Book, Classic, Document, Item, Message, Novel, Room, Seat, Shelf, Tag
 from tests.support.distribution import ROOT
 from tests.support.recorded_changes import (
@@ -540,7 +541,7 @@ def no_table():
 
 @pytest.fixture
 def errors(caplog, monkeypatch):
-    monkeypatch.setattr(writes, "_last_warning", {})
+    monkeypatch.setattr(writes, "_pace", Pace())
     return lambda: [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
 
 

@@ -55,8 +55,8 @@ DEFAULTS: dict[str, Any] = {
     # Handshakes of one address: all clients of an office may come back at once.
     "HANDSHAKE_RATE": 50,
     "HANDSHAKE_BURST": 1_000,
-    # Open sockets of one user in this process, and of one address. A browser opens at most 255
-    # (Chromium) or 200 (Firefox) in all. A further socket closes with 4429. None: no bound.
+    # Open sockets of one user in this process, and of one address. A further socket closes with
+    # 4429. None: no bound.
     "MAX_CONNECTIONS_PER_USER": 256,
     "MAX_CONNECTIONS_PER_ADDRESS": 4_096,
     # How long a reading of a session and its user may be relied on.

@@ -8,8 +8,7 @@ A client in Python: DRF viewsets over one websocket, live. It needs no Django.
                 draw(messages.rows)
 
 `pip install "django-rest-channels[client]"`. The names and the behaviour are those of the
-JavaScript client. `rest_channels.client.sync` is for programs without an event loop, and
-`python -m rest_channels.client` for a terminal.
+JavaScript client, without optimistic writes.
 """
 
 from __future__ import annotations

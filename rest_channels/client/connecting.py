@@ -51,8 +51,10 @@ def connect(url: str, streams: type[Api] = AnyApi, **options: Unpack[Options]) -
     """
     Open a websocket to `url`, the root of a router, and return its streams as attributes.
 
-    Call it while an event loop runs; the client belongs to that loop. `streams` is the class that
-    `socket_schema --format py` writes. Raises `ValueError` if `url` is not an address.
+    Call it while an event loop runs; the client belongs to that loop. `streams` is a subclass
+    of `Api` that names its streams, for type checkers.
+
+    Raises `ValueError` if `url` is not an address.
     """
     headers = options.get("headers")
     auth = _auth(options)

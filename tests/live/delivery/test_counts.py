@@ -130,21 +130,31 @@ def test_a_thousand_of_one_audience_cost_what_one_does(processes, counted):
     assert {frame["action"] for frame in frames} == {"update"}
 
 
-def filtered(process, application, names):
-    """One audience for each name, of which there is a room."""
-    return subscribed(process, application, len(names), lambda n: {"query": {"name": names[n]}})
+class FilteredRooms(Rooms):
+    filterset_fields = {"name": ["exact", "in"]}
 
 
-def test_what_exists_costs_nothing_beside_what_matches(processes, counted):
+@pytest.mark.parametrize(("lookup", "values"), [("name", "{}"), ("name__in", "{},other")])
+def test_what_exists_costs_nothing_beside_what_matches(processes, counted, lookup, values):
     names = [f"room-{number}" for number in range(300)]
     rooms = processes.write(lambda: [Room.objects.create(name=name) for name in names])
     process = processes.start()
-    application = routes(Rooms)
-    sockets = filtered(process, application, names[:5])
+    application = routes(FilteredRooms)
+
+    def filtered(names):
+        """One audience for each name, of which there is a room."""
+        return subscribed(
+            process,
+            application,
+            len(names),
+            lambda n: {"query": {lookup: values.format(names[n])}},
+        )
+
+    sockets = filtered(names[:5])
     cost_of_few = cost(processes, process, counted, change(rooms[3]))
     assert cost_of_few["queries"] <= 20
     drained(sockets)
-    sockets += filtered(process, application, names[5:])
+    sockets += filtered(names[5:])
     cost_of_many = cost(processes, process, counted, change(rooms[7]))
     assert cost_of_many == cost_of_few
     assert (cost_of_many["serializations"], cost_of_many["encodings"]) == (1, 1)
@@ -153,25 +163,6 @@ def test_what_exists_costs_nothing_beside_what_matches(processes, counted):
     unnamed = cost(processes, process, counted, lambda: Room.objects.create(name="nobody's"))
     assert "serializations" not in unnamed
     assert drained(sockets) == []
-
-
-def test_audiences_with_lists_of_values_cost_nothing_beside_what_matches(processes, counted):
-    class ListedRooms(Rooms):
-        filterset_fields = {"name": ["in"]}
-
-    names = [f"room-{number}" for number in range(300)]
-    rooms = processes.write(lambda: [Room.objects.create(name=name) for name in names])
-    process = processes.start()
-    listed = [f"{name},other" for name in names]
-    sockets = subscribed(
-        process, routes(ListedRooms), 300, lambda n: {"query": {"name__in": listed[n]}}
-    )
-    told = cost(processes, process, counted, change(rooms[7]))
-    # As many as for one audience, and one that reads the changed row.
-    assert told["queries"] <= 20
-    assert (told["serializations"], told["encodings"]) == (1, 1)
-    (event,) = drained(sockets)
-    assert (event["request_id"], event["data"]["name"]) == (7, "room-7")
 
 
 def test_audiences_that_the_database_has_to_tell_apart_cost_batched_queries(processes, counted):

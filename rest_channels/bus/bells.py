@@ -85,7 +85,7 @@ class Bell:
         return bool(self._ears)
 
     @property
-    def is_listening(self) -> bool:
+    def hears_others(self) -> bool:
         """Whether it learns of other processes' writes at once."""
         return not self._is_over and self.has_ears
 

@@ -65,14 +65,14 @@ def is_listening(alias: str) -> bool:
     return bell is not None and bell.has_ears
 
 
-def is_heard(alias: str) -> bool:
+def hears_others(alias: str) -> bool:
     """
     Return whether this process is woken by other processes' writes to `alias`.
 
     If not, followers find them at intervals (`POLL_SECONDS`).
     """
     bell = _bells.get(alias)
-    return bell is not None and bell.is_listening
+    return bell is not None and bell.hears_others
 
 
 def stop(timeout: float) -> None:

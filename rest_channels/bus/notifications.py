@@ -53,8 +53,8 @@ class PostgreSQLBell(Bell):
         self._read: list[tuple[int, str]] = []
 
     @property
-    def is_listening(self) -> bool:
-        return super().is_listening and self._is_listening
+    def hears_others(self) -> bool:
+        return super().hears_others and self._is_listening
 
     def _work(self) -> None:
         self._is_listening, self._checked_at = False, None

@@ -139,7 +139,7 @@ async def _bus() -> str | None:
     except Exception:
         return "the channel layer cannot be imported"
     if not is_shared:
-        return None if all(map(news.is_heard, _followed())) else POLLING
+        return None if all(map(news.hears_others, _followed())) else POLLING
     heard = await asyncio.gather(*(_hears(channel) for channel in running_channels()))
     return None if all(heard) else "messages over the channel layer do not arrive"
 

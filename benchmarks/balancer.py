@@ -23,8 +23,6 @@ class Balancer:
 
     def __init__(self, servers: list[int]) -> None:
         self.servers = servers
-        #: Connections that were cut on purpose.
-        self.cut = 0
         self._connections: set[asyncio.Task[None]] = set()
 
     @contextlib.asynccontextmanager
@@ -44,7 +42,6 @@ class Balancer:
         for connection in [*self._connections]:
             if random.random() < share:
                 connection.cancel()
-                self.cut += 1
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()

@@ -21,7 +21,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import itertools
 import json
 import os
 import random
@@ -38,8 +37,8 @@ from typing import IO, Any
 from benchmarks.balancer import Balancer
 from benchmarks.commands import Child, child
 from benchmarks.plots import Curve, Plot, write_svg
-from benchmarks.running import Server, cpu_seconds, fill, free_port, serving
-from tests.support.killable_services import OwnPostgreSQL, OwnRedis
+from benchmarks.running import Server, cpu_seconds, fill, serving
+from tests.support.killable_services import OwnPostgreSQL, OwnRedis, free_port
 
 SERVERS = 3
 
@@ -148,17 +147,14 @@ class Chaos:
 
     async def run(self, until: float, counts: dict[str, int]) -> None:
         """Disturb until the monotonic time `until`; everything runs again afterwards."""
-        # Each disturbance comes once before one comes again.
-        for names in map(self._shuffled, itertools.count()):
-            for name in names:
+        while True:
+            # Each disturbance comes once before one comes again.
+            for name in random.sample([*self.disturbances], len(self.disturbances)):
                 await asyncio.sleep(random.uniform(*DISTURBANCE_SECONDS))
                 if time.monotonic() > until:
                     return
                 await self.disturbances[name]()
                 counts[name] = counts.get(name, 0) + 1
-
-    def _shuffled(self, turn: int) -> list[str]:
-        return random.sample([*self.disturbances], len(self.disturbances))
 
     async def _restart(self, by: signal.Signals) -> None:
         index = random.randrange(1, SERVERS)

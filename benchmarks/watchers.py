@@ -18,13 +18,13 @@ import argparse
 import asyncio
 import json
 import re
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from benchmarks.client import Client, figures
+from benchmarks.commands import answer_commands
 from benchmarks.running import cpu_seconds
 
 # The silence after which missing messages count as lost (seconds).
@@ -240,20 +240,14 @@ async def main() -> None:
     watchers = Watchers(parser.parse_args())
     await watchers.open()
     print("{}", flush=True)
-    lines = asyncio.StreamReader()
-    await asyncio.get_running_loop().connect_read_pipe(
-        lambda: asyncio.StreamReaderProtocol(lines), sys.stdin
+    await answer_commands(
+        {
+            "paced": lambda seconds, ahead: watchers.paced(float(seconds), int(ahead)),
+            "burst": lambda saves, rows: watchers.burst(int(saves), int(rows)),
+            "together": lambda saves, rows: watchers.burst(int(saves), int(rows), together=True),
+            "stats": watchers.stats,
+        }
     )
-    while words := (await lines.readline()).split():
-        command, arguments = words[0].decode(), [float(word) for word in words[1:]]
-        if command == "paced":
-            found = await watchers.paced(arguments[0], int(arguments[1]))
-        elif command in ("burst", "together"):
-            saves, rows = map(int, arguments)
-            found = await watchers.burst(saves, rows, together=command == "together")
-        else:
-            found = await watchers.stats()
-        print(json.dumps(found), flush=True)
     for socket in [*watchers.sockets, *(writer.socket for writer in watchers.writers)]:
         socket.is_stopped = True
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import os
 import re
 import subprocess
@@ -10,7 +12,7 @@ import sys
 import pytest
 
 from benchmarks import __main__ as command
-from benchmarks import instructions, storms
+from benchmarks import instructions, soak, soak_clients, storms
 from benchmarks.fanout import watching
 from benchmarks.running import fill, medians, serving
 
@@ -90,6 +92,54 @@ def test_the_schema_of_many_viewsets():
     title, *lines = run.stdout.splitlines()
     assert title.startswith("schema of 2 viewsets, ")
     assert [line.split()[0] for line in lines] == ["description", "document", "JSON", "both"]
+
+
+@pytest.mark.once
+@pytest.mark.timeout(300)
+def test_a_soak_of_seconds_comes_to_rest_with_nothing_wrong(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(soak, "FOLDER", tmp_path)
+    monkeypatch.setattr(soak, "SAMPLE_SECONDS", 1.0)
+    monkeypatch.setattr(soak, "DISTURBANCE_SECONDS", (0.5, 1.0))
+    monkeypatch.setattr(
+        sys, "argv", ["benchmarks", "soak", "--minutes", "0.1", "--soak-clients", "12"]
+    )
+    command.main()
+    assert capsys.readouterr().out.endswith("verdict: all is right\n")
+    report = json.loads((tmp_path / "soak.json").read_text())
+    assert report["disturbances"] and not report["faults"]
+    last = report["samples"][-1]
+    assert last["writes"] > 0 and last["events"] > 0
+    assert "never killed" in (tmp_path / "soak.svg").read_text()
+
+
+def test_a_client_that_holds_other_rows_is_found_at_rest():
+    class Client:
+        author, state = 3, "connected"
+
+        def __init__(self, is_right):
+            self.is_right = is_right
+
+        async def holds_what_a_request_returns(self):
+            return self.is_right
+
+    found = asyncio.run(soak_clients.settled([Client(True), Client(False)], 0))
+    assert found == ["Client of author 3: connected"]
+
+
+def test_a_row_that_goes_back_is_a_fault():
+    heard = soak_clients.Heard()
+    client = soak_clients.ListClient(0, 0, heard)
+    assert client.note("#2# 1764385200.0", client.note("#1# 1764385100.0", 0)) == 2
+    assert heard.faults == []
+    client.note("#1# 1764385100.0", 2)
+    assert heard.faults == ["A row went back from write 2 to 1."]
+
+
+@pytest.mark.parametrize(("last_mib", "is_wrong"), [(109, False), (111, True)])
+def test_memory_that_grows_is_a_fault(last_mib, is_wrong):
+    mib = [100] * 36 + [last_mib] * 12
+    samples = [soak.Sample(0, [1024 * size], [0.0], 0, 0, None, None) for size in mib]
+    assert bool(soak.growth_faults(samples)) is is_wrong
 
 
 def test_medians_of_turns():

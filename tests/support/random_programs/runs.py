@@ -201,11 +201,11 @@ class Run:
                 keys["held"] = list(client.rows)
         action = "subscribe" if subject.row is None else "subscribe_instance"
         before, reply = client.socket.ask(action, **keys)
+        # The work of the process after a client has joined, or was refused, belongs to this step.
+        client.socket.process.settle()
         if client.stream.is_refused:
             self._check_refusal(client, reply)
             return
-        # The work of the process after a client has joined belongs to this step.
-        client.socket.process.settle()
         self._receive(client, before, since)
         client.read()
         sights = self._sights(client, since)
